@@ -1,0 +1,401 @@
+"""Settings: `doorward.toml` and `DOORWARD_*` become one frozen object. The only reader of the environment.
+
+Order of precedence: arguments, environment, TOML file, defaults. Nested keys take `__`: `DOORWARD_AUTH__URL`.
+An unknown key is a `ConfigError` that suggests the right one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_origin
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from doorward.core.degrade import Mode
+from doorward.errors import ConfigError
+
+ENV_PREFIX = "DOORWARD_"
+CONFIG_FILE_VARIABLE = "DOORWARD_CONFIG"
+DEFAULT_FILE = Path("doorward.toml")
+MASK = "***"
+
+
+def _split(value: object) -> object:
+    """Accept `a, b` where a list is asked for, because that is what people put into an environment variable."""
+    if isinstance(value, str):
+        stripped = value.strip()
+        return [part for part in (piece.strip() for piece in stripped.strip("[]").split(",")) if part]
+    return value
+
+
+def _unquoted(value: object) -> object:
+    parts = _split(value)
+    return [part.strip("\"'") if isinstance(part, str) else part for part in parts] if isinstance(parts, list) else parts
+
+
+Strings = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_unquoted)]
+
+
+class Environment(StrEnum):
+    PRODUCTION = "production"
+    STAGING = "staging"
+    DEVELOPMENT = "development"
+
+
+class Verify(StrEnum):
+    REMOTE = "remote"
+    LOCAL = "local"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AuthSettings(Section):
+    """Where the auth service is, who we are to it, and what its tokens look like."""
+
+    url: str | None = Field(None, description="Base URL of the auth service, e.g. https://auth.internal")
+    service_id: str = Field("doorward", description="Our own name at the auth service")
+    service_secret: SecretStr | None = Field(None, description="Our own secret at the auth service; required to ask it")
+    service_id_header: str | None = Field(None, description="Send the name in this header instead of HTTP Basic")
+    service_secret_header: str | None = Field(None, description="Send the secret in this header instead of HTTP Basic")
+    jwks_url: str | None = Field(None, description="Key set (RFC 7517); default: <url>/.well-known/jwks.json")
+    issuer: str | None = Field(None, description="Exact `iss` of its tokens; default: the URL")
+    audience: Strings = Field(("doorward",), description="Accepted `aud` values; the first is sent along when we ask")
+    algorithms: Strings = Field(("ES256", "RS256", "EdDSA"), description="Accepted JWS algorithms")
+    typ: str | None = Field(None, description="Required `typ` header, e.g. at+jwt (RFC 9068); unset accepts JWT and at+jwt")
+    dns_servers: Strings = Field((), description="Name servers to ask instead of the system's; host or host:port")
+    ca_file: Path | None = Field(None, description="Certificates of a private CA, PEM")
+    validate_path: str = "/auth/validate"
+    health_path: str = "/auth/health"
+    revocations_path: str = "/auth/revocations"
+    revocations: Literal["auto", "on", "off"] = Field("auto", description="Follow the revocation feed; auto: if it is there")
+
+    @property
+    def base_url(self) -> str:
+        if self.url is None:
+            raise ConfigError(f"auth.url is not set: set {ENV_PREFIX}AUTH__URL, or [auth] url in doorward.toml")
+        return self.url.rstrip("/")
+
+    @property
+    def keyset_url(self) -> str:
+        return self.jwks_url or f"{self.base_url}/.well-known/jwks.json"
+
+    @property
+    def expected_issuer(self) -> str:
+        return self.issuer or self.base_url
+
+
+class DegradeSettings(Section):
+    """Who may come in while the auth service cannot be asked. See docs/concepts/degraded-mode.md."""
+
+    mode: Mode | None = Field(None, description="local_jwt, cached_only or deny; unset: local_jwt with a revocation feed, else cached_only")
+    max_token_age_seconds: float = Field(3600, gt=0, le=86400)
+    max_stale_seconds: float = Field(1800, ge=0, le=86400, description="Age of a live verdict that may still admit")
+    max_keyset_age_seconds: float = Field(86400, gt=0, le=604800)
+    max_feed_age_seconds: float = Field(300, gt=0, le=86400)
+    max_outage_seconds: float = Field(1800, gt=0, le=86400, description="After this long an outage fails closed")
+    grant_seconds: float = Field(900, gt=0, le=86400)
+    rate_per_second: float = Field(500, gt=0)
+    burst: int = Field(2000, gt=0)
+    privileged_scopes: Strings = Field((), description="Permissions a degraded connection does not get")
+
+
+class BreakerSettings(Section):
+    """Unset fields take the environment's own number (docs/reference/settings.md)."""
+
+    failures: int | None = Field(None, gt=0, description="Consecutive failures that open it")
+    window_seconds: float = Field(10, gt=0)
+    failure_rate: float = Field(0.5, gt=0, le=1)
+    slow_seconds: float = Field(1.0, gt=0)
+    slow_rate: float = Field(0.8, gt=0, le=1)
+    min_calls: int = Field(10, gt=0)
+    open_seconds: float = Field(5, gt=0)
+    max_open_seconds: float | None = Field(None, gt=0)
+    canary: bool = Field(True, description="While open, ask about a random token once a second; two answers close it")
+
+
+class CapsSettings(Section):
+    """Phase caps in seconds, each also clipped by what is left of the deadline. Unset: the environment's own."""
+
+    connect_seconds: float | None = Field(None, gt=0)
+    read_seconds: float | None = Field(None, gt=0)
+    write_seconds: float | None = Field(None, gt=0)
+    pool_seconds: float | None = Field(None, gt=0)
+
+
+class LimitSettings(Section):
+    bulkhead: int = Field(64, gt=0, le=4096, description="Calls to the auth service in flight")
+    unproven_lane: int = Field(16, gt=0, description="Of these, how many may be about tokens that nothing proves yet")
+    abandoned: int = Field(64, gt=0, le=4096, description="Calls given up on whose clean-up is still running")
+    pending_handshakes: int = Field(4096, gt=0)
+    address_rate_per_second: float = Field(200, gt=0)
+    address_burst: int = Field(2500, gt=0)
+    lingering_refusals: int = Field(128, ge=0, description="Accepted-then-refused sockets; past it refusals go over HTTP")
+    reconnect_rate_per_second: float = Field(100, gt=0)
+    incomplete_handshakes: int = Field(512, gt=0)
+    silent_seconds: float = Field(10, gt=0, description="A connection that sends nothing is cut after this")
+
+
+class CacheSettings(Section):
+    positive_seconds: float = Field(60, ge=0, le=600)
+    negative_seconds: float = Field(5, ge=0, le=60)
+    positive_entries: int = Field(32_768, gt=0)
+    negative_entries: int = Field(4_096, gt=0)
+
+
+class RouteSettings(Section):
+    """Rules of the WebSocket routes whose path matches. The first match holds."""
+
+    path: str = Field(description="Exact path, or a prefix that ends in /*")
+    transports: Strings = Field(("header", "subprotocol", "ticket"), description="header, subprotocol, ticket, cookie")
+    required_scopes: Strings = ()
+    allow_degraded: bool = True
+
+
+class SessionSettings(Section):
+    expiring_notice_seconds: float = Field(60, ge=0)
+    expiry_grace_seconds: float = Field(900, ge=0)
+    revalidate_rate_per_second: float = Field(50, gt=0)
+
+
+class ServeSettings(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    drain_delay_seconds: float = Field(5, ge=0, le=30)
+    drain_spread_seconds: float = Field(10, ge=0, le=60)
+    run_until_seconds: float = Field(25, ge=0, le=600, description="Seconds after SIGTERM at which running agents are interrupted")
+    exit_seconds: float = Field(30, gt=0, le=900)
+    metrics_token: SecretStr | None = Field(None, description="Bearer for /metrics from elsewhere than loopback")
+
+
+class AuthdSettings(Section):
+    """Settings of our own auth service, `doorward authd`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8001, ge=0, le=65535)
+    database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the data directory")
+    issuer: str | None = Field(None, description="`iss` of its tokens; default: auth.issuer, else its own http://HOST:PORT")
+    access_token_seconds: int = Field(600, ge=30, le=3600)
+    refresh_token_seconds: int = Field(1_209_600, ge=600)
+    refresh_overlap_seconds: float = Field(30, ge=0, le=300)
+    allow_register: bool = Field(False, description="Let anyone make an account; only `doorward up` turns it on")
+    admin_email: str | None = Field(None, description="A first admin, made at start if it does not exist")
+    admin_password: SecretStr | None = None
+    hash_workers: int = Field(2, gt=0, le=16)
+    hash_queue: int = Field(32, ge=0)
+    allowed_origins: Strings = Field((), description="Origins whose pages may call it (CORS)")
+
+
+class Settings(BaseSettings):
+    """All settings of Doorward. `Settings(auth={"url": ...})` in code, or `Settings.load()` for a program.
+
+    Raises:
+        ConfigError: a value cannot work, or a key is unknown; the text names the key and where it was read.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__", nested_model_default_partial_update=True
+    )
+
+    environment: Environment = Environment.PRODUCTION
+    verify: Verify = Field(Verify.REMOTE, description="remote: ask the auth service; local: signature, claims and revocations decide")
+    deadline_seconds: float = Field(2.0, gt=0.05, le=30)
+    patience_seconds: float = Field(0.5, ge=0, le=30)
+    data_dir: Path = Field(Path(".doorward"), description="What must survive a restart; made with mode 0700")
+    allowed_origins: Strings = Field((), description="Exact origins that may connect besides the same origin, e.g. https://app.example")
+    trusted_proxies: Strings = Field((), description="CIDRs whose X-Forwarded-For and -Proto count")
+    public: Strings = Field((), description="WebSocket paths that are not guarded: exact, or a prefix that ends in /*")
+    close_codes: Literal["iana", "http"] = "iana"
+    denial: Literal["auto", "http", "close"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+    auth: AuthSettings = AuthSettings()
+    degrade: DegradeSettings = DegradeSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    caps: CapsSettings = CapsSettings()
+    limits: LimitSettings = LimitSettings()
+    cache: CacheSettings = CacheSettings()
+    session: SessionSettings = SessionSettings()
+    routes: tuple[RouteSettings, ...] = ()
+    serve: ServeSettings = ServeSettings()
+    authd: AuthdSettings = AuthdSettings()
+
+    def __init__(self, **values: Any) -> None:
+        _refuse_unknown_variables(os.environ)
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from error
+
+    @classmethod
+    def load(cls, file: Path | None = None, **overrides: Any) -> Self:
+        """Read the TOML file (`file`, else `$DOORWARD_CONFIG`, else ./doorward.toml if it is there) and the environment."""
+        path = file or (Path(os.environ[CONFIG_FILE_VARIABLE]) if CONFIG_FILE_VARIABLE in os.environ else None)
+        if path is None:
+            path = DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+        content = _read_toml(path) if path else {}
+        return cls(**_merged(_without_environment(content), overrides))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.patience_seconds > self.deadline_seconds:
+            raise ValueError("patience_seconds must not be greater than deadline_seconds")
+        for network in self.trusted_proxies:
+            ip_network(network, strict=False)
+        for origin in self.allowed_origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path:
+                raise ValueError(f"allowed_origins: {origin!r} is not an origin; write scheme://host[:port], with no path and no slash")
+        _check_auth(self.auth, self.environment)
+        return self
+
+    def described(self) -> Iterator[tuple[str, str, bool]]:
+        """Every setting as (dotted key, value with secrets masked, whether it was set). For `check-config` and the docs."""
+        yield from _described(self, "")
+
+
+def _check_auth(auth: AuthSettings, environment: Environment) -> None:
+    if auth.url is None:
+        return
+    parts = urlsplit(auth.url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"auth.url: {auth.url!r} is not an http(s) URL")
+    if environment is Environment.PRODUCTION and parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("auth.url: https is required in production except on loopback; use https, or set environment = staging")
+    if (auth.service_id_header is None) != (auth.service_secret_header is None):
+        raise ValueError("auth.service_id_header and auth.service_secret_header go together")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    for key in _unknown_keys(content, Settings, ""):
+        raise ConfigError(f"{path}: unknown key {key!r}{_suggestion(key, _keys(Settings))}")
+    return content
+
+
+def _without_environment(content: dict[str, Any], prefix: str = ENV_PREFIX) -> dict[str, Any]:
+    """Drop what the environment sets, so that it wins over the file."""
+    names = {name.upper() for name in os.environ}
+    kept: dict[str, Any] = {}
+    for key, value in content.items():
+        name = f"{prefix}{key.upper()}"
+        if isinstance(value, dict):
+            kept[key] = _without_environment(value, f"{name}__")
+        elif name not in names:
+            kept[key] = value
+    return kept
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        known = result.get(key)
+        result[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
+    return result
+
+
+def _sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel] | None]]:
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        is_model = isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel)
+        yield name, annotation if is_model else None  # type: ignore[misc]
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, section in _sections(model):
+        keys.append(prefix + name)
+        if section is not None:
+            keys.extend(_keys(section, f"{prefix}{name}."))
+    return keys
+
+
+def _unknown_keys(content: Mapping[str, Any], model: type[BaseModel], prefix: str) -> Iterator[str]:
+    sections = dict(_sections(model))
+    for key, value in content.items():
+        if key not in sections:
+            yield prefix + key
+        elif (section := sections[key]) is not None and isinstance(value, Mapping):
+            yield from _unknown_keys(value, section, f"{prefix}{key}.")
+
+
+def _suggestion(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else "; see docs/reference/settings.md"
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = {ENV_PREFIX + key.upper().replace(".", "__") for key in _keys(Settings)} | {CONFIG_FILE_VARIABLE}
+    for name in environment:
+        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
+            raise ConfigError(f"environment: unknown variable {name}{_suggestion(name.upper(), sorted(known))}")
+
+
+def _explain(error: ValidationError) -> str:
+    """One sentence a problem: the key, what is wrong, where it was read. Never the value: it may be a secret."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        variable = ENV_PREFIX + key.upper().replace(".", "__")
+        where = f"environment variable {variable}" if variable in os.environ else "arguments or doorward.toml"
+        message = problem["msg"].removeprefix("Value error, ")
+        hint = _suggestion(key, _keys(Settings)) if problem["type"] == "extra_forbidden" else ""
+        message = "unknown key" if problem["type"] == "extra_forbidden" else message
+        lines.append(f"{key}: {message}{hint} ({where})" if key else message)
+    return "; ".join(lines)
+
+
+def _described(model: BaseModel, prefix: str) -> Iterator[tuple[str, str, bool]]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        key = prefix + name
+        if isinstance(value, BaseModel):
+            yield from _described(value, f"{key}.")
+        else:
+            yield key, _shown(value), name in model.model_fields_set
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return MASK
+    if value is None:
+        return "-"
+    if isinstance(value, tuple):
+        return ", ".join(str(part) for part in value) or "-"
+    return str(value)
+
+
+__all__ = ["ENV_PREFIX", "Environment", "RouteSettings", "Settings", "Verify"]

@@ -1,0 +1,99 @@
+"""What the auth service says about a token, and the strict reading of its answer.
+
+The contract (DESIGN: "the auth service contract"): `200 {"valid": true, "user_id": ..., ...}` or `{"valid": false, "error": ...}`.
+Anything else, a string for a boolean included, is `BadAnswer`: it never becomes "no", and never "yes".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from doorward.errors import BadAnswer
+
+MAX_FOREIGN_BYTES = 200
+"""Foreign text (an upstream error, an origin, a kid) is cut here wherever it is shown."""
+
+MAX_PERMISSIONS = 1_000
+MAX_NAME_BYTES = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Valid:
+    """The token is good. `expires_at` in wall-clock seconds, `cache_seconds` the service's own hint."""
+
+    user_id: str
+    email: str | None = None
+    permissions: frozenset[str] = frozenset()
+    session_id: str | None = None
+    expires_at: float | None = None
+    cache_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """The token is not good. `reason` is foreign text, cut and escaped."""
+
+    reason: str = ""
+
+
+def shown(foreign: object) -> str:
+    """Foreign text fit for a log, a reply or a page: control characters escaped, at most 200 bytes."""
+    text = str(foreign).encode("unicode_escape", "replace")[:MAX_FOREIGN_BYTES]
+    return text.decode("ascii", "ignore")
+
+
+def parse_answer(body: bytes) -> Valid | Invalid:
+    """Read the body of a 200 from `/auth/validate`.
+
+    Raises:
+        BadAnswer: the body is not the contract; the text says which part, never the content.
+    """
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BadAnswer("the answer is not JSON") from error
+    if not isinstance(content, dict):
+        raise BadAnswer("the answer is not a JSON object")
+    valid = content.get("valid")
+    if valid is False:
+        return Invalid(shown(content.get("error", "")))
+    if valid is not True:
+        raise BadAnswer("`valid` is not a boolean")
+    return Valid(
+        user_id=_text(content, "user_id", required=True) or "",
+        email=_text(content, "email"),
+        permissions=_permissions(content.get("permissions")),
+        session_id=_text(content, "session_id"),
+        expires_at=_number(content, "expires_at"),
+        cache_seconds=_number(content, "cache_seconds"),
+    )
+
+
+def _text(content: dict[str, Any], key: str, *, required: bool = False) -> str | None:
+    value = content.get(key)
+    if value is None and not required:
+        return None
+    if not isinstance(value, str) or not value or len(value) > MAX_NAME_BYTES:
+        raise BadAnswer(f"`{key}` is not a non-empty string of at most {MAX_NAME_BYTES} characters")
+    return value
+
+
+def _number(content: dict[str, Any], key: str) -> float | None:
+    value = content.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value < 1e12:
+        raise BadAnswer(f"`{key}` is not a non-negative number")
+    return float(value)
+
+
+def _permissions(value: object) -> frozenset[str]:
+    if value is None:
+        return frozenset()
+    if not isinstance(value, list) or len(value) > MAX_PERMISSIONS or not all(isinstance(item, str) for item in value):
+        raise BadAnswer(f"`permissions` is not a list of at most {MAX_PERMISSIONS} strings")
+    return frozenset(value)

@@ -1,0 +1,100 @@
+"""Every exception Doorward raises. The class shows whose fault it is.
+
+`ConfigError` the operator's, at start-up only · `UsageError` the caller's · `CredentialError` the peer's (becomes `Deny`) ·
+`BackendError` nobody's here (becomes `Unavailable`) · `LimitError` our own limit.
+"""
+
+from __future__ import annotations
+
+
+class DoorwardError(Exception):
+    """Base of everything Doorward raises on purpose."""
+
+
+class ConfigError(DoorwardError):
+    """The operator's settings cannot work. Raised at start-up only; names the key and where it was read."""
+
+
+class UsageError(DoorwardError):
+    """The calling code broke a contract of ours."""
+
+
+class CredentialError(DoorwardError):
+    """The peer's credential is malformed or not acceptable. The text never holds the credential."""
+
+
+class LimitError(DoorwardError):
+    """One of our own limits was reached."""
+
+
+class BackendError(DoorwardError):
+    """The auth service, or a store, could not be asked. Never says anything about the user's token."""
+
+
+class ResolveError(BackendError):
+    """DNS gave no address."""
+
+
+class ConnectError(BackendError):
+    """TCP was refused, reset or unreachable while connecting."""
+
+
+class ConnectTimeout(BackendError):
+    """No TCP connection in time."""
+
+
+class TlsError(BackendError):
+    """The TLS handshake failed: certificate, name or protocol."""
+
+
+class PoolTimeout(BackendError):
+    """No connection of the pool was free in time. The limits make this impossible; seeing it is a bug."""
+
+
+class WriteTimeout(BackendError):
+    """The request could not be written in time."""
+
+
+class ReadTimeout(BackendError):
+    """No complete answer in time."""
+
+
+class ConnectionLost(BackendError):
+    """The connection broke after it was made. `reused` is true for a kept-alive connection that had gone stale."""
+
+    def __init__(self, message: str, *, reused: bool = False) -> None:
+        super().__init__(message)
+        self.reused = reused
+
+
+class BadStatus(BackendError):
+    """An HTTP status outside the contract."""
+
+    def __init__(self, status: int, message: str | None = None) -> None:
+        super().__init__(message or f"the auth service answered {status}")
+        self.status = status
+
+
+class Throttled(BackendError):
+    """The auth service asked us to slow down: 429, or 503 with Retry-After."""
+
+    def __init__(self, status: int, retry_after_seconds: float) -> None:
+        super().__init__(f"the auth service answered {status} and asked to wait {retry_after_seconds:g} s")
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BadAnswer(BackendError):
+    """The answer is not the contract: not JSON, wrong types, missing fields, too large."""
+
+
+class IdentityMismatch(BadAnswer):
+    """The answer speaks about another user or session than the token does."""
+
+
+class ServiceCredentialRefused(BackendError):
+    """The auth service refused *our own* service credential (401/403). A configuration fault, never about the user's token."""
+
+
+class StoreError(BackendError):
+    """The node's own store failed or did not answer in time."""

@@ -1,0 +1,110 @@
+"""What the door can tell about itself: the read side that the warden, the ops page and `/readyz` share.
+
+Nothing here holds a token; tokens are known by fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a decision and what it took, in milliseconds."""
+
+    name: str
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """One decision about one opening handshake.
+
+    `at` wall-clock seconds; `verdict` allow | deny | unavailable; `reason` a closed set (metric label); `code` the word the
+    client got, `None` when allowed; `total_ms` scope entry to verdict; `overrun_ms` how far past the deadline the answer was.
+    """
+
+    id: str
+    at: float
+    path: str
+    address: str
+    verdict: str
+    source: str
+    reason: str
+    code: str | None
+    assurance: str | None
+    degraded: bool
+    provisional: bool
+    user_id: str | None
+    fingerprint: str | None
+    detail: str
+    total_ms: float
+    overrun_ms: float
+    steps: Sequence[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """The auth service as this process sees it. Ages in seconds; `None`: never, or not there."""
+
+    url: str
+    breaker: str
+    """closed | open | half_open"""
+    breaker_since_seconds: float
+    health: str
+    """healthy | unhealthy | unknown"""
+    last_probe_ms: float | None
+    last_error: str | None
+    last_contact_age_seconds: float | None
+    keyset_age_seconds: float | None
+    feed: str
+    """live | stale | missing | unknown"""
+    feed_age_seconds: float | None
+    degrade_mode: str
+    in_flight: int
+    bars: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionView:
+    """One open, admitted socket. `since` wall-clock seconds."""
+
+    id: str
+    """The decision that let it in."""
+    user_id: str
+    path: str
+    address: str
+    since: float
+    assurance: str
+    degraded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Decisions of the last `window_seconds`. Quantiles in milliseconds, `None` without decisions."""
+
+    window_seconds: float
+    total: int
+    by_verdict: Mapping[str, int]
+    by_reason: Mapping[str, int]
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+
+class Insight(Protocol):
+    """Read-only, never blocks, safe to call from any task of the loop."""
+
+    def service(self) -> ServiceView: ...
+
+    def statistics(self, window_seconds: float = 300.0) -> Statistics: ...
+
+    def decisions(self, limit: int = 50) -> Sequence[DecisionRecord]:
+        """Newest first."""
+        ...
+
+    def decision(self, decision_id: str) -> DecisionRecord | None: ...
+
+    def connections(self, user_id: str | None = None) -> Sequence[ConnectionView]: ...
