@@ -38,7 +38,9 @@ def _split(value: object) -> object:
 
 def _unquoted(value: object) -> object:
     parts = _split(value)
-    return [part.strip("\"'") if isinstance(part, str) else part for part in parts] if isinstance(parts, list) else parts
+    return (
+        [part.strip("\"'") if isinstance(part, str) else part for part in parts] if isinstance(parts, list) else parts
+    )
 
 
 Strings = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_unquoted)]
@@ -71,13 +73,17 @@ class AuthSettings(Section):
     issuer: str | None = Field(None, description="Exact `iss` of its tokens; default: the URL")
     audience: Strings = Field(("doorward",), description="Accepted `aud` values; the first is sent along when we ask")
     algorithms: Strings = Field(("ES256", "RS256", "EdDSA"), description="Accepted JWS algorithms")
-    typ: str | None = Field(None, description="Required `typ` header, e.g. at+jwt (RFC 9068); unset accepts JWT and at+jwt")
+    typ: str | None = Field(
+        None, description="Required `typ` header, e.g. at+jwt (RFC 9068); unset accepts JWT and at+jwt"
+    )
     dns_servers: Strings = Field((), description="Name servers to ask instead of the system's; host or host:port")
     ca_file: Path | None = Field(None, description="Certificates of a private CA, PEM")
     validate_path: str = "/auth/validate"
     health_path: str = "/auth/health"
     revocations_path: str = "/auth/revocations"
-    revocations: Literal["auto", "on", "off"] = Field("auto", description="Follow the revocation feed; auto: if it is there")
+    revocations: Literal["auto", "on", "off"] = Field(
+        "auto", description="Follow the revocation feed; auto: if it is there"
+    )
 
     @property
     def base_url(self) -> str:
@@ -97,7 +103,9 @@ class AuthSettings(Section):
 class DegradeSettings(Section):
     """Who may come in while the auth service cannot be asked. See docs/concepts/degraded-mode.md."""
 
-    mode: Mode | None = Field(None, description="local_jwt, cached_only or deny; unset: local_jwt with a revocation feed, else cached_only")
+    mode: Mode | None = Field(
+        None, description="local_jwt, cached_only or deny; unset: local_jwt with a revocation feed, else cached_only"
+    )
     max_token_age_seconds: float = Field(3600, gt=0, le=86400)
     max_stale_seconds: float = Field(1800, ge=0, le=86400, description="Age of a live verdict that may still admit")
     max_keyset_age_seconds: float = Field(86400, gt=0, le=604800)
@@ -139,7 +147,9 @@ class LimitSettings(Section):
     pending_handshakes: int = Field(4096, gt=0)
     address_rate_per_second: float = Field(200, gt=0)
     address_burst: int = Field(2500, gt=0)
-    lingering_refusals: int = Field(128, ge=0, description="Accepted-then-refused sockets; past it refusals go over HTTP")
+    lingering_refusals: int = Field(
+        128, ge=0, description="Accepted-then-refused sockets; past it refusals go over HTTP"
+    )
     reconnect_rate_per_second: float = Field(100, gt=0)
     incomplete_handshakes: int = Field(512, gt=0)
     silent_seconds: float = Field(10, gt=0, description="A connection that sends nothing is cut after this")
@@ -172,7 +182,9 @@ class ServeSettings(Section):
     port: int = Field(8000, ge=0, le=65535)
     drain_delay_seconds: float = Field(5, ge=0, le=30)
     drain_spread_seconds: float = Field(10, ge=0, le=60)
-    run_until_seconds: float = Field(25, ge=0, le=600, description="Seconds after SIGTERM at which running agents are interrupted")
+    run_until_seconds: float = Field(
+        25, ge=0, le=600, description="Seconds after SIGTERM at which running agents are interrupted"
+    )
     exit_seconds: float = Field(30, gt=0, le=900)
     metrics_token: SecretStr | None = Field(None, description="Bearer for /metrics from elsewhere than loopback")
 
@@ -183,7 +195,9 @@ class AuthdSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(8001, ge=0, le=65535)
     database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the data directory")
-    issuer: str | None = Field(None, description="`iss` of its tokens; default: auth.issuer, else its own http://HOST:PORT")
+    issuer: str | None = Field(
+        None, description="`iss` of its tokens; default: auth.issuer, else its own http://HOST:PORT"
+    )
     access_token_seconds: int = Field(600, ge=30, le=3600)
     refresh_token_seconds: int = Field(1_209_600, ge=600)
     refresh_overlap_seconds: float = Field(30, ge=0, le=300)
@@ -203,15 +217,23 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__", nested_model_default_partial_update=True
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
     )
 
     environment: Environment = Environment.PRODUCTION
-    verify: Verify = Field(Verify.REMOTE, description="remote: ask the auth service; local: signature, claims and revocations decide")
+    verify: Verify = Field(
+        Verify.REMOTE, description="remote: ask the auth service; local: signature, claims and revocations decide"
+    )
     deadline_seconds: float = Field(2.0, gt=0.05, le=30)
     patience_seconds: float = Field(0.5, ge=0, le=30)
     data_dir: Path = Field(Path(".doorward"), description="What must survive a restart; made with mode 0700")
-    allowed_origins: Strings = Field((), description="Exact origins that may connect besides the same origin, e.g. https://app.example")
+    allowed_origins: Strings = Field(
+        (), description="Exact origins that may connect besides the same origin, e.g. https://app.example"
+    )
     trusted_proxies: Strings = Field((), description="CIDRs whose X-Forwarded-For and -Proto count")
     public: Strings = Field((), description="WebSocket paths that are not guarded: exact, or a prefix that ends in /*")
     close_codes: Literal["iana", "http"] = "iana"
@@ -266,7 +288,9 @@ class Settings(BaseSettings):
         for origin in self.allowed_origins:
             parts = urlsplit(origin)
             if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path:
-                raise ValueError(f"allowed_origins: {origin!r} is not an origin; write scheme://host[:port], with no path and no slash")
+                raise ValueError(
+                    f"allowed_origins: {origin!r} is not an origin; write scheme://host[:port], with no path and no slash"
+                )
         _check_auth(self.auth, self.environment)
         return self
 
@@ -282,7 +306,9 @@ def _check_auth(auth: AuthSettings, environment: Environment) -> None:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"auth.url: {auth.url!r} is not an http(s) URL")
     if environment is Environment.PRODUCTION and parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError("auth.url: https is required in production except on loopback; use https, or set environment = staging")
+        raise ValueError(
+            "auth.url: https is required in production except on loopback; use https, or set environment = staging"
+        )
     if (auth.service_id_header is None) != (auth.service_secret_header is None):
         raise ValueError("auth.service_id_header and auth.service_secret_header go together")
 

@@ -73,18 +73,20 @@ class RevocationPage:
     items: Sequence[RevocationItem]
 
 
-class FeedMissing(Exception):  # noqa: N818 - an answer, not a fault
+class FeedMissing(Exception):
     """The service has no revocation feed (404, 405 or 501). An answer, not an outage."""
 
 
-class CursorExpired(Exception):  # noqa: N818 - an answer, not a fault
+class CursorExpired(Exception):
     """410: start again from a full snapshot."""
 
 
 class RevocationSource(Protocol):
     """The long-polled revocation feed."""
 
-    async def poll(self, *, epoch: str | None, cursor: str | None, wait_seconds: float, deadline: Deadline) -> RevocationPage:
+    async def poll(
+        self, *, epoch: str | None, cursor: str | None, wait_seconds: float, deadline: Deadline
+    ) -> RevocationPage:
         """The next page; `epoch=None, cursor=None` asks for a full snapshot.
 
         Raises:
@@ -150,9 +152,7 @@ class NodeStore(Protocol):
 
     async def remove_bar(self, digest: bytes) -> None: ...
 
-    async def apply_page(
-        self, page: RevocationPage, *, snapshot: bool, forget_at: float, last_feed: float
-    ) -> None:
+    async def apply_page(self, page: RevocationPage, *, snapshot: bool, forget_at: float, last_feed: float) -> None:
         """Items, cursor and the time of the poll in one transaction. `snapshot` replaces all earlier items."""
         ...
 

@@ -1,0 +1,128 @@
+"""The claims of a verified JWT: RFC 7519, with the access-token profile of RFC 9068."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from doorward.core.answer import Valid
+from doorward.core.verdict import Code, Deny, Principal, Source
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsPolicy:
+    """What a token must say. Leeways in seconds."""
+
+    issuer: str
+    audiences: frozenset[str]
+    user_claim: str = "sub"
+    session_claim: str = "sid"
+    leeway_seconds: float = 30.0
+    expiry_leeway_seconds: float = 5.0
+
+
+def check(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> Principal | Deny:
+    """Who the token speaks for, or why it does not count. `exp` is required; `aud` must name us; `iss` is exact."""
+    problem = _problem(claims, policy, wall_now)
+    if problem is not None:
+        return Deny(Code.TOKEN_INVALID, Source.LOCAL, problem)
+    expires_at = float(claims["exp"])
+    if wall_now >= expires_at + policy.expiry_leeway_seconds:
+        return Deny(Code.TOKEN_EXPIRED, Source.LOCAL)
+    return Principal(
+        user_id=claims[policy.user_claim],
+        issuer=policy.issuer,
+        email=_optional_text(claims, "email"),
+        permissions=_permissions(claims),
+        session_id=_optional_text(claims, policy.session_claim),
+        jti=_optional_text(claims, "jti"),
+        issued_at=_date(claims, "iat"),
+        expires_at=expires_at,
+    )
+
+
+def is_expired(principal: Principal, policy: ClaimsPolicy, wall_now: float) -> bool:
+    return principal.expires_at is not None and wall_now >= principal.expires_at + policy.expiry_leeway_seconds
+
+
+def merged(local: Principal | None, answer: Valid, issuer: str) -> Principal | None:
+    """One person: the token's own claims and the auth service's answer together. `None` if they name different ones.
+
+    Permissions come from the answer; the expiry is the smaller.
+    """
+    if local is None:
+        return Principal(
+            user_id=answer.user_id,
+            issuer=issuer,
+            email=answer.email,
+            permissions=answer.permissions,
+            session_id=answer.session_id,
+            expires_at=answer.expires_at,
+        )
+    other_user = answer.user_id != local.user_id
+    other_session = None not in (answer.session_id, local.session_id) and answer.session_id != local.session_id
+    if other_user or other_session:
+        return None
+    ends = [end for end in (local.expires_at, answer.expires_at) if end is not None]
+    return Principal(
+        user_id=local.user_id,
+        issuer=local.issuer,
+        email=answer.email or local.email,
+        permissions=answer.permissions,
+        session_id=local.session_id or answer.session_id,
+        jti=local.jti,
+        issued_at=local.issued_at,
+        expires_at=min(ends) if ends else None,
+    )
+
+
+def _problem(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> str | None:
+    """The first rule that the claims break, in words without foreign text."""
+    if claims.get("iss") != policy.issuer:
+        return "iss is not the expected issuer"
+    if not _audiences(claims.get("aud")) & policy.audiences:
+        return "aud does not name this service"
+    user = claims.get(policy.user_claim)
+    if not isinstance(user, str) or not user:
+        return f"{policy.user_claim} is missing"
+    for name in ("exp", "nbf", "iat"):
+        if name in claims and _date(claims, name) is None:
+            return f"{name} is not a NumericDate"
+    if "exp" not in claims:
+        return "exp is missing"
+    for name in ("nbf", "iat"):
+        date = _date(claims, name)
+        if date is not None and date > wall_now + policy.leeway_seconds:
+            return f"{name} is in the future"
+    return None
+
+
+def _audiences(value: object) -> frozenset[str]:
+    if isinstance(value, str):
+        return frozenset({value})
+    if isinstance(value, list):
+        return frozenset(item for item in value if isinstance(item, str))
+    return frozenset()
+
+
+def _date(claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if -1e12 < value < 1e12 and math.isfinite(value) else None
+
+
+def _optional_text(claims: Mapping[str, Any], name: str) -> str | None:
+    value = claims.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _permissions(claims: Mapping[str, Any]) -> frozenset[str]:
+    """`permissions` as a list, else RFC 8693's `scope` as words."""
+    value = claims.get("permissions")
+    if isinstance(value, list):
+        return frozenset(item for item in value if isinstance(item, str))
+    scope = claims.get("scope")
+    return frozenset(scope.split()) if isinstance(scope, str) else frozenset()

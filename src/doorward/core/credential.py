@@ -1,0 +1,163 @@
+"""The one credential of an opening handshake: where it may stand, how it is read, and how it is removed afterwards.
+
+Source: RFC 6750 (bearer tokens), RFC 6455 section 1.9 (subprotocols), RFC 6265bis (`__Host-` cookies).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from doorward.core.verdict import Code, Deny, Source
+
+BEARER_PREFIX = "base64url.bearer.authorization.doorward."
+OWN_PREFIX = "doorward."
+MAX_TOKEN_BYTES = 4_096
+DEFAULT_COOKIE = "__Host-doorward"
+
+_B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Transport(StrEnum):
+    HEADER = "header"
+    SUBPROTOCOL = "subprotocol"
+    TICKET = "ticket"
+    COOKIE = "cookie"
+
+
+DEFAULT_TRANSPORTS = frozenset({Transport.HEADER, Transport.SUBPROTOCOL, Transport.TICKET})
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The token as it was presented. `repr` never shows it."""
+
+    token: str
+    transport: Transport
+
+    def __repr__(self) -> str:
+        return f"Credential(transport={self.transport}, token=...)"
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What the client brought, as ASGI gives it: header names in lower case, subprotocols in the order offered."""
+
+    headers: Headers
+    subprotocols: Sequence[str] = ()
+
+
+def offers_ours(subprotocols: Iterable[str]) -> bool:
+    """Does the client speak our notices and refusal frames?"""
+    return any(name.startswith((OWN_PREFIX, BEARER_PREFIX)) for name in subprotocols)
+
+
+def real_protocols(subprotocols: Iterable[str]) -> list[str]:
+    """What may be echoed: everything but the credential carrier."""
+    return [name for name in subprotocols if not name.startswith(BEARER_PREFIX)]
+
+
+def extract(
+    presented: Presented, transports: frozenset[Transport] = DEFAULT_TRANSPORTS, *, cookie: str = DEFAULT_COOKIE
+) -> Credential | Deny:
+    """The credential, or why there is none. A transport that the route does not list is not looked at.
+
+    Two explicit credentials, a repeated header, or one that cannot be read are `BAD_CREDENTIAL_FORMAT`. A cookie counts only
+    where no explicit one stands: it is ambient, sent by the browser whoever asked for it.
+    """
+    found: list[Credential | Deny] = []
+    if Transport.HEADER in transports:
+        found.extend(_from_header(presented.headers))
+    if Transport.SUBPROTOCOL in transports:
+        found.extend(_from_subprotocols(presented.subprotocols))
+    if len(found) > 1:
+        return _malformed("more than one explicit credential")
+    if not found and Transport.COOKIE in transports:
+        found = list(_from_cookie(presented.headers, cookie))
+        if len(found) > 1:
+            return _malformed("the cookie is repeated")
+    return found[0] if found else Deny(Code.AUTH_REQUIRED, Source.CREDENTIAL)
+
+
+def scrubbed(presented: Presented, *, cookie: str = DEFAULT_COOKIE) -> Presented:
+    """The same without any credential, fit for the app."""
+    headers: list[tuple[bytes, bytes]] = []
+    for name, value in presented.headers:
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            continue
+        kept = value
+        if name == b"sec-websocket-protocol":
+            kept = ", ".join(real_protocols(_split(value.decode("latin-1"), ","))).encode("latin-1")
+        elif name == b"cookie":
+            pairs = _split(value.decode("latin-1"), ";")
+            kept = "; ".join(pair for pair in pairs if pair.partition("=")[0].strip() != cookie).encode("latin-1")
+        if kept or not value:
+            headers.append((name, kept))
+    return replace(presented, headers=headers, subprotocols=real_protocols(presented.subprotocols))
+
+
+def _malformed(detail: str) -> Deny:
+    return Deny(Code.BAD_CREDENTIAL_FORMAT, Source.CREDENTIAL, detail)
+
+
+def _split(text: str, separator: str) -> list[str]:
+    return [part for part in (piece.strip() for piece in text.split(separator)) if part]
+
+
+def _checked(token: str, transport: Transport) -> Credential | Deny:
+    if len(token) > MAX_TOKEN_BYTES:
+        return _malformed(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
+    if not _B64TOKEN.fullmatch(token):
+        return _malformed("the token has characters outside RFC 6750's b64token")
+    return Credential(token, transport)
+
+
+def _from_header(headers: Headers) -> Iterable[Credential | Deny]:
+    values = [value for name, value in headers if name == b"authorization"]
+    if len(values) > 1:
+        yield _malformed("the Authorization header is repeated")
+        return
+    for value in values:
+        scheme, _, token = value.decode("latin-1").partition(" ")
+        if scheme.lower() == "bearer":
+            yield _checked(token.strip(), Transport.HEADER)
+
+
+def _from_subprotocols(subprotocols: Sequence[str]) -> Iterable[Credential | Deny]:
+    carriers = [name for name in subprotocols if name.startswith(BEARER_PREFIX)]
+    for carrier in carriers:
+        if len(carriers) == len(subprotocols):
+            yield _malformed(
+                "the bearer subprotocol needs a real protocol beside it, which is the one that is answered"
+            )
+            return
+        yield _decoded(carrier.removeprefix(BEARER_PREFIX))
+
+
+def _decoded(encoded: str) -> Credential | Deny:
+    if len(encoded) > MAX_TOKEN_BYTES * 4 // 3 + 4:
+        return _malformed(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
+    if not _BASE64URL.fullmatch(encoded):
+        return _malformed("the bearer subprotocol is not base64url without padding")
+    try:
+        token = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError):
+        return _malformed("the bearer subprotocol is not base64url of a token")
+    return _checked(token, Transport.SUBPROTOCOL)
+
+
+def _from_cookie(headers: Headers, cookie: str) -> Iterable[Credential | Deny]:
+    for name, value in headers:
+        if name != b"cookie":
+            continue
+        for pair in _split(value.decode("latin-1"), ";"):
+            key, _, token = pair.partition("=")
+            if key.strip() == cookie:
+                yield _checked(token.strip().strip('"'), Transport.COOKIE)

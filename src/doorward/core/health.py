@@ -1,0 +1,35 @@
+"""Healthy or unhealthy, from the outcomes of background probes. For the eyes and the alerts: it decides no handshake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Condition(StrEnum):
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(slots=True)
+class Health:
+    """Unhealthy after `failures` bad probes in a row, healthy after `successes` good ones; the first probe decides at once."""
+
+    failures: int = 3
+    successes: int = 2
+    condition: Condition = Condition.UNKNOWN
+    _streak: int = 0
+
+    def record(self, *, succeeded: bool) -> bool:
+        """Returns: whether the condition changed."""
+        target = Condition.HEALTHY if succeeded else Condition.UNHEALTHY
+        if self.condition is target:
+            self._streak = 0
+            return False
+        self._streak += 1
+        needed = self.successes if succeeded else self.failures
+        if self.condition is not Condition.UNKNOWN and self._streak < needed:
+            return False
+        self.condition, self._streak = target, 0
+        return True

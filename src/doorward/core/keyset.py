@@ -1,0 +1,219 @@
+"""Keys of an issuer, the signature check against them, and the rule for fetching them anew.
+
+Source: RFC 7517 (key sets), RFC 7515 (signatures), RFC 8725 (best current practices). Only public keys of asymmetric algorithms
+count; an algorithm is bound to its key type; `jku`, `x5u`, `jwk`, `x5c` and unknown `crit` headers are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
+from joserfc.jws import JWSRegistry
+
+from doorward.core.verdict import Code, Deny, Source
+
+KEY_TYPES: Mapping[str, str] = {
+    **dict.fromkeys(("ES256", "ES384", "ES512"), "EC"),
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "RSA"),
+    **dict.fromkeys(("EdDSA", "Ed25519"), "OKP"),
+}
+"""Every algorithm that may be allowed at all. No `none`, no HMAC: a public key must never serve as a shared secret."""
+
+REFUSED_HEADERS = frozenset({"jku", "x5u", "jwk", "x5c", "crit", "b64", "zip"})
+MIN_RSA_BITS = 2_048
+MAX_KEYS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    kid: str | None
+    key_type: str
+    algorithm: str | None
+    material: ECKey | RSAKey | OKPKey
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The keys of one fetch. `fetched_at` in wall-clock seconds: the age must survive a restart."""
+
+    keys: Sequence[Key]
+    fetched_at: float
+    document: bytes
+
+    def age(self, wall_now: float) -> float:
+        return max(wall_now - self.fetched_at, 0.0)
+
+    def candidates(self, kid: str | None, algorithm: str) -> list[Key]:
+        """Keys that may have signed: of the algorithm's type, and with this `kid` where the token names one."""
+        wanted = KEY_TYPES[algorithm]
+        return [
+            key
+            for key in self.keys
+            if key.key_type == wanted and key.algorithm in (None, algorithm) and (kid is None or key.kid == kid)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A compact JWS taken apart, with a header that is acceptable. Nothing is verified yet."""
+
+    algorithm: str
+    kid: str | None
+    typ: str | None
+    signing_input: bytes
+    signature: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownKey:
+    """No key of the set can have signed this. Definitive only against a set that was fetched just now."""
+
+    kid: str | None
+
+
+class BadKeySet(ValueError):
+    """The document is not a key set with at least one usable key. It never replaces a good one."""
+
+
+def parse_keyset(document: bytes, fetched_at: float) -> KeySet:
+    """Read a JWK set; keys that cannot verify anything are passed over.
+
+    Raises:
+        BadKeySet: not JSON, not a key set, or no usable key in it.
+    """
+    try:
+        content = msgspec.json.decode(document)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BadKeySet("the key set is not JSON") from error
+    entries = content.get("keys") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or len(entries) > MAX_KEYS:
+        raise BadKeySet(f"the key set has no `keys` list of at most {MAX_KEYS} entries")
+    keys = [key for entry in entries if (key := _key(entry)) is not None]
+    if not keys:
+        raise BadKeySet("the key set has no key that can verify a signature")
+    return KeySet(keys, fetched_at, document)
+
+
+def parse_token(token: str, algorithms: frozenset[str], typ: str | None) -> Parsed | Deny | None:
+    """Take a compact JWS apart. `None`: this is no JWT at all, so an opaque token. `Deny`: a JWT that can never be good.
+
+    Args:
+        algorithms: the allow-list.
+        typ: required `typ` header (RFC 9068: at+jwt); `None` takes any.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    header = _json_object(_base64url(parts[0]))
+    if header is None or "alg" not in header:
+        return None
+    refused = REFUSED_HEADERS & header.keys()
+    algorithm, kid = header["alg"], header.get("kid")
+    payload, signature = _base64url(parts[1]), _base64url(parts[2])
+    if not isinstance(algorithm, str) or algorithm not in algorithms or algorithm not in KEY_TYPES:
+        return _invalid("alg is not allowed")
+    if refused:
+        return _invalid(f"the header {min(refused)} is not allowed")
+    if kid is not None and not isinstance(kid, str):
+        return _invalid("kid is not a string")
+    found = _media_type(header.get("typ"))
+    if typ is not None and found != _media_type(typ):
+        return _invalid("typ is not the required one")
+    if payload is None or not signature:
+        return _invalid("the token is not base64url")
+    return Parsed(algorithm, kid, found, f"{parts[0]}.{parts[1]}".encode(), signature, payload)
+
+
+def verify(parsed: Parsed, keyset: KeySet) -> Mapping[str, Any] | UnknownKey | Deny:
+    """Check the signature; the claims if it holds."""
+    keys = keyset.candidates(parsed.kid, parsed.algorithm)
+    if not keys:
+        return UnknownKey(parsed.kid)
+    if not any(_signed_by(key, parsed) for key in keys):
+        return _invalid("the signature does not hold") if parsed.kid is not None else UnknownKey(None)
+    claims = _json_object(parsed.payload)
+    return claims if claims is not None else _invalid("the claims are not a JSON object")
+
+
+class Refetch:
+    """When a key that we do not know is worth one more look at the issuer's key set.
+
+    One start per `every_seconds`, whoever asks: a flood of made-up `kid`s costs the issuer nothing.
+    """
+
+    def __init__(self, *, every_seconds: float = 30.0, fresh_seconds: float = 30.0) -> None:
+        self.every_seconds = every_seconds
+        self.fresh_seconds = fresh_seconds
+        self._started_at: float | None = None
+
+    def may_start(self, now: float) -> bool:
+        return self._started_at is None or now - self._started_at >= self.every_seconds
+
+    def started(self, now: float) -> None:
+        self._started_at = now
+
+    def is_definitive(self, keyset: KeySet, wall_now: float) -> bool:
+        """Was the set fetched so recently that a key missing from it does not exist?"""
+        return keyset.age(wall_now) <= self.fresh_seconds
+
+
+def _invalid(detail: str) -> Deny:
+    return Deny(Code.TOKEN_INVALID, Source.LOCAL, detail)
+
+
+def _key(entry: object) -> Key | None:
+    """A usable public key, or `None`. A private or symmetric key in a published set is no key to trust."""
+    if not isinstance(entry, dict) or entry.get("kty") not in {"EC", "RSA", "OKP"} or "d" in entry:
+        return None
+    algorithm, kid, operations = entry.get("alg"), entry.get("kid"), entry.get("key_ops", ["verify"])
+    if entry.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
+        return None
+    if algorithm is not None and KEY_TYPES.get(str(algorithm)) != entry["kty"]:
+        return None
+    try:
+        material = import_key({name: value for name, value in entry.items() if isinstance(name, str)})
+    except (JoseError, ValueError, TypeError, KeyError):
+        return None
+    if isinstance(material, RSAKey) and material.public_key.key_size < MIN_RSA_BITS:
+        return None
+    if not isinstance(material, ECKey | RSAKey | OKPKey) or (kid is not None and not isinstance(kid, str)):
+        return None
+    return Key(kid, entry["kty"], algorithm, material)
+
+
+def _signed_by(key: Key, parsed: Parsed) -> bool:
+    algorithm = JWSRegistry.algorithms[parsed.algorithm]
+    try:
+        algorithm.check_key(key.material)
+        return algorithm.verify(parsed.signing_input, parsed.signature, key.material)
+    except (JoseError, ValueError):
+        return False
+
+
+def _base64url(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _json_object(document: bytes | None) -> dict[str, Any] | None:
+    if document is None:
+        return None
+    try:
+        content = msgspec.json.decode(document)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _media_type(typ: object) -> str | None:
+    return typ.lower().removeprefix("application/") if isinstance(typ, str) else None

@@ -1,0 +1,38 @@
+"""Which rules hold for a path. Patterns are exact paths, or prefixes that end in `/*`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from doorward.core.credential import DEFAULT_TRANSPORTS, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Rules of a guarded path."""
+
+    path: str = "/*"
+    transports: frozenset[Transport] = DEFAULT_TRANSPORTS
+    required_scopes: frozenset[str] = frozenset()
+    allow_degraded: bool = True
+
+
+DEFAULT_ROUTE = Route()
+
+
+def matches(pattern: str, path: str) -> bool:
+    if pattern.endswith("/*"):
+        return path.startswith(pattern[:-1]) or path == pattern[:-2]
+    return path == pattern
+
+
+def route_for(routes: Sequence[Route], path: str) -> Route:
+    return next((route for route in routes if matches(route.path, path)), DEFAULT_ROUTE)
+
+
+def is_public(patterns: Sequence[str], path: str) -> bool:
+    """Never for a path that a framework might read as another one: dot segments, double or back slashes, an encoded slash."""
+    if "//" in path or "\\" in path or "%" in path or "/." in path:
+        return False
+    return any(matches(pattern, path) for pattern in patterns)

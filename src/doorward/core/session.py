@@ -1,0 +1,187 @@
+"""The life of an admitted connection: events in, effects out.
+
+All times are wall-clock seconds, because they are about `exp`. The shell calls `tick` at `wake_at`, and performs the effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from doorward.core.degrade import Grant, Refusal
+from doorward.core.verdict import Allow, Assurance, Cause, Code, Deny, Principal, Source, Unavailable
+
+RECOVERY_NOTICE_SECONDS = 60.0
+"""How long a socket whose token ran out in an outage may take to bring a new one after the recovery."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPolicy:
+    """Seconds. `expiring_notice_seconds` before the end the client is told to refresh."""
+
+    expiring_notice_seconds: float = 60.0
+    expiry_grace_seconds: float = 900.0
+    privileged_scopes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Send a door notice to a client of ours."""
+
+    notice: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the socket with this refusal's code, and cancel what was started on it."""
+
+    refusal: Deny | Unavailable
+
+
+Effect = Notify | Close
+
+
+class Phase(StrEnum):
+    ADMITTED = "admitted"
+    GRACE = "grace"
+    CLOSED = "closed"
+
+
+class Session:
+    """One admitted connection. Every method returns the effects, in order; none after the first `Close`."""
+
+    def __init__(self, allow: Allow, policy: SessionPolicy) -> None:
+        self.policy = policy
+        self.allow = allow
+        self.phase = Phase.ADMITTED
+        self.graces = 0
+        self._warned = False
+        self._grace_ends = 0.0
+
+    @property
+    def principal(self) -> Principal:
+        return self.allow.principal
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """What the app may rely on now: a degraded or overdue connection has no privileged scopes."""
+        reduced = self.allow.degraded or self.phase is Phase.GRACE
+        dropped = self.policy.privileged_scopes if reduced else frozenset()
+        return self.allow.principal.permissions - dropped
+
+    @property
+    def ends_at(self) -> float | None:
+        """When this admission ends unless something is done; `None`: never by itself."""
+        if self.phase is Phase.GRACE:
+            return self._grace_ends
+        ends = [end for end in (self.allow.grant_until, self.principal.expires_at) if end is not None]
+        return min(ends) if ends else None
+
+    @property
+    def wake_at(self) -> float | None:
+        """When `tick` is due."""
+        end = self.ends_at
+        if end is None or self.phase is Phase.CLOSED:
+            return None
+        return end if self._warned else end - self.policy.expiring_notice_seconds
+
+    @property
+    def needs_proof(self) -> bool:
+        """Is it to be re-validated when the auth service is back?"""
+        return self.phase is not Phase.CLOSED and self.allow.degraded
+
+    def tick(self, wall_now: float, *, outage: bool) -> Sequence[Effect]:
+        """The clock reached `wake_at` (early or late calls do no harm)."""
+        end = self.ends_at
+        if end is None or self.phase is Phase.CLOSED:
+            return ()
+        if wall_now >= end:
+            return self._ended(wall_now, outage=outage)
+        if not self._warned and wall_now >= end - self.policy.expiring_notice_seconds:
+            self._warned = True
+            return (Notify("auth.expiring", {"expires_in_ms": int((end - wall_now) * 1000)}),)
+        return ()
+
+    def upgraded(self, principal: Principal, assurance: Assurance = Assurance.LIVE) -> Sequence[Effect]:
+        """The auth service said *valid*: late, or in a re-validation."""
+        if self.phase is Phase.CLOSED:
+            return ()
+        self._admit(
+            replace(
+                self.allow,
+                principal=principal,
+                assurance=assurance,
+                degraded=False,
+                provisional=False,
+                grant_until=None,
+            )
+        )
+        return (self._assurance_notice(),)
+
+    def rejected(self) -> Sequence[Effect]:
+        """Late denial, live revocation, or a failed re-validation."""
+        return self._close(Deny(Code.TOKEN_REVOKED, Source.REMOTE))
+
+    def unanswered(self, judged: Grant | Refusal, cause: Cause | None, code: Code) -> Sequence[Effect]:
+        """A provisional admission whose question got no answer by the deadline: the full degraded rules have judged."""
+        if self.phase is Phase.CLOSED or not self.allow.provisional:
+            return ()
+        if isinstance(judged, Refusal):
+            return self._close(Unavailable(code, Source.FALLBACK, judged.cause or cause))
+        self._admit(
+            replace(self.allow, assurance=judged.assurance, degraded=True, provisional=False, grant_until=judged.until)
+        )
+        return (self._assurance_notice(),)
+
+    def refreshed(self, allow: Allow) -> Sequence[Effect] | Deny:
+        """A new token came in-band. It must keep the subject and the session."""
+        old, new = self.principal, allow.principal
+        if (old.issuer, old.user_id, old.session_id) != (new.issuer, new.user_id, new.session_id):
+            return Deny(Code.FORBIDDEN, Source.POLICY, "the new token is about another user or session")
+        if self.phase is Phase.CLOSED:
+            return ()
+        self._admit(allow)
+        return (self._assurance_notice(),)
+
+    def recovered(self, wall_now: float) -> Sequence[Effect]:
+        """The auth service is back. One that ran out meanwhile may bring a new token, for a minute."""
+        if self.phase is not Phase.GRACE:
+            return ()
+        self._grace_ends = min(self._grace_ends, wall_now + RECOVERY_NOTICE_SECONDS)
+        self._warned = True
+        return (Notify("auth.expiring", {"expires_in_ms": int((self._grace_ends - wall_now) * 1000)}),)
+
+    def draining(self, retry_after_ms: int) -> Sequence[Effect]:
+        if self.phase is Phase.CLOSED:
+            return ()
+        return (Notify("server.draining", {"retry_after_ms": retry_after_ms}),)
+
+    def closed(self) -> None:
+        self.phase = Phase.CLOSED
+
+    def _admit(self, allow: Allow) -> None:
+        self.allow, self.phase, self._warned = allow, Phase.ADMITTED, False
+
+    def _close(self, refusal: Deny | Unavailable) -> Sequence[Effect]:
+        if self.phase is Phase.CLOSED:
+            return ()
+        self.phase = Phase.CLOSED
+        return (Close(refusal),)
+
+    def _ended(self, wall_now: float, *, outage: bool) -> Sequence[Effect]:
+        """Time is up. In an outage nobody is told that the token is bad: it could not be refreshed."""
+        if not outage:
+            return self._close(Deny(Code.TOKEN_EXPIRED, Source.LOCAL))
+        if self.phase is Phase.ADMITTED and self.allow.assurance is not Assurance.LOCAL and not self.allow.degraded:
+            self.phase, self._warned = Phase.GRACE, True
+            self._grace_ends = wall_now + self.policy.expiry_grace_seconds
+            self.graces += 1
+            return (Notify("auth.grace", {"until": self._grace_ends}),)
+        return self._close(Unavailable(Code.SERVICE_UNAVAILABLE, Source.FALLBACK, Cause.STALE))
+
+    def _assurance_notice(self) -> Notify:
+        fields = {"assurance": self.allow.assurance, "degraded": self.allow.degraded, "expires_at": self.ends_at}
+        return Notify("auth.assurance", fields)
