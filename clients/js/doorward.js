@@ -1,0 +1,873 @@
+/**
+ * The Doorward client: one WebSocket that signs in, refreshes, resumes, backs off and obeys close codes.
+ *
+ * An ES module without dependencies, for browsers and for Node 20 or newer (hand in a `WebSocket` where there is none).
+ * Three parts, each usable alone:
+ *
+ *   1. what a close means       readReason, actionFor, backoffMs       pure
+ *   2. createSession(...)       tokens: sign in, refresh in one tab, share the result
+ *   3. connect(...)             the socket: a small state machine over the two
+ *
+ * Nothing here waits for ever: every wait has a bound, and every bound is an option.
+ */
+
+const SUBPROTOCOL = "doorward.v1";
+const BEARER_PREFIX = "base64url.bearer.authorization.doorward.";
+const LONGEST_TIMER_MS = 86_400_000;
+
+// ------------------------------------------------------------------------------------------------ 1. what a close means
+
+export const RETRY = "retry";
+export const SIGN_IN = "sign_in";
+export const STOP = "stop";
+
+const ACTION_OF_CODE = new Map([
+  ...["AUTH_REQUIRED", "TOKEN_INVALID", "TOKEN_EXPIRED", "TOKEN_REVOKED", "TOKEN_REJECTED"].map((code) => [code, SIGN_IN]),
+  ...["BAD_CREDENTIAL_FORMAT", "FORBIDDEN", "ORIGIN_DENIED", "HEADERS_TOO_LARGE", "MESSAGE_TOO_BIG"].map((code) => [code, STOP]),
+  ...["AUTH_TIMEOUT", "RATE_LIMITED", "SERVICE_UNAVAILABLE", "OVERLOADED", "INTERNAL", "RESTARTING"].map((code) => [code, RETRY]),
+]);
+
+const ACTION_OF_CLOSE = new Map([
+  ...[3000, 4401].map((code) => [code, SIGN_IN]),
+  ...[1008, 1009, 3003, 4403].map((code) => [code, STOP]),
+]);
+
+/** Read `CODE;retry_after_ms=1840;id=<decision id>`. Anything else gives nulls, never an error. */
+export function readReason(reason) {
+  const [code, ...rest] = String(reason ?? "").split(";");
+  const fields = new Map(rest.map((part) => part.split("=", 2)));
+  return {
+    code: /^[A-Z][A-Z_]*$/.test(code) ? code : null,
+    retryAfterMs: duration(fields.get("retry_after_ms")),
+    decisionId: fields.get("id") ?? null,
+  };
+}
+
+/** What to do about a close: the word of the protocol decides, else the close code, else try again. */
+export function actionFor(closeCode, code = null) {
+  return ACTION_OF_CODE.get(code) ?? ACTION_OF_CLOSE.get(closeCode) ?? RETRY;
+}
+
+/**
+ * Full jitter: anywhere between nothing and an exponentially growing ceiling, but never before `notBeforeMs`.
+ * Source: M. Brooker, "Exponential Backoff and Jitter", 2015.
+ */
+export function backoffMs(failures, random, { baseMs = 500, capMs = 30_000, notBeforeMs = 0 } = {}) {
+  const ceiling = Math.min(capMs, baseMs * 2 ** Math.min(failures, 30));
+  return Math.min(Math.max(Math.ceil(random * ceiling), notBeforeMs), LONGEST_TIMER_MS);
+}
+
+function duration(value) {
+  if (value === undefined || value === null || value === "") return null;
+  const number = Number(value);
+  return Number.isFinite(number) && number >= 0 ? Math.min(number, LONGEST_TIMER_MS) : null;
+}
+
+// ------------------------------------------------------------------------------------------------ errors
+
+/** Base of every error of this module; `code` is a stable word. */
+export class DoorwardError extends Error {
+  constructor(code, message, { retryAfterMs = null, cause } = {}) {
+    super(message, { cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** The auth service said `invalid_grant` in so many words. The only thing that leads to the sign-in page. */
+export class SignedOutError extends DoorwardError {
+  constructor(message = "signed out") {
+    super("SIGNED_OUT", message);
+  }
+}
+
+/** Could not ask. Says nothing about the credential: keep it and try again. */
+export class UnavailableError extends DoorwardError {}
+
+/** The auth service answered no to a sign-in or a registration. */
+export class RefusedError extends DoorwardError {}
+
+/** A command got an error for a reply, or no reply. */
+export class CommandError extends DoorwardError {}
+
+// ------------------------------------------------------------------------------------------------ time
+
+const systemClock = {
+  now: () => Date.now(),
+  setTimeout: (callback, ms) => globalThis.setTimeout(callback, ms),
+  clearTimeout: (timer) => globalThis.clearTimeout(timer),
+};
+
+/** Wait for `promise`, but only so long; what it does later is ignored. `abort` is told when time is up. */
+function bounded(promise, ms, clock, { code = "TIMEOUT", abort } = {}) {
+  return new Promise((resolve, reject) => {
+    const timer = clock.setTimeout(() => {
+      reject(new UnavailableError(code, `no answer within ${ms} ms`));
+      abort?.abort();
+    }, ms);
+    Promise.resolve(promise).then(resolve, reject).finally(() => clock.clearTimeout(timer));
+  });
+}
+
+// ------------------------------------------------------------------------------------------------ 2. the session
+
+/** A token store in memory: for Node, and where `localStorage` is not to be had. */
+export function memoryStore() {
+  let held = null;
+  return {
+    load: () => held,
+    save: (tokens) => { held = tokens; },
+    clear: () => { held = null; },
+    watch: () => () => {},
+  };
+}
+
+/**
+ * A token store in `localStorage`, so that all tabs of an origin share one session and a reload in an outage keeps it.
+ * The price: a script injected into the page can read it. Serve a strict Content-Security-Policy.
+ */
+export function localStore(key = "doorward.session", storage = globalThis.localStorage) {
+  return {
+    load() {
+      try {
+        const tokens = JSON.parse(storage.getItem(key));
+        return typeof tokens?.refreshToken === "string" ? tokens : null;
+      } catch {
+        return null;
+      }
+    },
+    save: (tokens) => storage.setItem(key, JSON.stringify(tokens)),
+    clear: () => storage.removeItem(key),
+    watch(listener) {
+      const onStorage = (event) => { if (event.key === key || event.key === null) listener(); };
+      globalThis.addEventListener?.("storage", onStorage);
+      return () => globalThis.removeEventListener?.("storage", onStorage);
+    },
+  };
+}
+
+/**
+ * Who is signed in, and a fresh access token when one is needed.
+ *
+ * One tab refreshes at a time (`navigator.locks`); the others find its result in the store. The refresh token is
+ * dropped on an explicit `invalid_grant` and on nothing else: a time-out, a 5xx or a broken line keep it.
+ */
+export function createSession({
+  baseUrl = "",
+  store = memoryStore(),
+  fetch = globalThis.fetch?.bind(globalThis),
+  locks = globalThis.navigator?.locks,
+  clock = systemClock,
+  timeoutMs = 8_000,
+  leewayMs = 5_000,
+} = {}) {
+  const listeners = new Set();
+  let inFlight = null;
+  const unwatch = store.watch(tell);
+
+  function tell() {
+    const tokens = store.load();
+    for (const listener of [...listeners]) guarded(listener, tokens && tokenOf(tokens));
+  }
+
+  function fresh(tokens) {
+    return Boolean(tokens?.accessToken) && tokens.expiresAt - leewayMs > clock.now();
+  }
+
+  function keep(answer) {
+    if (typeof answer?.access_token !== "string" || typeof answer.refresh_token !== "string") {
+      throw new UnavailableError("BAD_ANSWER", "the auth service's answer holds no tokens");
+    }
+    const tokens = {
+      accessToken: answer.access_token,
+      refreshToken: answer.refresh_token,
+      expiresAt: clock.now() + (Number(answer.expires_in) || 60) * 1000,
+      user: answer.user ?? store.load()?.user ?? null,
+    };
+    store.save(tokens);
+    tell();
+    return tokens;
+  }
+
+  async function post(path, body, { signal, headers } = {}) {
+    const abort = new AbortController();
+    const forward = () => abort.abort();
+    signal?.addEventListener("abort", forward, { once: true });
+    try {
+      return await bounded(exchange(path, body, headers, abort.signal), timeoutMs, clock, { abort });
+    } catch (error) {
+      if (error instanceof DoorwardError) throw error;
+      throw new UnavailableError("UNREACHABLE", "the auth service could not be reached", { cause: error });
+    } finally {
+      signal?.removeEventListener("abort", forward);
+    }
+  }
+
+  async function exchange(path, body, headers, signal) {
+    const response = await fetch(baseUrl + path, {
+      method: "POST",
+      headers: { "content-type": "application/json", accept: "application/json", ...headers },
+      body: JSON.stringify(body),
+      credentials: "omit",
+      cache: "no-store",
+      redirect: "error",
+      signal,
+    });
+    const text = await response.text();
+    return { status: response.status, content: parsed(text), retryAfterMs: retryAfter(response, parsed(text)) };
+  }
+
+  async function enter(path, body) {
+    const { status, content, retryAfterMs } = await post(path, body);
+    if (status === 200 || status === 201) return keep(content).user;
+    if (status >= 500) throw new UnavailableError(content?.code ?? "UNREACHABLE", "the auth service is not answering", { retryAfterMs });
+    throw new RefusedError(content?.error ?? content?.code ?? `HTTP_${status}`, "the auth service refused", { retryAfterMs });
+  }
+
+  async function renew(stale, signal) {
+    const tokens = store.load();
+    if (tokens === null) throw new SignedOutError("no refresh token");
+    if (fresh(tokens) && tokens.accessToken !== stale) return tokenOf(tokens);
+    const { status, content, retryAfterMs } = await post("/auth/refresh", { refresh_token: tokens.refreshToken }, { signal });
+    const held = store.load();
+    if (held === null) throw new SignedOutError("signed out meanwhile");
+    if (held.refreshToken !== tokens.refreshToken && fresh(held)) return tokenOf(held);
+    if (status === 200) return tokenOf(keep(content));
+    if (status === 400 && content?.error === "invalid_grant") {
+      store.clear();
+      tell();
+      throw new SignedOutError("the session has ended");
+    }
+    throw new UnavailableError(content?.code ?? `HTTP_${status}`, "the auth service did not refresh the session", { retryAfterMs });
+  }
+
+  async function underLock(work) {
+    const abort = new AbortController();
+    const request = locks ? locks.request("doorward.refresh", { signal: abort.signal }, work) : work();
+    try {
+      return await bounded(request, 2 * timeoutMs, clock, { abort });
+    } catch (error) {
+      if (error instanceof DoorwardError) throw error;
+      throw new UnavailableError("UNREACHABLE", "could not refresh", { cause: error });
+    }
+  }
+
+  return {
+    /** The access token `{token, expiresAt}` if it is good for a while yet, else null. Never asks anybody. */
+    getToken() {
+      const tokens = store.load();
+      return fresh(tokens) ? tokenOf(tokens) : null;
+    },
+
+    /** A token other than `stale`. Rejects with SignedOutError only on `invalid_grant`, or when nobody is signed in. */
+    refresh({ stale = null, signal } = {}) {
+      inFlight ??= underLock(() => renew(stale, signal)).finally(() => { inFlight = null; });
+      return inFlight;
+    },
+
+    /** Call `listener({token, expiresAt} | null)` whenever this or another tab changed the tokens. Returns an undo. */
+    watchToken(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+
+    /** `{email, password}` or `{one_time_code}`; resolves to the user. */
+    signIn: (credentials) => enter("/auth/login", credentials),
+
+    register: (credentials) => enter("/auth/register", credentials),
+
+    /** Forget the tokens at once, then tell the auth service. Resolves to whether it heard. */
+    async signOut() {
+      const tokens = store.load();
+      store.clear();
+      tell();
+      if (tokens === null) return true;
+      try {
+        const { status } = await post("/auth/logout", { refresh_token: tokens.refreshToken });
+        return status < 300;
+      } catch {
+        return false;
+      }
+    },
+
+    user: () => store.load()?.user ?? null,
+    signedIn: () => store.load() !== null,
+    dispose: unwatch,
+  };
+}
+
+const tokenOf = (tokens) => ({ token: tokens.accessToken, expiresAt: tokens.expiresAt });
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function retryAfter(response, content) {
+  const seconds = duration(response.headers.get("retry-after"));
+  return duration(content?.retry_after_ms) ?? (seconds === null ? null : seconds * 1000);
+}
+
+function guarded(callback, ...values) {
+  try {
+    callback?.(...values);
+  } catch (error) {
+    if (globalThis.reportError) globalThis.reportError(error);
+    else console.error(error);
+  }
+}
+
+// ------------------------------------------------------------------------------------------------ where a thread stands
+
+/**
+ * The last event seen of one thread, and what to make of the next: `apply`, `ignore`, or `gap`.
+ *
+ * Ranges are contiguous: `seq_from == last + 1`. A synthetic event has no number; what follows it may start anywhere.
+ */
+export class Cursor {
+  constructor(epoch = null, seq = null) {
+    this.epoch = epoch;
+    this.seq = seq;
+  }
+
+  next(envelope) {
+    if (envelope.synthetic) {
+      this.epoch = envelope.epoch ?? this.epoch;
+      this.seq = null;
+      return "apply";
+    }
+    if (this.seq !== null && envelope.epoch !== this.epoch) return "gap";
+    if (this.seq !== null && envelope.seq <= this.seq) return "ignore";
+    if (this.seq !== null && envelope.seq_from !== this.seq + 1) return "gap";
+    this.epoch = envelope.epoch;
+    this.seq = envelope.seq;
+    return "apply";
+  }
+}
+
+// ------------------------------------------------------------------------------------------------ 3. the connection
+
+const DEFAULTS = {
+  connectTimeoutMs: 5_000,
+  commandTimeoutMs: 10_000,
+  refreshTimeoutMs: 17_000,
+  pingEveryMs: 25_000,
+  pongTimeoutMs: 8_000,
+  backoffBaseMs: 500,
+  backoffCapMs: 30_000,
+  stableAfterMs: 10_000,
+  maxPending: 100,
+};
+
+/** Open the socket and keep it open. See doorward.d.ts for the options and the states. */
+export function connect(options) {
+  return new Connection(options);
+}
+
+class Connection {
+  #options;
+  #clock;
+  #random;
+  #state = { name: "connecting", attempt: 1 };
+  #socket = null;
+  #token = null;
+  #refusedToken = null;
+  #refusalReason = null;
+  #refusals = 0;
+  #failures = 0;
+  #silentFailures = 0;
+  #renewFailures = 0;
+  #renewing = false;
+  #turn = 0;
+  #admitted = false;
+  #door = null;
+  #notBefore = 0;
+  #lastHeard = 0;
+  #nextId = 1;
+  #timers = new Map();
+  #pending = new Map();
+  #threads = new Map();
+  #undo = [];
+
+  constructor(options) {
+    this.#options = { ...DEFAULTS, WebSocket: globalThis.WebSocket, ...options, url: socketUrl(options.url) };
+    this.#clock = options.clock ?? systemClock;
+    this.#random = options.random ?? Math.random;
+    this.#listen(options.environment ?? globalThis);
+    queueMicrotask(() => { if (!this.#finished()) this.#attempt(); }); // so that the caller holds us before onState speaks
+  }
+
+  /** The present state; the same object that `onState` got. */
+  get state() {
+    return this.#state;
+  }
+
+  /** What the door said about this connection: user, assurance, decision id. Null before it let us in. */
+  get door() {
+    return this.#door;
+  }
+
+  /**
+   * Send a command and wait for its one reply. While there is no connection it waits in a bounded queue, no longer
+   * than `timeoutMs`. One that was sent when the line broke rejects with CONNECTION_LOST: it may have been carried out.
+   */
+  send(command, { timeoutMs = this.#options.commandTimeoutMs } = {}) {
+    if (this.#finished()) return Promise.reject(new CommandError("CLOSED", "the connection has ended"));
+    if (this.#pending.size >= this.#options.maxPending) {
+      return Promise.reject(new CommandError("TOO_MANY_PENDING", `${this.#pending.size} commands wait for a reply`));
+    }
+    const id = command.id ?? `c${this.#nextId++}`;
+    return new Promise((resolve, reject) => {
+      const entry = { frame: JSON.stringify({ ...command, id }), sent: false, resolve, reject, timer: null };
+      entry.timer = this.#clock.setTimeout(() => {
+        this.#pending.delete(id);
+        const code = entry.sent ? "NO_REPLY" : "NOT_CONNECTED";
+        reject(new CommandError(code, `no reply to ${command.type} within ${timeoutMs} ms`));
+      }, timeoutMs);
+      this.#pending.set(id, entry);
+      if (this.#admitted) this.#transmit(entry);
+    });
+  }
+
+  /** Follow a thread, from `(epoch, afterSeq)` if given. Kept up across reconnects, without gap or duplicate. */
+  async subscribe(threadId, { epoch = null, afterSeq = null } = {}) {
+    const thread = { cursor: new Cursor(epoch, afterSeq), settling: false, resyncs: 0 };
+    this.#threads.set(threadId, thread);
+    try {
+      return await this.#follow(threadId, thread);
+    } catch (error) {
+      const refused = !["CONNECTION_LOST", "NO_REPLY", "NOT_CONNECTED"].includes(error.code);
+      if (refused && this.#threads.get(threadId) === thread) this.#threads.delete(threadId);
+      throw error;
+    }
+  }
+
+  unsubscribe(threadId) {
+    this.#threads.delete(threadId);
+    return this.send({ type: "thread.unsubscribe", thread_id: threadId });
+  }
+
+  /** Try again now, or as soon as the server allows it. */
+  retryNow() {
+    if (this.#state.name === "waiting") this.#retryIn(Math.max(this.#notBefore - this.#clock.now(), 0), this.#state.reason);
+  }
+
+  /** End it for good. Commands that wait for a reply are rejected. */
+  close() {
+    if (!this.#finished()) this.#finish({ name: "stopped", reason: { code: "CLOSED", action: STOP } });
+  }
+
+  // ---------------------------------------------------------------------------------------------- connecting
+
+  async #attempt() {
+    const turn = ++this.#turn;
+    this.#stopTimer("retry");
+    this.#become({ name: "connecting", attempt: this.#failures + 1 });
+    try {
+      const credential = await this.#credential();
+      if (turn === this.#turn) this.#open(credential);
+    } catch (error) {
+      if (turn === this.#turn) this.#noCredential(error);
+    }
+  }
+
+  async #credential() {
+    const held = asToken(await bounded(this.#options.getToken(), this.#options.refreshTimeoutMs, this.#clock));
+    const suspect = this.#silentFailures > 0 && this.#silentFailures % 3 === 0;
+    if (held && held.token !== this.#refusedToken && !suspect) return held;
+    try {
+      return await this.#fresh(held?.token ?? this.#refusedToken);
+    } catch (error) {
+      if (held && suspect && held.token !== this.#refusedToken && !(error instanceof SignedOutError)) return held;
+      throw error;
+    }
+  }
+
+  async #fresh(stale) {
+    if (!this.#options.refresh) throw new SignedOutError("no way to refresh");
+    const abort = new AbortController();
+    const asked = this.#options.refresh({ stale, signal: abort.signal });
+    const token = asToken(await bounded(asked, this.#options.refreshTimeoutMs, this.#clock, { abort }));
+    if (token === null) throw new UnavailableError("BAD_ANSWER", "refresh gave no token");
+    return token;
+  }
+
+  #noCredential(error) {
+    if (error instanceof SignedOutError) {
+      this.#signedOut();
+    } else {
+      const reason = { code: "REFRESH_UNAVAILABLE", cause: error.code ?? null, action: RETRY, decisionId: null };
+      this.#wait(reason, error.retryAfterMs);
+    }
+  }
+
+  /** Said once, by `invalid_grant` or by another tab; with the refusal that made us ask, if there was one. */
+  #signedOut() {
+    if (this.#finished()) return;
+    const reason = this.#refusalReason ?? { code: "SIGNED_OUT", action: SIGN_IN, decisionId: null };
+    this.#finish({ name: "signed_out", reason });
+  }
+
+  #open(credential) {
+    this.#token = credential;
+    let socket;
+    try {
+      socket = new this.#options.WebSocket(this.#options.url, [SUBPROTOCOL, BEARER_PREFIX + base64url(credential.token)]);
+    } catch (error) {
+      this.#finish({ name: "stopped", reason: { code: "BAD_REQUEST", action: STOP, cause: error.name } });
+      return;
+    }
+    this.#socket = socket;
+    this.#door = null;
+    let refusal = null;
+    socket.onmessage = ({ data }) => {
+      if (socket !== this.#socket) return;
+      const message = typeof data === "string" ? parsed(data) : null;
+      if (message?.type === "auth.error") refusal = message;
+      else if (message !== null && typeof message === "object") this.#receive(message);
+    };
+    socket.onclose = ({ code, reason }) => {
+      if (socket === this.#socket) this.#closed(code, reason, refusal);
+    };
+    this.#startTimer("connect", this.#options.connectTimeoutMs, () => this.#abandon("CONNECT_TIMEOUT"));
+  }
+
+  /** Give the socket up without waiting for its closing handshake. */
+  #abandon(code) {
+    this.#dropSocket(4000, code);
+    this.#lost({ code, action: RETRY, closeCode: 1006, decisionId: null }, null);
+  }
+
+  #closed(closeCode, closeReason, refusal) {
+    const read = readReason(closeReason);
+    const code = refusal?.code ?? read.code;
+    const known = [RETRY, SIGN_IN, STOP].includes(refusal?.action) ? refusal.action : null;
+    const reason = {
+      code: code ?? (closeCode === 1012 ? "RESTARTING" : "CONNECTION_LOST"),
+      cause: refusal?.cause ?? null,
+      action: known ?? actionFor(closeCode, code),
+      closeCode,
+      decisionId: refusal?.decision_id ?? read.decisionId,
+    };
+    this.#dropSocket();
+    this.#lost(reason, duration(refusal?.retry_after_ms) ?? read.retryAfterMs);
+  }
+
+  #lost(reason, retryAfterMs) {
+    const wasIn = this.#admitted;
+    this.#leave();
+    this.#silentFailures = !wasIn && reason.code === "CONNECTION_LOST" ? this.#silentFailures + 1 : 0;
+    if (reason.action === STOP) this.#finish({ name: "stopped", reason });
+    else if (reason.action === SIGN_IN) this.#refused(reason);
+    else this.#wait(reason, retryAfterMs);
+  }
+
+  /** The server does not take this token. One refresh at once; should the new one be refused too, slow down. */
+  #refused(reason) {
+    this.#refusedToken = this.#token?.token ?? null;
+    this.#refusalReason = reason;
+    this.#refusals += 1;
+    if (this.#refusals === 1) this.#attempt();
+    else this.#wait(reason, null);
+  }
+
+  #wait(reason, retryAfterMs) {
+    const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#options;
+    const notBeforeMs = retryAfterMs ?? 0;
+    this.#notBefore = this.#clock.now() + notBeforeMs;
+    this.#retryIn(backoffMs(this.#failures, this.#random(), { baseMs, capMs, notBeforeMs }), reason);
+    this.#failures += 1;
+  }
+
+  #retryIn(ms, reason) {
+    this.#turn += 1;
+    this.#become({ name: "waiting", reason, retryInMs: ms, retryAt: this.#clock.now() + ms, attempt: this.#failures + 1 });
+    this.#startTimer("retry", ms, () => this.#attempt());
+  }
+
+  // ---------------------------------------------------------------------------------------------- connected
+
+  #receive(message) {
+    this.#lastHeard = this.#clock.now();
+    if (typeof message.notice === "string") this.#notice(message);
+    else if ("reply_to" in message) this.#reply(message);
+    else if (message.v === 1 && typeof message.thread_id === "string") this.#envelope(message);
+  }
+
+  #notice(message) {
+    if (message.notice === "auth.assurance") this.#assured(message);
+    else if (message.notice === "auth.expiring") this.#renew();
+    else if (message.notice === "auth.grace") this.#become({ ...this.#state, name: "degraded", graceUntil: message.until ?? null });
+    guarded(this.#options.onNotice, message);
+  }
+
+  #assured(message) {
+    this.#door = {
+      userId: message.user_id ?? this.#door?.userId ?? null,
+      decisionId: message.decision_id ?? this.#door?.decisionId ?? null,
+      expiresAt: message.expires_at ?? this.#door?.expiresAt ?? null,
+      assurance: message.assurance,
+      degraded: Boolean(message.degraded),
+    };
+    this.#become({ name: message.degraded ? "degraded" : "open", ...this.#door });
+    if (!this.#admitted) this.#enter();
+  }
+
+  #enter() {
+    this.#admitted = true;
+    this.#silentFailures = 0;
+    this.#refusedToken = null;
+    this.#refusalReason = null;
+    this.#stopTimer("connect");
+    this.#startTimer("stable", this.#options.stableAfterMs, () => { this.#failures = 0; this.#refusals = 0; });
+    this.#planPing();
+    this.#planRenewal(this.#token.expiresAt ?? (this.#door.expiresAt === null ? null : this.#door.expiresAt * 1000));
+    for (const [threadId, thread] of this.#threads) {
+      if (!thread.settling) this.#resume(threadId, thread);
+    }
+    for (const entry of [...this.#pending.values()]) {
+      if (!entry.sent) this.#transmit(entry);
+    }
+  }
+
+  #leave() {
+    this.#admitted = false;
+    for (const name of ["connect", "stable", "ping", "pong", "renew"]) this.#stopTimer(name);
+    for (const [id, entry] of [...this.#pending]) {
+      if (entry.sent) this.#settle(id, (lost) => lost.reject(new CommandError("CONNECTION_LOST", "the connection broke before the reply")));
+    }
+  }
+
+  #transmit(entry) {
+    entry.sent = true;
+    try {
+      this.#socket.send(entry.frame);
+    } catch {
+      entry.sent = false; // the socket is closing: its close event follows, and this waits for the next one
+    }
+  }
+
+  #reply(message) {
+    this.#settle(message.reply_to, (entry) => {
+      if (message.error) entry.reject(new CommandError(message.error.code ?? "ERROR", message.error.message ?? "the command was refused"));
+      else entry.resolve(message);
+    });
+  }
+
+  #settle(id, how) {
+    const entry = this.#pending.get(id);
+    if (entry === undefined) return;
+    this.#pending.delete(id);
+    this.#clock.clearTimeout(entry.timer);
+    how(entry);
+  }
+
+  // ---------------------------------------------------------------------------------------------- threads
+
+  async #follow(threadId, thread) {
+    const { epoch, seq } = thread.cursor;
+    const from = seq === null ? {} : { epoch, after_seq: seq };
+    thread.settling = true;
+    try {
+      return await this.send({ type: "thread.subscribe", thread_id: threadId, ...from });
+    } finally {
+      thread.settling = false;
+    }
+  }
+
+  async #resume(threadId, thread) {
+    try {
+      await this.#follow(threadId, thread);
+    } catch (error) {
+      if (error.code !== "CONNECTION_LOST" && error.code !== "CLOSED") this.#lose(threadId, thread, error.code);
+    }
+  }
+
+  #lose(threadId, thread, code) {
+    if (this.#threads.get(threadId) !== thread) return;
+    this.#threads.delete(threadId);
+    guarded(this.#options.onNotice, { notice: "thread.lost", thread_id: threadId, code });
+  }
+
+  #envelope(envelope) {
+    const thread = this.#threads.get(envelope.thread_id);
+    if (thread === undefined) return;
+    const verdict = thread.cursor.next(envelope);
+    if (verdict === "apply") {
+      thread.resyncs = 0;
+      guarded(this.#options.onEvent, envelope);
+    } else if (verdict === "gap" && !thread.settling) {
+      this.#resync(envelope.thread_id, thread);
+    }
+  }
+
+  /** Something is missing. Ask for it once; if that does not close the gap, the application must start afresh. */
+  #resync(threadId, thread) {
+    thread.resyncs += 1;
+    if (thread.resyncs === 1) this.#resume(threadId, thread);
+    else this.#lose(threadId, thread, "GAP");
+  }
+
+  // ---------------------------------------------------------------------------------------------- refresh
+
+  #planRenewal(expiresAt) {
+    if (expiresAt === null || !this.#options.refresh) return;
+    const left = Math.max(expiresAt - this.#clock.now(), 0);
+    this.#startTimer("renew", Math.min(left * (0.7 + 0.1 * this.#random()), LONGEST_TIMER_MS), () => this.#renew());
+  }
+
+  /** Get a new token and present it on the open socket. An outage is no reason to leave. */
+  async #renew() {
+    if (this.#renewing || !this.#admitted || !this.#options.refresh) return;
+    this.#renewing = true;
+    try {
+      const token = await this.#fresh(this.#token.token);
+      if (this.#admitted) await this.#present(token);
+      this.#renewFailures = 0;
+    } catch (error) {
+      this.#renewalFailed(error);
+    } finally {
+      this.#renewing = false;
+    }
+  }
+
+  async #present(token) {
+    if (token.token === this.#token.token) throw new UnavailableError("NO_NEW_TOKEN", "the token is still the same");
+    const reply = await this.send({ type: "auth.refresh", token: token.token });
+    this.#token = token;
+    if (this.#door) this.#door = { ...this.#door, expiresAt: reply.expires_at ?? null };
+    this.#planRenewal(token.expiresAt);
+  }
+
+  #renewalFailed(error) {
+    if (this.#finished()) return;
+    if (error instanceof SignedOutError) {
+      this.#signedOut();
+    } else if (this.#admitted && ACTION_OF_CODE.get(error.code) !== SIGN_IN) {
+      const notBeforeMs = error.retryAfterMs ?? 1_000;
+      const ms = backoffMs(this.#renewFailures++, this.#random(), { capMs: this.#options.backoffCapMs, notBeforeMs });
+      this.#startTimer("renew", ms, () => this.#renew());
+    }
+  }
+
+  /** Another tab refreshed, or signed out. */
+  #tokenChanged(token) {
+    if (this.#finished()) return;
+    if (token === null) this.#signedOut();
+    else if (this.#admitted && !this.#renewing && token.token !== this.#token?.token) {
+      this.#present(asToken(token)).catch((error) => this.#renewalFailed(error));
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------- liveness
+
+  #planPing() {
+    this.#startTimer("ping", this.#options.pingEveryMs, () => this.#ping());
+  }
+
+  /** A line that is dead says nothing; so ask. */
+  #ping() {
+    if (!this.#admitted) return;
+    const askedAt = this.#clock.now();
+    this.send({ type: "ping" }, { timeoutMs: this.#options.pongTimeoutMs }).catch(() => {});
+    this.#startTimer("pong", this.#options.pongTimeoutMs, (lateMs) => {
+      if (this.#lastHeard >= askedAt) this.#planPing();
+      else if (lateMs > 2_000) this.#ping(); // the machine slept: the answer may still be in the queue
+      else this.#abandon("CONNECTION_LOST");
+    });
+  }
+
+  #listen(environment) {
+    const on = (target, type, listener) => {
+      target?.addEventListener?.(type, listener);
+      this.#undo.push(() => target?.removeEventListener?.(type, listener));
+    };
+    on(environment, "online", () => this.#nudge());
+    on(environment, "offline", () => this.#offline());
+    on(environment.document, "visibilitychange", () => { if (environment.document.visibilityState === "visible") this.#nudge(); });
+    const unwatch = this.#options.watchToken?.((token) => this.#tokenChanged(token));
+    if (unwatch) this.#undo.push(unwatch);
+  }
+
+  /** Something got better: the line is back, or somebody looks. Check at once, but never before the server allows it. */
+  #nudge() {
+    if (this.#admitted) this.#ping();
+    if (this.#state.name !== "waiting") return;
+    const now = this.#clock.now();
+    const soon = Math.max(this.#notBefore - now, this.#random() * this.#options.backoffBaseMs);
+    if (now + soon < this.#state.retryAt) this.#retryIn(soon, this.#state.reason);
+  }
+
+  #offline() {
+    if (this.#admitted) this.#ping();
+    if (this.#state.name !== "waiting") return;
+    const reason = { code: "OFFLINE", action: RETRY, decisionId: null };
+    this.#retryIn(Math.max(this.#notBefore - this.#clock.now(), this.#options.backoffCapMs), reason);
+  }
+
+  // ---------------------------------------------------------------------------------------------- the end, and timers
+
+  #finished() {
+    return this.#state.name === "signed_out" || this.#state.name === "stopped";
+  }
+
+  #finish(state) {
+    this.#turn += 1;
+    this.#dropSocket(1000, "");
+    this.#leave();
+    for (const name of [...this.#timers.keys()]) this.#stopTimer(name);
+    for (const id of [...this.#pending.keys()]) {
+      this.#settle(id, (entry) => entry.reject(new CommandError("CLOSED", "the connection has ended")));
+    }
+    for (const undo of this.#undo.splice(0)) undo();
+    this.#become(state);
+  }
+
+  #dropSocket(code, reason) {
+    const socket = this.#socket;
+    this.#socket = null;
+    if (socket === null) return;
+    socket.onmessage = socket.onclose = null;
+    if (code !== undefined) socket.close(code, reason);
+  }
+
+  #become(state) {
+    this.#state = Object.freeze(state);
+    guarded(this.#options.onState, this.#state);
+  }
+
+  #startTimer(name, ms, callback) {
+    this.#stopTimer(name);
+    const due = this.#clock.now() + ms;
+    const timer = this.#clock.setTimeout(() => {
+      this.#timers.delete(name);
+      callback(this.#clock.now() - due);
+    }, ms);
+    this.#timers.set(name, timer);
+  }
+
+  #stopTimer(name) {
+    this.#clock.clearTimeout(this.#timers.get(name));
+    this.#timers.delete(name);
+  }
+}
+
+function asToken(value) {
+  if (!value) return null;
+  return typeof value === "string" ? { token: value, expiresAt: null } : { token: value.token, expiresAt: value.expiresAt ?? null };
+}
+
+function base64url(text) {
+  const bytes = new TextEncoder().encode(text);
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+function socketUrl(url) {
+  const absolute = new URL(url, globalThis.location?.href);
+  absolute.protocol = absolute.protocol.replace("http", "ws");
+  return absolute.href;
+}
