@@ -207,6 +207,12 @@ class AuthdSettings(Section):
     hash_workers: int = Field(2, gt=0, le=16)
     hash_queue: int = Field(32, ge=0)
     allowed_origins: Strings = Field((), description="Origins whose pages may call it (CORS)")
+    new_user_permissions: Strings = Field(("chat",), description="Permissions of an account that registered itself")
+    store_seconds: float = Field(2.0, gt=0, le=30, description="Longest wait for the database; then the answer is 503")
+    login_address_per_second: float = Field(2, gt=0, description="Failed sign-ins per address, on average")
+    login_address_burst: int = Field(60, gt=0)
+    login_account_per_second: float = Field(0.2, gt=0, description="Failed sign-ins per account, on average")
+    login_account_burst: int = Field(10, gt=0)
 
 
 class Settings(BaseSettings):
