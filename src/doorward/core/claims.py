@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +110,7 @@ def _date(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if -1e12 < value < 1e12 and math.isfinite(value) else None
+    return float(value) if -1e12 < value < 1e12 else None
 
 
 def _optional_text(claims: Mapping[str, Any], name: str) -> str | None:

@@ -304,13 +304,15 @@ TABLE: tuple[Row, ...] = (
 HTTP_STYLE_CLOSE_CODES = {3000: 4401, 3003: 4403, 3008: 4408, 1013: 4503}
 """`close_codes = "http"`; `RATE_LIMITED` becomes 4429, the others stay."""
 
-_BY_CODE = {(row.code, row.cause): row for row in reversed(TABLE)}
+_BY_CODE = {row.code: row for row in reversed(TABLE)}
+_BY_CAUSE = {(row.code, row.cause): row for row in TABLE if row.cause is not None}
 
 
 def row_of(refusal: Deny | Unavailable) -> Row:
-    """The table's row for this refusal."""
-    cause = refusal.cause if isinstance(refusal, Unavailable) else None
-    return _BY_CODE.get((refusal.code, cause)) or _BY_CODE[refusal.code, None]
+    """The table's row for this refusal; the first of its code where the cause has none of its own."""
+    if isinstance(refusal, Unavailable) and refusal.cause is not None:
+        return _BY_CAUSE.get((refusal.code, refusal.cause), _BY_CODE[refusal.code])
+    return _BY_CODE[refusal.code]
 
 
 def close_code(row: Row, *, style: Literal["iana", "http"] = "iana") -> int:
@@ -324,4 +326,4 @@ def close_code(row: Row, *, style: Literal["iana", "http"] = "iana") -> int:
 def close_reason(code: Code, decision_id: str, retry_after_ms: int | None) -> str:
     """`CODE;retry_after_ms=1840;id=<decision id>`, at most 123 bytes (RFC 6455, section 5.5)."""
     retry = f";retry_after_ms={retry_after_ms}" if retry_after_ms is not None else ""
-    return f"{code}{retry};id={decision_id}"[:123]
+    return f"{code}{retry};id={decision_id}".encode()[:123].decode("utf-8", "ignore")
