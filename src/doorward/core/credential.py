@@ -21,6 +21,9 @@ DEFAULT_COOKIE = "__Host-doorward"
 
 _B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+_SPACE = " \t"
+"""All the white space there is (RFC 9110). A bare `strip()` takes U+00A0 off too, and a sibling domain could then set a cookie
+that passes for the `__Host-` one."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -90,14 +93,14 @@ def scrubbed(presented: Presented, *, cookie: str = DEFAULT_COOKIE) -> Presented
     """The same without any credential, fit for the app."""
     headers: list[tuple[bytes, bytes]] = []
     for name, value in presented.headers:
-        if name == b"authorization" and value[:7].lower() == b"bearer ":
+        if name == b"authorization" and value.lower().split()[:1] == [b"bearer"]:
             continue
         kept = value
         if name == b"sec-websocket-protocol":
             kept = ", ".join(real_protocols(_split(value.decode("latin-1"), ","))).encode("latin-1")
         elif name == b"cookie":
             pairs = _split(value.decode("latin-1"), ";")
-            kept = "; ".join(pair for pair in pairs if pair.partition("=")[0].strip() != cookie).encode("latin-1")
+            kept = "; ".join(pair for pair in pairs if pair.partition("=")[0].strip(_SPACE) != cookie).encode("latin-1")
         if kept or not value:
             headers.append((name, kept))
     return replace(presented, headers=headers, subprotocols=real_protocols(presented.subprotocols))
@@ -108,7 +111,7 @@ def _malformed(detail: str) -> Deny:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    return [part for part in (piece.strip() for piece in text.split(separator)) if part]
+    return [part for part in (piece.strip(_SPACE) for piece in text.split(separator)) if part]
 
 
 def _checked(token: str, transport: Transport) -> Credential | Deny:
@@ -127,7 +130,7 @@ def _from_header(headers: Headers) -> Iterable[Credential | Deny]:
     for value in values:
         scheme, _, token = value.decode("latin-1").partition(" ")
         if scheme.lower() == "bearer":
-            yield _checked(token.strip(), Transport.HEADER)
+            yield _checked(token.strip(_SPACE), Transport.HEADER)
 
 
 def _from_subprotocols(subprotocols: Sequence[str]) -> Iterable[Credential | Deny]:
@@ -159,5 +162,5 @@ def _from_cookie(headers: Headers, cookie: str) -> Iterable[Credential | Deny]:
             continue
         for pair in _split(value.decode("latin-1"), ";"):
             key, _, token = pair.partition("=")
-            if key.strip() == cookie:
-                yield _checked(token.strip().strip('"'), Transport.COOKIE)
+            if key.strip(_SPACE) == cookie:
+                yield _checked(token.strip(_SPACE).strip('"'), Transport.COOKIE)
