@@ -1,0 +1,104 @@
+/** The page: who is signed in decides which of the two views is shown. */
+
+import { createSession, localStore, memoryStore } from "./doorward.js";
+import { Chat } from "./chat.js";
+import { SignIn } from "./signin.js";
+import { signedOutMessage } from "./status.js";
+
+const CONFIG_TIMEOUT_MS = 5_000;
+
+const byId = (id) => document.getElementById(id);
+
+/** `localStorage`, or memory where the browser does not let us. */
+function store() {
+  try {
+    const probe = "doorward.probe";
+    localStorage.setItem(probe, "1");
+    localStorage.removeItem(probe);
+    return localStore();
+  } catch {
+    return memoryStore();
+  }
+}
+
+/** What the server says about itself. The page works without it. */
+async function fetchConfig() {
+  try {
+    const response = await fetch("/api/config", { signal: AbortSignal.timeout(CONFIG_TIMEOUT_MS) });
+    return response.ok ? await response.json() : {};
+  } catch {
+    return {};
+  }
+}
+
+/** The code of a one-time sign-in link. It leaves the address bar and the history before anything else happens. */
+function takeCode() {
+  const code = /^#signin=([\w.~-]+)$/.exec(location.hash)?.[1] ?? null;
+  if (code !== null) history.replaceState(null, "", location.pathname);
+  return code;
+}
+
+class App {
+  #session = createSession({ store: store() });
+  #signIn = new SignIn({ session: this.#session, onSignedIn: () => this.#enter() });
+  #chat = null;
+  #hint = "";
+  #leaving = false;
+
+  start() {
+    byId("sign-out").addEventListener("click", () => { this.#leaving = true; }, { capture: true });
+    this.#session.watchToken((token) => this.#tokenChanged(token));
+    globalThis.addEventListener("hashchange", () => this.#followLink());
+    if (!this.#followLink()) {
+      if (this.#session.signedIn()) this.#enter();
+      else this.#leave("");
+    }
+    this.#configure();
+  }
+
+  async #configure() {
+    const config = await fetchConfig();
+    this.#hint = typeof config.fault_hint === "string" ? config.fault_hint : "";
+    this.#signIn.allowRegister(config.register === true);
+    this.#chat?.hint(this.#hint);
+  }
+
+  #followLink() {
+    const code = takeCode();
+    if (code === null) return false;
+    this.#leave("");
+    this.#signIn.follow(code);
+    return true;
+  }
+
+  #enter() {
+    this.#leaving = false;
+    const user = this.#session.user();
+    if (this.#chat?.userId === (user?.user_id ?? null) && this.#chat) return;
+    this.#chat?.dispose();
+    byId("signin").hidden = true;
+    byId("chat").hidden = false;
+    this.#chat = new Chat({
+      session: this.#session,
+      user,
+      hint: this.#hint,
+      onSignedOut: (reason) => this.#leave(this.#leaving ? "" : signedOutMessage(reason)),
+    });
+    byId("question").focus({ preventScroll: true });
+  }
+
+  #leave(message) {
+    this.#chat?.dispose();
+    this.#chat = null;
+    byId("chat").hidden = true;
+    byId("signin").hidden = false;
+    this.#signIn.show(message);
+  }
+
+  /** Another tab signed in or out, perhaps as somebody else. */
+  #tokenChanged(token) {
+    if (token !== null && (this.#chat === null || this.#chat.userId !== (this.#session.user()?.user_id ?? null))) this.#enter();
+  }
+}
+
+new App().start();

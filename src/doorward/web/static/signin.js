@@ -1,0 +1,99 @@
+/** The sign-in view: email and password, a one-time link, and a new account where that is on. */
+
+import { RefusedError } from "./doorward.js";
+
+const byId = (id) => document.getElementById(id);
+
+const REFUSALS = new Map([
+  ["invalid_credentials", "Email or password is not right."],
+  ["invalid_one_time_code", "This sign-in link was used already, or is too old. Please sign in with email and password."],
+  ["email_taken", "There is an account with this email already. Please sign in."],
+  ["weak_password", "Please take a longer password: at least 8 characters."],
+]);
+
+/** Why signing in did not work, in plain words. */
+export function words(error, { link = false, register = false } = {}) {
+  if (!(error instanceof RefusedError)) {
+    return "The auth service is not answering. Nothing is wrong with what you entered. Please try again in a moment.";
+  }
+  if (error.code === "too_many_attempts" || error.code === "RATE_LIMITED") {
+    const seconds = Math.ceil((error.retryAfterMs ?? 30_000) / 1000);
+    return `Too many attempts. Please try again in ${seconds} s.`;
+  }
+  if (link) return REFUSALS.get("invalid_one_time_code");
+  if (register) return REFUSALS.get(error.code) ?? "This account could not be made. Please check the email, and take a password of at least 8 characters.";
+  return REFUSALS.get(error.code) ?? REFUSALS.get("invalid_credentials");
+}
+
+export class SignIn {
+  #session;
+  #onSignedIn;
+  #registering = false;
+  #code = null;
+
+  constructor({ session, onSignedIn }) {
+    this.#session = session;
+    this.#onSignedIn = onSignedIn;
+    byId("signin-form").addEventListener("submit", (event) => { event.preventDefault(); this.#submit(); });
+    byId("register-toggle").addEventListener("click", () => this.#setRegistering(!this.#registering));
+    byId("link-retry").addEventListener("click", () => this.follow(this.#code));
+  }
+
+  /** Show why one has to sign in; empty for no reason. */
+  show(message = "") {
+    byId("signin-message").textContent = message;
+    byId("password").value = "";
+    byId(byId("email").value ? "password" : "email").focus();
+  }
+
+  allowRegister(allowed) {
+    byId("register-line").hidden = !allowed;
+    if (!allowed) this.#setRegistering(false);
+  }
+
+  /** Exchange the code of a one-time link. */
+  async follow(code) {
+    this.#code = code;
+    byId("link-retry").hidden = true;
+    await this.#enter(() => this.#session.signIn({ one_time_code: code }), { link: true });
+  }
+
+  async #submit() {
+    const email = byId("email").value.trim();
+    const password = byId("password").value;
+    if (!email || !password) {
+      byId("signin-message").textContent = "Please enter both email and password.";
+      byId(email ? "password" : "email").focus();
+      return;
+    }
+    const register = this.#registering;
+    await this.#enter(() => (register ? this.#session.register({ email, password }) : this.#session.signIn({ email, password })), { register });
+  }
+
+  async #enter(ask, kind) {
+    const button = byId("signin-submit");
+    if (button.disabled) return;
+    button.disabled = true;
+    byId("signin-message").textContent = kind.link ? "Signing you in…" : "";
+    try {
+      await ask();
+      this.#code = null;
+      byId("signin-form").reset();
+      this.#onSignedIn();
+    } catch (error) {
+      byId("signin-message").textContent = words(error, kind);
+      byId("link-retry").hidden = !(kind.link && !(error instanceof RefusedError));
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  #setRegistering(registering) {
+    this.#registering = registering;
+    byId("signin-submit").textContent = registering ? "Create account" : "Sign in";
+    byId("register-question").textContent = registering ? "Have an account?" : "No account yet?";
+    byId("register-toggle").textContent = registering ? "Sign in" : "Create one";
+    byId("password").autocomplete = registering ? "new-password" : "current-password";
+    byId("signin-message").textContent = "";
+  }
+}
