@@ -96,5 +96,9 @@ class ServiceCredentialRefused(BackendError):
     """The auth service refused *our own* service credential (401/403). A configuration fault, never about the user's token."""
 
 
+class DeadlinePassed(BackendError):
+    """We stopped waiting: the deadline of the decision came first."""
+
+
 class StoreError(BackendError):
     """The node's own store failed or did not answer in time."""

@@ -7,10 +7,9 @@ refused: a crowd of silent connections pays with its own, and whoever holds a si
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-K = TypeVar("K", bound=Hashable)
+K = TypeVar("K")
 
 
 class Incomplete(Generic[K]):
@@ -30,6 +29,9 @@ class Incomplete(Generic[K]):
 
     def __len__(self) -> int:
         return len(self._address_of)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._address_of
 
     def held_by(self, address: str) -> int:
         return len(self._held_by.get(address, ()))

@@ -39,9 +39,9 @@ class Key:
     material: ECKey | RSAKey | OKPKey
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeySet:
-    """The keys of one fetch. `fetched_at` in wall-clock seconds: the age must survive a restart."""
+    """The keys of the issuer. `fetched_at`, of the last fetch that brought them, in wall-clock seconds."""
 
     keys: Sequence[Key]
     fetched_at: float

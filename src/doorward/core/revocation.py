@@ -22,11 +22,6 @@ class RevocationSet:
     def __len__(self) -> int:
         return len(self._jtis) + len(self._sessions) + len(self._users)
 
-    def clear(self) -> None:
-        self._jtis.clear()
-        self._sessions.clear()
-        self._users.clear()
-
     def revoke_jti(self, jti: str, forget_at: float) -> None:
         self._jtis[jti] = max(forget_at, self._jtis.get(jti, 0.0))
 

@@ -6,12 +6,11 @@ All times are wall-clock seconds, because they are about `exp`. The shell calls 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from doorward.core.degrade import Grant, Refusal
-from doorward.core.verdict import Allow, Assurance, Cause, Code, Deny, Principal, Source, Unavailable
+from doorward.core.verdict import Allow, Cause, Code, Deny, Principal, Source, Unavailable, Verdict
 
 RECOVERY_NOTICE_SECONDS = 60.0
 """How long a socket whose token ran out in an outage may take to bring a new one after the recovery."""
@@ -105,36 +104,23 @@ class Session:
             return (Notify("auth.expiring", {"expires_in_ms": int((end - wall_now) * 1000)}),)
         return ()
 
-    def upgraded(self, principal: Principal, assurance: Assurance = Assurance.LIVE) -> Sequence[Effect]:
-        """The auth service said *valid*: late, or in a re-validation."""
+    def settled(self, verdict: Verdict) -> Sequence[Effect]:
+        """What came of a question that was still open when we let it in, or of a re-validation.
+
+        A late *no* is told as `TOKEN_REVOKED`: the client was in, and is not any more.
+        """
         if self.phase is Phase.CLOSED:
             return ()
-        self._admit(
-            replace(
-                self.allow,
-                principal=principal,
-                assurance=assurance,
-                degraded=False,
-                provisional=False,
-                grant_until=None,
-            )
-        )
+        if isinstance(verdict, Deny):
+            return self.revoked()
+        if isinstance(verdict, Unavailable):
+            return self._close(verdict)
+        self._admit(verdict)
         return (self._assurance_notice(),)
 
-    def rejected(self) -> Sequence[Effect]:
-        """Late denial, live revocation, or a failed re-validation."""
-        return self._close(Deny(Code.TOKEN_REVOKED, Source.REMOTE))
-
-    def unanswered(self, judged: Grant | Refusal, cause: Cause | None, code: Code) -> Sequence[Effect]:
-        """A provisional admission whose question got no answer by the deadline: the full degraded rules have judged."""
-        if self.phase is Phase.CLOSED or not self.allow.provisional:
-            return ()
-        if isinstance(judged, Refusal):
-            return self._close(Unavailable(code, Source.FALLBACK, judged.cause or cause))
-        self._admit(
-            replace(self.allow, assurance=judged.assurance, degraded=True, provisional=False, grant_until=judged.until)
-        )
-        return (self._assurance_notice(),)
+    def revoked(self) -> Sequence[Effect]:
+        """Live revocation."""
+        return self._close(Deny(Code.TOKEN_REVOKED, Source.REVOKED))
 
     def refreshed(self, allow: Allow) -> Sequence[Effect] | Deny:
         """A new token came in-band. It must keep the subject and the session."""
@@ -175,7 +161,7 @@ class Session:
         """Time is up. In an outage nobody is told that the token is bad: it could not be refreshed."""
         if not outage:
             return self._close(Deny(Code.TOKEN_EXPIRED, Source.LOCAL))
-        if self.phase is Phase.ADMITTED and self.allow.assurance is not Assurance.LOCAL and not self.allow.degraded:
+        if self.phase is Phase.ADMITTED and not (self.allow.degraded or self.allow.provisional):
             self.phase, self._warned = Phase.GRACE, True
             self._grace_ends = wall_now + self.policy.expiry_grace_seconds
             self.graces += 1

@@ -1,0 +1,77 @@
+"""The canary: a random, well-formed, opaque token that the auth service must refuse.
+
+`valid: false` proves the path, our own credential and the contract, and risks nobody's handshake. While there is an outage it flies
+every second; two successes in a row close the breaker. When all is well it flies only if nobody was asked about for a minute, so
+that the record of the last live contact stays true without traffic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from doorward.core.answer import Invalid, Valid
+from doorward.core.breaker import Permit, State
+from doorward.core.deadline import Deadline
+from doorward.core.limits import Lane
+from doorward.runtime.gate import Gate, Pass
+from doorward.runtime.inquiry import Inquirer
+from doorward.runtime.memory import NodeMemory
+from doorward.runtime.ports import Clock
+
+EVERY_SECONDS = 1.0
+IDLE_SECONDS = 60.0
+LOOK_SECONDS = 0.25
+
+
+class Canary:
+    def __init__(
+        self,
+        inquirer: Inquirer,
+        gate: Gate,
+        memory: NodeMemory,
+        *,
+        clock: Clock,
+        seconds: float,
+    ) -> None:
+        self._inquirer = inquirer
+        self._gate = gate
+        self._memory = memory
+        self._clock = clock
+        self._seconds = seconds
+
+    async def run(self) -> None:
+        """Fly for ever, when it is due."""
+        flown = float("-inf")
+        while True:
+            if self._clock.monotonic() - flown >= self._interval():
+                flown = self._clock.monotonic()
+                succeeded = await self.fly()
+                if succeeded and self._gate.breaker.state is State.HALF_OPEN:
+                    continue
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def fly(self) -> bool:
+        """Ask once, within its own deadline. True if the service refused the token, as it must."""
+        permit = self._gate.acquire(canary=True)
+        assert isinstance(permit, Permit)  # noqa: S101 - a canary is never refused; this tells the type checker
+        passed = Pass(Lane.UNPROVEN, permit)
+        token = f"canary-{secrets.token_urlsafe(32)}"
+        deadline = Deadline.after(self._clock.monotonic(), self._seconds)
+        outcome = await self._inquirer.ask(token, passed, deadline, complaint=_accepts_anything)
+        if not isinstance(outcome, Invalid):
+            return False
+        await self._memory.contact()
+        return True
+
+    def _interval(self) -> float:
+        """How long after the last flight the next one is due, as things are now."""
+        if self._gate.throttled_seconds(Lane.UNPROVEN) > 0:
+            return float("inf")
+        contact = self._memory.last_contact
+        idle = contact is None or self._clock.wall() - contact >= IDLE_SECONDS
+        return EVERY_SECONDS if self._gate.in_outage or idle else float("inf")
+
+
+def _accepts_anything(answer: Valid | Invalid) -> str | None:
+    return "the auth service accepts a random token" if isinstance(answer, Valid) else None

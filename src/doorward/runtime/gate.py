@@ -1,0 +1,113 @@
+"""The gate before the auth service: breaker, throttle, bulkhead. Says yes or no, never waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from doorward.core.breaker import CircuitBreaker, Permit, Refused, State
+from doorward.core.limits import Bulkhead, Lane, RetryBudget, Throttle
+from doorward.core.verdict import Cause, Code
+from doorward.runtime.ports import Clock
+from doorward.runtime.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A slot of the bulkhead and a permit of the breaker. Give it back with `Gate.leave`, whatever happens."""
+
+    lane: Lane
+    permit: Permit
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Could not ask, and why. `fallback` is false where not even a proven token may come in (identity mismatch)."""
+
+    code: Code
+    cause: Cause | None
+    detail: str = ""
+    retry_after_seconds: float | None = None
+    fallback: bool = True
+
+
+class Gate:
+    """Also knows whether there is an outage right now, and tells when it is over."""
+
+    def __init__(self, breaker: CircuitBreaker, bulkhead: Bulkhead, *, clock: Clock, telemetry: Telemetry) -> None:
+        self.breaker = breaker
+        self.bulkhead = bulkhead
+        self.retries = RetryBudget()
+        self.on_recovered: Callable[[], None] = lambda: None
+        self._throttles = {lane: Throttle() for lane in Lane}
+        self._clock = clock
+        self._telemetry = telemetry
+        self._suspect: Unanswered | None = None
+        telemetry.breaker_is(breaker.state)
+
+    @property
+    def suspect(self) -> Unanswered | None:
+        """The last question that got no answer, until one gets an answer again."""
+        return self._suspect
+
+    @property
+    def in_outage(self) -> bool:
+        return self._suspect is not None or self.breaker.state is not State.CLOSED
+
+    def enter(self, lane: Lane, *, probe: bool = False) -> Pass | Unanswered:
+        """Args: probe: the caller holds a fallback, so its question may find out whether the service is back."""
+        throttled = self.throttled_seconds(lane)
+        if throttled > 0:
+            return Unanswered(Code.SERVICE_UNAVAILABLE, Cause.THROTTLED, retry_after_seconds=throttled)
+        permit = self.acquire(probe=probe)
+        if isinstance(permit, Refused):
+            return Unanswered(Code.SERVICE_UNAVAILABLE, Cause.BREAKER_OPEN)
+        if not self.bulkhead.enter(lane):
+            return Unanswered(Code.OVERLOADED, None, f"the {lane} lane is full")
+        return Pass(lane, permit)
+
+    def leave(self, passed: Pass) -> None:
+        self.bulkhead.leave(passed.lane)
+
+    def throttled_seconds(self, lane: Lane) -> float:
+        """How long the auth service still wants to hear nothing from this lane."""
+        return self._throttles[lane].remaining(self._clock.monotonic())
+
+    def acquire(self, *, probe: bool = False, canary: bool = False) -> Permit | Refused:
+        before = self.breaker.state
+        permit = self.breaker.acquire(self._clock.monotonic(), probe=probe, canary=canary)
+        self._watch(before)
+        return permit
+
+    def answered(self, permit: Permit, seconds: float) -> None:
+        """The service said yes or no. Either way it works."""
+        self._record(permit, succeeded=True, seconds=seconds)
+        self._settle(None)
+
+    def failed(self, permit: Permit, seconds: float, unanswered: Unanswered) -> None:
+        self._record(permit, succeeded=False, seconds=seconds)
+        self._settle(unanswered)
+
+    def held_off(self, lane: Lane, unanswered: Unanswered) -> None:
+        """429, or 503 with Retry-After: this lane stays quiet for a while. Not the breaker's business."""
+        self._throttles[lane].hold(self._clock.monotonic(), unanswered.retry_after_seconds or 1.0)
+        self._settle(unanswered)
+
+    def misconfigured(self, unanswered: Unanswered) -> None:
+        """Our own credential was refused: neither success nor failure of the service."""
+        self._settle(unanswered)
+
+    def _record(self, permit: Permit, *, succeeded: bool, seconds: float) -> None:
+        before = self.breaker.state
+        self.breaker.record(permit, succeeded=succeeded, now=self._clock.monotonic(), seconds=seconds)
+        self._watch(before)
+
+    def _watch(self, before: State) -> None:
+        if self.breaker.state is not before:
+            self._telemetry.breaker_moved(before, self.breaker.state)
+
+    def _settle(self, unanswered: Unanswered | None) -> None:
+        was_out = self._suspect is not None
+        self._suspect = unanswered
+        if was_out and not self.in_outage:
+            self.on_recovered()

@@ -1,0 +1,132 @@
+"""Keeps the issuer's key set: loaded from disk, refreshed in the background, and once more for a key nobody knows yet.
+
+An empty or malformed set never replaces a good one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from doorward.core.backoff import jittered, next_delay
+from doorward.core.deadline import Deadline
+from doorward.core.keyset import BadKeySet, KeySet, Refetch, parse_keyset
+from doorward.errors import BackendError, StoreError
+from doorward.runtime.bounded import Reaper, bounded
+from doorward.runtime.ports import Clock, KeySetSource, StateFiles, StoredKeySet
+from doorward.runtime.singleflight import SingleFlight, landed
+
+REFRESH_SECONDS = 300.0
+FETCH_SECONDS = 5.0
+RETRY_BASE_SECONDS = 1.0
+RETRY_CAP_SECONDS = 30.0
+
+log = structlog.get_logger("doorward")
+
+
+class KeysetRefresher:
+    """`keyset` is the last good one, or `None` until there was any."""
+
+    def __init__(
+        self, source: KeySetSource, files: StateFiles, *, clock: Clock, reaper: Reaper, uniform: Callable[[], float]
+    ) -> None:
+        self.keyset: KeySet | None = None
+        self.loaded = asyncio.Event()
+        self.last_error: str | None = None
+        self._source = source
+        self._files = files
+        self._clock = clock
+        self._reaper = reaper
+        self._uniform = uniform
+        self._flights: SingleFlight[bool] = SingleFlight()
+        self._refetch = Refetch()
+
+    async def load(self) -> None:
+        """Take the key set of an earlier run from disk, if there is a good one."""
+        try:
+            stored = await self._files.load_keyset()
+        except StoreError as error:
+            log.warning("the stored key set could not be read", error=str(error))
+            return
+        if stored is not None:
+            self._take(stored.document, stored.fetched_at)
+
+    def age_seconds(self) -> float | None:
+        return self.keyset.age(self._clock.wall()) if self.keyset is not None else None
+
+    def is_definitive(self) -> bool:
+        """Is a key that is missing from the set known not to exist?"""
+        return self.keyset is not None and self._refetch.is_definitive(self.keyset, self._clock.wall())
+
+    async def look_again(self, deadline: Deadline) -> bool:
+        """A token names a key that is not in the set: join the one shared refresh. True if it brought a set in time.
+
+        Cancellation: the refresh goes on for the others.
+        """
+        flight = self._flights.get(0)
+        if flight is None:
+            now = self._clock.monotonic()
+            if not self._refetch.may_start(now):
+                return False
+            self._refetch.started(now)
+            flight = self._flights.start(0, self._fetch())
+        return await landed(flight, deadline.remaining(self._clock.monotonic())) and flight.result()
+
+    async def run(self) -> None:
+        """Refresh for ever: every five minutes, sooner while it fails."""
+        attempt = 0
+        while True:
+            flight = self._flights.get(0) or self._flights.start(0, self._fetch())
+            succeeded = await landed(flight, FETCH_SECONDS * 2) and flight.result()
+            attempt = 0 if succeeded else attempt + 1
+            await asyncio.sleep(self._next_seconds(attempt))
+
+    async def aclose(self, *, seconds: float) -> None:
+        await self._flights.aclose(seconds=seconds)
+
+    def _next_seconds(self, attempt: int) -> float:
+        if attempt == 0:
+            return jittered(REFRESH_SECONDS, spread=0.1, uniform=self._uniform())
+        return RETRY_BASE_SECONDS / 2 + next_delay(
+            attempt, base_seconds=RETRY_BASE_SECONDS, cap_seconds=RETRY_CAP_SECONDS, uniform=self._uniform()
+        )
+
+    async def _fetch(self) -> bool:
+        """One try. Every outcome is a value; a good set is kept in memory and on disk."""
+        deadline = Deadline.after(self._clock.monotonic(), FETCH_SECONDS)
+        fetched_at = self._clock.wall()
+        try:
+            document = await bounded(
+                self._source.fetch(deadline=deadline), deadline, clock=self._clock, reaper=self._reaper
+            )
+        except BackendError as error:
+            self._failed(f"{type(error).__name__}: {error}")
+            return False
+        if not self._take(document, fetched_at):
+            return False
+        try:
+            await self._files.save_keyset(StoredKeySet(document, fetched_at))
+        except StoreError as error:
+            log.warning("the key set could not be stored", error=str(error))
+        return True
+
+    def _take(self, document: bytes, fetched_at: float) -> bool:
+        try:
+            keyset = parse_keyset(document, fetched_at)
+        except BadKeySet as error:
+            self._failed(str(error))
+            return False
+        if self.keyset is not None and self.keyset.document == document:
+            self.keyset.fetched_at = fetched_at  # the same keys: proofs made against them still hold
+        else:
+            self.keyset = keyset
+        self.last_error = None
+        self.loaded.set()
+        return True
+
+    def _failed(self, error: str) -> None:
+        if self.last_error is None:
+            log.warning("the key set could not be refreshed; the last good one stays", error=error)
+        self.last_error = error

@@ -1,0 +1,135 @@
+"""What the node remembers across restarts, held in memory and written through to the node store.
+
+Reads never wait. A write that fails keeps its effect in this process, and is logged: it never turns a *no* into a *yes*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from doorward.core.limits import Lane
+from doorward.core.revocation import Bars, RevocationSet
+from doorward.errors import StoreError
+from doorward.runtime.ports import Clock, NodeStore, RevocationItem, RevocationPage, StoredBar
+
+KEEP_REVOCATIONS_SECONDS = 25 * 3600.0
+CONTACT_EVERY_SECONDS = 5.0
+
+log = structlog.get_logger("doorward")
+
+
+class NodeMemory:
+    """`last_contact` and `last_feed` are wall-clock seconds; `last_feed` is `None` where there never was a feed."""
+
+    def __init__(self, store: NodeStore, clock: Clock) -> None:
+        self.bars = Bars()
+        self.revocations = RevocationSet()
+        self.key = b""
+        self.feed_epoch: str | None = None
+        self.feed_cursor: str | None = None
+        self.last_feed: float | None = None
+        self.last_contact: float | None = None
+        self._store = store
+        self._clock = clock
+        self._contact_written = 0.0
+        self._staged: RevocationSet | None = None
+
+    async def open(self) -> None:
+        """Load everything.
+
+        Raises:
+            StoreError: the store cannot be used; a door that forgets who was refused must not start.
+        """
+        state = await self._store.open()
+        self.key = state.key
+        for bar in state.bars:
+            self.bars.add(bar.digest, bar.until, Lane.PROVEN if bar.proven else Lane.UNPROVEN)
+        for item, forget_at in state.revocations:
+            revoke(self.revocations, item, forget_at)
+        self.feed_epoch, self.feed_cursor = state.feed_epoch, state.feed_cursor
+        self.last_feed, self.last_contact = state.last_feed, state.last_contact
+
+    async def aclose(self) -> None:
+        await self._store.aclose()
+
+    async def bar(self, digest: bytes, until: float, lane: Lane) -> None:
+        """The auth service refused this token: on disk before the refusal is told."""
+        if self.bars.holds(digest, self._clock.wall()) or not self.bars.add(digest, until, lane):
+            return
+        try:
+            await self._store.add_bar(StoredBar(digest, until, lane is Lane.PROVEN))
+        except StoreError as error:
+            log.error("bar not stored; it holds in this process only", error=str(error))
+
+    async def lift(self, digest: bytes) -> None:
+        if not self.bars.lift(digest):
+            return
+        try:
+            await self._store.remove_bar(digest)
+        except StoreError as error:
+            log.warning("bar not removed from the store", error=str(error))
+
+    async def contact(self) -> None:
+        """The auth service gave a live answer just now."""
+        wall = self.last_contact = self._clock.wall()
+        if wall - self._contact_written < CONTACT_EVERY_SECONDS:
+            return
+        self._contact_written = wall
+        try:
+            await self._store.note_contact(wall)
+        except StoreError as error:
+            self._contact_written = 0.0
+            log.warning("last contact not stored", error=str(error))
+
+    async def apply(self, page: RevocationPage, *, snapshot: bool, complete_at: float | None) -> None:
+        """Take a page of the feed in.
+
+        Args:
+            snapshot: the page begins a full snapshot. What was known before holds until the snapshot is complete.
+            complete_at: wall-clock second at which the poll that completed the feed began; `None` while more is to come.
+        """
+        forget_at = self._clock.wall() + KEEP_REVOCATIONS_SECONDS
+        if snapshot:
+            self._staged = RevocationSet()
+        for item in page.items:
+            revoke(self.revocations, item, forget_at)
+            if self._staged is not None:
+                revoke(self._staged, item, forget_at)
+        self.feed_epoch, self.feed_cursor = page.epoch, page.cursor
+        if complete_at is not None:
+            self.last_feed = complete_at
+            if self._staged is not None:
+                self.revocations, self._staged = self._staged, None
+        try:
+            await self._store.apply_page(page, snapshot=snapshot, forget_at=forget_at, last_feed=self.last_feed or 0.0)
+        except StoreError as error:
+            log.warning("revocations not stored", error=str(error))
+
+    async def tidy(self) -> None:
+        """Forget what has run out."""
+        wall = self._clock.wall()
+        self.bars.forget(wall)
+        self.revocations.forget(wall)
+        try:
+            await self._store.forget_expired(wall)
+        except StoreError as error:
+            log.warning("store not tidied", error=str(error))
+
+
+def revoke(known: RevocationSet, item: RevocationItem, forget_at: float) -> None:
+    if item.jti is not None:
+        known.revoke_jti(item.jti, forget_at)
+    elif item.session_id is not None:
+        known.revoke_session(item.session_id, forget_at)
+    elif item.user_id is not None:
+        known.revoke_user(item.user_id, (item.not_before_ms or 0) / 1000, forget_at)
+
+
+def concerned(items: Sequence[RevocationItem]) -> RevocationSet:
+    """Just these items, to find the open connections that they are about."""
+    found = RevocationSet()
+    for item in items:
+        revoke(found, item, float("inf"))
+    return found

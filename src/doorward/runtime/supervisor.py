@@ -1,0 +1,66 @@
+"""Background tasks: started, watched and stopped in one place, with a bound on each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger("doorward")
+
+RESTART_SECONDS = 1.0
+
+
+class Supervisor:
+    """A task that dies of a bug is logged and started again after a second; the door goes on."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run it for as long as the door is open."""
+        self._add(self._kept(name, run), name)
+
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run it once. Its own deadline bounds it; an error is logged."""
+        if self._closing:
+            work.close()
+            return
+        self._add(self._logged(work, name), name)
+
+    async def aclose(self, *, seconds: float) -> None:
+        """Cancel everything and wait at most `seconds`."""
+        self._closing = True
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=seconds)
+            for task in stuck:
+                log.error("a background task does not stop", task=task.get_name())
+
+    def _add(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=f"doorward:{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _kept(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await run()
+                return
+            except Exception:
+                log.exception("a background task failed and starts again", task=name)
+            await asyncio.sleep(RESTART_SECONDS)
+
+    async def _logged(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("a background task failed", task=name)

@@ -1,0 +1,132 @@
+"""What happened: one record per decision, kept for a while, counted, and written as one log line.
+
+The log writer must never block the loop; see `adapters/logs.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import structlog
+
+from doorward.core.breaker import State
+from doorward.runtime.insight import DecisionRecord, Statistics, Step
+from doorward.runtime.ports import Clock
+
+KEPT_DECISIONS = 2_000
+
+log = structlog.get_logger("doorward")
+
+
+class Metrics(Protocol):
+    """Counters and histograms. Every label is a closed set; never a user or a token."""
+
+    def decision(self, verdict: str, source: str, reason: str, seconds: float) -> None: ...
+
+    def attempt(self, result: str, seconds: float) -> None: ...
+
+    def probe(self, result: str, seconds: float) -> None: ...
+
+    def wait_bounded(self, step: str) -> None: ...
+
+    def deadline_overrun(self, seconds: float) -> None: ...
+
+    def breaker(self, state: str) -> None: ...
+
+    def breaker_transition(self, to: str) -> None: ...
+
+    def degraded_admit(self, assurance: str) -> None: ...
+
+    def expiry_grace(self) -> None: ...
+
+    def revalidation(self, result: str) -> None: ...
+
+    def loop_lag(self, seconds: float) -> None: ...
+
+
+class Trace:
+    """The timeline of one decision: what each step took."""
+
+    __slots__ = ("_clock", "_last", "began", "steps")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.began = self._last = clock.monotonic()
+        self.steps: list[Step] = []
+
+    def mark(self, name: str) -> None:
+        now = self._clock.monotonic()
+        self.steps.append(Step(name, round((now - self._last) * 1000, 3)))
+        self._last = now
+
+    @property
+    def total_seconds(self) -> float:
+        return self._last - self.began
+
+
+class Telemetry:
+    """The one place that counts and logs. `emit` gets each record as it is made."""
+
+    def __init__(self, metrics: Metrics, *, clock: Clock, emit: Callable[[DecisionRecord], None]) -> None:
+        self.metrics = metrics
+        self.largest_lag_seconds = 0.0
+        self.largest_overrun_seconds = 0.0
+        self._clock = clock
+        self._emit = emit
+        self._records: deque[DecisionRecord] = deque(maxlen=KEPT_DECISIONS)
+        self._by_id: dict[str, DecisionRecord] = {}
+
+    def decided(self, record: DecisionRecord) -> None:
+        if len(self._records) == KEPT_DECISIONS:
+            self._by_id.pop(self._records[0].id, None)
+        self._records.append(record)
+        self._by_id[record.id] = record
+        self.metrics.decision(record.verdict, record.source, record.reason, record.total_ms / 1000)
+        if record.overrun_ms > 0:
+            self.metrics.deadline_overrun(record.overrun_ms / 1000)
+            self.largest_overrun_seconds = max(self.largest_overrun_seconds, record.overrun_ms / 1000)
+        self._emit(record)
+
+    def breaker_is(self, state: State) -> None:
+        self.metrics.breaker(state)
+
+    def breaker_moved(self, before: State, after: State) -> None:
+        self.metrics.breaker(after)
+        self.metrics.breaker_transition(after)
+        log.warning("breaker", before=before.value, after=after.value)
+
+    def lagged(self, seconds: float) -> None:
+        self.largest_lag_seconds = max(self.largest_lag_seconds, seconds)
+        self.metrics.loop_lag(seconds)
+
+    def decision(self, decision_id: str) -> DecisionRecord | None:
+        return self._by_id.get(decision_id)
+
+    def decisions(self, limit: int) -> Sequence[DecisionRecord]:
+        """Newest first."""
+        return [record for record, _ in zip(reversed(self._records), range(limit), strict=False)]
+
+    def statistics(self, window_seconds: float) -> Statistics:
+        records = list(self._since(self._clock.wall() - window_seconds))
+        times = sorted(record.total_ms for record in records)
+        return Statistics(
+            window_seconds=window_seconds,
+            total=len(records),
+            by_verdict=Counter(record.verdict for record in records),
+            by_reason=Counter(record.reason for record in records),
+            p50_ms=_quantile(times, 0.5),
+            p99_ms=_quantile(times, 0.99),
+            max_ms=times[-1] if times else None,
+        )
+
+    def _since(self, wall: float) -> Iterator[DecisionRecord]:
+        for record in reversed(self._records):
+            if record.at < wall:
+                return
+            yield record
+
+
+def _quantile(ascending: Sequence[float], q: float) -> float | None:
+    return ascending[min(int(len(ascending) * q), len(ascending) - 1)] if ascending else None
