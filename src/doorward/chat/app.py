@@ -1,0 +1,113 @@
+"""The chat backend as an ASGI application. The door goes around it: `Doorward(create_app(...), settings)`."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route, WebSocketRoute
+
+from doorward.chat.agents.warden import Warden
+from doorward.chat.forward import AuthForwarder
+from doorward.chat.limits import MAX_TEXT_BYTES
+from doorward.chat.problem import problem
+from doorward.chat.service import Chat
+from doorward.chat.socket import ChatEndpoint
+from doorward.core.deadline import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from aiohttp.abc import AbstractResolver
+    from prometheus_client import CollectorRegistry
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+    from doorward.chat.agents.port import Agent
+    from doorward.chat.limits import ChatLimits
+    from doorward.config import Settings
+    from doorward.runtime.insight import Insight
+
+SHUTDOWN_SECONDS = 1.0
+"""What runs get at a shutdown that nobody drained before."""
+
+_NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def create_app(
+    settings: Settings,
+    *,
+    insight: Insight,
+    ready: Callable[[], bool],
+    web_routes: Sequence[BaseRoute] = (),
+    registry: CollectorRegistry | None = None,
+    resolver: AbstractResolver | None = None,
+    agent: Agent | None = None,
+    limits: ChatLimits | None = None,
+    register: bool | None = None,
+    fault_hint: str | None = None,
+) -> Starlette:
+    """Make the application. `app.state.chat` is its `Chat`; drain it before the server stops.
+
+    Args:
+        settings: read once.
+        insight: what the warden answers from.
+        ready: may this process take traffic?
+        web_routes: further routes, the page and `/metrics` for instance. They come last.
+        registry: where chat's counters go.
+        resolver: finds the auth service; by default the system's name servers, or `auth.dns_servers`.
+        agent: answers the questions; the warden by default.
+        limits: every bound of the chat backend.
+        register: whether the page offers to make an account; by default `authd.allow_register`.
+        fault_hint: a line for the page that says how to break the auth service on purpose.
+    """
+    chat = Chat(agent or Warden(insight), limits=limits, registry=registry)
+    forwarder = AuthForwarder(
+        settings.auth, seconds=settings.deadline_seconds, telemetry=chat.telemetry, resolver=resolver
+    )
+    page = {
+        "product": "Doorward",
+        "version": version("doorward"),
+        "register": settings.authd.allow_register if register is None else register,
+        "fault_hint": fault_hint,
+        "max_message_bytes": MAX_TEXT_BYTES,
+    }
+
+    async def config(_: Request) -> Response:
+        return JSONResponse(page, headers=_NO_STORE)
+
+    async def readyz(_: Request) -> Response:
+        if ready():
+            return JSONResponse({"status": "ready"}, headers=_NO_STORE)
+        return problem(503, "NOT_READY", "This process takes no traffic now.", retry_after_seconds=1.0)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await chat.drain(Deadline.after(asyncio.get_running_loop().time(), SHUTDOWN_SECONDS))
+            await forwarder.aclose()
+
+    app = Starlette(
+        routes=[
+            WebSocketRoute("/ws", ChatEndpoint(chat, close_codes=settings.close_codes)),
+            Route("/healthz", _healthz),
+            Route("/readyz", readyz),
+            Route("/api/config", config),
+            *forwarder.routes(),
+            *web_routes,
+        ],
+        lifespan=lifespan,
+    )
+    app.state.chat = chat
+    return app
+
+
+async def _healthz(_: Request) -> Response:
+    return JSONResponse({"status": "alive"}, headers=_NO_STORE)

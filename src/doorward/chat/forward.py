@@ -1,0 +1,187 @@
+"""The sign-in endpoints of the auth service, passed on at the page's own origin, each within one hard deadline.
+
+The page never talks to the auth service directly, so its policy can say `connect-src 'self'`. What is passed on is an
+allow-list; the answer is the service's own, or 503 when it could not be asked: never something that reads as "signed out".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from typing import TYPE_CHECKING
+
+import aiohttp
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Route
+
+from doorward.chat.problem import problem
+from doorward.core.deadline import Deadline
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
+    from starlette.requests import Request
+
+    from doorward.chat.telemetry import ChatTelemetry
+    from doorward.config import AuthSettings
+
+log = structlog.get_logger(__name__)
+
+ENDPOINTS = {
+    "/auth/login": "POST",
+    "/auth/refresh": "POST",
+    "/auth/logout": "POST",
+    "/auth/register": "POST",
+    "/auth/me": "GET",
+}
+MAX_BODY_BYTES = 65_536
+MAX_IN_FLIGHT = 64
+"""Requests under way, those included that we stopped waiting for."""
+
+RETRY_SECONDS = (1.0, 5.0)
+REQUEST_HEADERS = ("authorization", "content-type", "accept", "user-agent")
+ANSWER_HEADERS = ("content-type", "retry-after", "www-authenticate")
+
+
+class _BadAnswer(Exception):
+    """The service answered something that may not be passed on."""
+
+
+class AuthForwarder:
+    """Passes requests on. `seconds` is the deadline of each, from its arrival to its answer."""
+
+    def __init__(
+        self,
+        auth: AuthSettings,
+        *,
+        seconds: float,
+        telemetry: ChatTelemetry,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        self._auth = auth
+        self._seconds = seconds
+        self._telemetry = telemetry
+        self._given_resolver = resolver
+        self._own_resolver: AbstractResolver | None = None
+        self._tls = ssl.create_default_context(cafile=str(auth.ca_file)) if auth.ca_file else None
+        self._session: aiohttp.ClientSession | None = None
+        self._in_flight: set[asyncio.Task[Response]] = set()
+
+    def routes(self) -> list[Route]:
+        return [Route(path, self.forward, methods=[method]) for path, method in ENDPOINTS.items()]
+
+    async def forward(self, request: Request) -> Response:
+        """Answer before the deadline, whatever the service or the client does.
+
+        Cancellation: the request to the service is cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = Deadline.after(loop.time(), self._seconds)
+        if self._auth.url is None:
+            return self._unavailable("SERVICE_UNAVAILABLE", "config")
+        if len(self._in_flight) >= MAX_IN_FLIGHT:
+            return self._unavailable("OVERLOADED", None)
+        task = loop.create_task(self._pass_on(request, deadline), name="chat-auth-forward")
+        self._in_flight.add(task)
+        task.add_done_callback(self._done)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=deadline.remaining(loop.time()))
+        finally:
+            task.cancel()
+        return task.result() if done else self._unavailable("SERVICE_UNAVAILABLE", "deadline")
+
+    async def aclose(self) -> None:
+        """Close the connections. Cancellation: they are closed by the next call, or with the process."""
+        for task in self._in_flight:
+            task.cancel()
+        if self._session is not None:
+            await self._session.close()
+        if self._own_resolver is not None:
+            await self._own_resolver.close()
+            self._own_resolver = None
+
+    async def _pass_on(self, request: Request, deadline: Deadline) -> Response:
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        if body is None:
+            self._telemetry.forwarded("refused")
+            return problem(413, "MESSAGE_TOO_BIG", f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        try:
+            answer = await self._ask(request, body, deadline)
+        except (aiohttp.ClientError, _BadAnswer, TimeoutError, OSError) as error:
+            log.warning("chat.auth_forward_failed", path=request.url.path, error=type(error).__name__)
+            return self._unavailable("SERVICE_UNAVAILABLE", "upstream")
+        self._telemetry.forwarded("answered")
+        return answer
+
+    async def _ask(self, request: Request, body: bytes, deadline: Deadline) -> Response:
+        left = deadline.remaining(asyncio.get_running_loop().time())
+        headers = {name: request.headers[name] for name in REQUEST_HEADERS if name in request.headers}
+        headers["accept-encoding"] = "identity"
+        headers["x-envoy-expected-rq-timeout-ms"] = str(int(left * 1000))
+        if request.client is not None:
+            headers["x-forwarded-for"] = request.client.host
+        async with self._client().request(
+            request.method,
+            self._auth.base_url + request.scope["path"],
+            data=body or None,
+            headers=headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=left),
+        ) as answer:
+            return await self._answer(answer)
+
+    async def _answer(self, answer: aiohttp.ClientResponse) -> Response:
+        if answer.status >= 500:
+            return self._unavailable("SERVICE_UNAVAILABLE", "upstream", _retry_after(answer))
+        if 300 <= answer.status < 400 or answer.headers.get("content-encoding", "identity") != "identity":
+            raise _BadAnswer
+        content = b""
+        async for chunk in answer.content.iter_any():
+            content += chunk
+            if len(content) > MAX_BODY_BYTES:
+                raise _BadAnswer
+        headers = {name: answer.headers[name] for name in ANSWER_HEADERS if name in answer.headers}
+        headers |= {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+        return Response(content, answer.status, headers=headers)
+
+    def _unavailable(self, code: str, cause: str | None, retry_after_seconds: float | None = None) -> Response:
+        self._telemetry.forwarded(cause or "overloaded")
+        wait = retry_after_seconds or random.uniform(*RETRY_SECONDS)  # noqa: S311 - spreads a crowd
+        title = "The auth service is not answering. You are still signed in; try again in a moment."
+        return problem(503, code, title, cause=cause, retry_after_seconds=wait)
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            resolver = self._given_resolver
+            if resolver is None:
+                resolver = self._own_resolver = aiohttp.AsyncResolver(nameservers=list(self._auth.dns_servers) or None)
+            connector = aiohttp.TCPConnector(limit=MAX_IN_FLIGHT, resolver=resolver, ssl=self._tls or True)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+            )
+        return self._session
+
+    def _done(self, task: asyncio.Task[Response]) -> None:
+        self._in_flight.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("chat.auth_forward_bug", exc_info=error)
+
+
+def _retry_after(answer: aiohttp.ClientResponse) -> float | None:
+    value = answer.headers.get("retry-after", "")
+    return min(float(value), 300.0) if value.isascii() and value.isdigit() else None
+
+
+async def _body(request: Request) -> bytes | None:
+    """The whole body, `None` if it is too large. The caller's deadline bounds the wait."""
+    content = b""
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY_BYTES:
+            return None
+    return content

@@ -1,0 +1,247 @@
+"""Runs: one agent answering one question. They belong to threads, not to sockets, and each ends in bounded time.
+
+The agent works in a task of its own and puts its events into a mailbox; one conductor task a run takes them out, checks
+their order and appends them to the log. Stopping a run ends the mailbox, so neither a hanging agent nor one that ignores
+its cancellation holds up the conductor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import structlog
+from ag_ui.core import (
+    RunAgentInput,
+    RunErrorEvent,
+    RunFinishedCancelledOutcome,
+    RunFinishedEvent,
+    RunStartedEvent,
+    UserMessage,
+)
+
+from doorward.chat.agents.port import RunRequest
+from doorward.chat.commands import Done, ErrorCode, Fault
+from doorward.chat.envelope import event_json
+from doorward.chat.mailbox import Ending, Mailbox
+from doorward.chat.sequence import RunSequence, SequenceError
+from doorward.chat.transcript import Transcript
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ag_ui.core import BaseEvent
+
+    from doorward.chat.agents.port import Agent, LiveView
+    from doorward.chat.commands import RunStart
+    from doorward.chat.eventlog import EventLog
+    from doorward.chat.limits import ChatLimits
+    from doorward.chat.telemetry import ChatTelemetry
+    from doorward.chat.threads import Thread
+    from doorward.core.deadline import Deadline
+
+log = structlog.get_logger(__name__)
+
+_ERRORS = {
+    Ending.FAILED: ("agent_failed", "The agent failed. The question can be asked again."),
+    Ending.TIMEOUT: ("timeout", "The agent did not finish in time."),
+    Ending.TOO_LONG: ("too_long", "The answer became too long."),
+    Ending.INTERRUPTED: ("interrupted", "The server is restarting. The question can be asked again."),
+}
+
+
+class Run:
+    """One run from its start to its end."""
+
+    def __init__(self, thread: Thread, request: RunRequest, *, mailbox_events: int) -> None:
+        self.id = request.run_id
+        self.thread = thread
+        self.request = request
+        self.mailbox = Mailbox(mailbox_events)
+        self.sequence = RunSequence()
+        self.question = UserMessage(id=f"{self.id}:question", content=request.message)
+        self.transcript = Transcript(self.question)
+        self.events = 0
+        self.bytes = 0
+
+    @property
+    def active(self) -> bool:
+        return self.thread.active is self
+
+    def stop(self, ending: Ending) -> None:
+        """End it now. Whoever is first says how."""
+        self.mailbox.stop(ending)
+
+    def opening(self) -> RunStartedEvent:
+        """`RUN_STARTED`; its input carries the question, so that other tabs see it."""
+        asked = RunAgentInput(
+            thread_id=self.thread.id,
+            run_id=self.id,
+            state={},
+            messages=[self.question],
+            tools=[],
+            context=[],
+            forwarded_props={},
+        )
+        return RunStartedEvent(thread_id=self.thread.id, run_id=self.id, input=asked)
+
+    def terminal(self, ending: Ending) -> BaseEvent:
+        """The one event that ends the run."""
+        if ending in _ERRORS:
+            code, message = _ERRORS[ending]
+            return RunErrorEvent(message=message, code=code)
+        outcome = RunFinishedCancelledOutcome() if ending is Ending.CANCELLED else None
+        return RunFinishedEvent(thread_id=self.thread.id, run_id=self.id, outcome=outcome)
+
+
+class Runs:
+    """Supervises the runs of this process."""
+
+    def __init__(self, event_log: EventLog, agent: Agent, limits: ChatLimits, telemetry: ChatTelemetry) -> None:
+        self._log = event_log
+        self._agent = agent
+        self._limits = limits
+        self._telemetry = telemetry
+        self._active: dict[asyncio.Task[None], Run] = {}
+        self._per_user: Counter[str] = Counter()
+        self._abandoned: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._active)
+
+    def start(self, thread: Thread, command: RunStart, who: LiveView) -> tuple[Done | Fault, Run | None]:
+        """Begin a run, unless the thread has had this one. Returns the reply, and the run if one was begun."""
+        if command.run_id in thread.run_ids:
+            return Done({"run_id": command.run_id, "duplicate": True}), None
+        if fault := self._refusal(thread):
+            return fault, None
+        request = RunRequest(
+            thread_id=thread.id, run_id=command.run_id, message=command.message, who=who, history=tuple(thread.messages)
+        )
+        run = Run(thread, request, mailbox_events=self._limits.mailbox_events)
+        thread.active = run
+        thread.remember(run.id, at_most=self._limits.run_ids_per_thread)
+        self._per_user[thread.owner] += 1
+        self._telemetry.run_started()
+        task = asyncio.create_task(self._conduct(run), name="chat-run")
+        self._active[task] = run
+        task.add_done_callback(self._ended)
+        return Done({"run_id": run.id, "duplicate": False}), run
+
+    def cancel(self, thread: Thread, run_id: str) -> Done | Fault:
+        """Ask a run to stop. That it has ended already is no fault."""
+        if run_id not in thread.run_ids:
+            return Fault(ErrorCode.NOT_FOUND, "there is no such run")
+        active = thread.active
+        if active is None or active.id != run_id:
+            return Done({"run_id": run_id, "cancelled": False})
+        active.stop(Ending.CANCELLED)
+        return Done({"run_id": run_id, "cancelled": True})
+
+    async def drain(self, deadline: Deadline) -> None:
+        """Begin no more, let the active ones go on until `deadline`, then end them as interrupted.
+
+        Cancellation: the runs that are left go on, and no new one begins.
+        """
+        self._draining = True
+        now = asyncio.get_running_loop().time()
+        if self._active:
+            await asyncio.wait(self._active, timeout=deadline.remaining(now))
+        for run in self._active.values():
+            run.stop(Ending.INTERRUPTED)
+        if self._active:
+            await asyncio.wait(self._active, timeout=self._limits.reap_seconds)
+        if self._abandoned:
+            await asyncio.wait(self._abandoned, timeout=self._limits.reap_seconds)
+
+    def _refusal(self, thread: Thread) -> Fault | None:
+        if self._draining:
+            return Fault(ErrorCode.RESTARTING, "the server is restarting; try again in a few seconds")
+        if thread.active is not None:
+            return Fault(ErrorCode.RUN_ACTIVE, "this thread has an active run; wait for it or cancel it")
+        if self._per_user[thread.owner] >= self._limits.runs_per_user:
+            return Fault(ErrorCode.TOO_MANY_RUNS, f"at most {self._limits.runs_per_user} runs at once")
+        if len(self._active) >= self._limits.runs or len(self._abandoned) >= self._limits.abandoned_agents:
+            return Fault(ErrorCode.OVERLOADED, "too many runs are active; try again in a few seconds")
+        return None
+
+    async def _conduct(self, run: Run) -> None:
+        alarm = asyncio.get_running_loop().call_later(self._limits.run_seconds, run.stop, Ending.TIMEOUT)
+        producer: asyncio.Task[None] | None = None
+        try:
+            await self._append(run, [run.opening()])
+            producer = asyncio.create_task(self._produce(run), name="chat-agent")
+            while events := await run.mailbox.take():
+                await self._take(run, events)
+        finally:
+            alarm.cancel()
+            if producer is not None:
+                self._abandon(producer)
+            run.mailbox.end(Ending.INTERRUPTED)
+            await self._finish(run)
+
+    async def _produce(self, run: Run) -> None:
+        """The agent's side: whatever it does, the mailbox ends."""
+        ending = Ending.FAILED
+        try:
+            async with AsyncExitStack() as stack:
+                events = self._agent.run(run.request)
+                if hasattr(events, "aclose"):
+                    stack.push_async_callback(events.aclose)
+                async for event in events:
+                    if not await run.mailbox.put(event):
+                        return
+            ending = Ending.FINISHED
+        except Exception:
+            log.exception("chat.agent_failed", run_id=run.id)
+        finally:
+            run.mailbox.end(ending)
+
+    async def _take(self, run: Run, events: Sequence[BaseEvent]) -> None:
+        admitted: list[BaseEvent] = []
+        for event in events:
+            try:
+                run.sequence.admit(event)
+            except SequenceError as error:
+                log.warning("chat.agent_out_of_order", run_id=run.id, error=str(error))
+                run.stop(Ending.FAILED)
+                break
+            run.transcript.add(event)
+            admitted.append(event)
+        if admitted:
+            await self._append(run, admitted)
+        if run.events > self._limits.events_per_run or run.bytes > self._limits.bytes_per_run:
+            run.stop(Ending.TOO_LONG)
+
+    async def _append(self, run: Run, events: Sequence[BaseEvent]) -> int:
+        encoded = [event_json(event) for event in events]
+        run.events += len(encoded)
+        run.bytes += sum(len(event) for event in encoded)
+        return await self._log.append(run.thread.id, run.id, encoded)
+
+    async def _finish(self, run: Run) -> None:
+        ending = run.mailbox.ending or Ending.INTERRUPTED
+        try:
+            last = await self._append(run, [*run.sequence.closing(), run.terminal(ending)])
+            run.thread.fold(run.transcript.messages, up_to=last, limits=self._limits)
+        finally:
+            run.thread.active = None
+            self._telemetry.run_ended(ending)
+
+    def _abandon(self, producer: asyncio.Task[None]) -> None:
+        """Cancel it and do not wait: it may ignore us."""
+        if not producer.done():
+            producer.cancel()
+            self._abandoned.add(producer)
+            producer.add_done_callback(self._abandoned.discard)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        run = self._active.pop(task)
+        self._per_user[run.thread.owner] -= 1
+        if not self._per_user[run.thread.owner]:
+            del self._per_user[run.thread.owner]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("chat.run_lost", run_id=run.id, exc_info=error)
