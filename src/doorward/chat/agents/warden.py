@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,7 +23,6 @@ from ag_ui.core import (
     ToolCallEndEvent,
     ToolCallResultEvent,
     ToolCallStartEvent,
-    UserMessage,
 )
 
 from doorward.chat.agents import wording
@@ -68,7 +67,7 @@ class Warden:
 
         Cancellation: leaves nothing behind.
         """
-        plan = plan_for(question_of(request))
+        plan = plan_for(understand(request.message))
         if isinstance(plan, str):
             answer = plan
         else:
@@ -99,22 +98,6 @@ class Warden:
             yield TextMessageContentEvent(message_id=name, delta=delta)
             await asyncio.sleep(self._pace)
         yield TextMessageEndEvent(message_id=name)
-
-
-def question_of(request: RunRequest) -> Question:
-    """The question, read with the one before it: "and in the last hour?" goes on about the same."""
-    question = understand(request.message)
-    if question.topic is not Topic.UNKNOWN and not _only_a_window(question, request.message):
-        return question
-    earlier = [message.content for message in request.history if isinstance(message, UserMessage)]
-    if question.window_seconds is None or not earlier or not isinstance(earlier[-1], str):
-        return question
-    before = understand(earlier[-1])
-    return replace(before, window_seconds=question.window_seconds) if before.topic is Topic.STATISTICS else question
-
-
-def _only_a_window(question: Question, message: str) -> bool:
-    return question.topic is Topic.STATISTICS and len(message.split()) <= 6
 
 
 def plan_for(question: Question) -> Plan | str:

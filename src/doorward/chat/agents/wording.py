@@ -117,7 +117,7 @@ def statistics_answer(result: Result) -> str:
     if not result["total"]:
         return f"I decided nothing in the last {window}: nobody knocked."
     verdicts = _listing(
-        f"{number} {_VERDICTS.get(verdict, verdict)}" for verdict, number in _ranked(result["by_verdict"])
+        [f"{number} {_VERDICTS.get(verdict, verdict)}" for verdict, number in _ranked(result["by_verdict"])]
     )
     lines = [f"In the last {window} I decided about {count(result['total'], 'opening handshake')}: {verdicts}."]
     if result["p50_ms"] is not None:
