@@ -125,7 +125,7 @@ def _outage(policy: DegradePolicy, surroundings: Surroundings, wall_now: float) 
     if wall_now - contact >= policy.max_outage_seconds:
         return Refusal.OUTAGE_TOO_LONG
     feed = surroundings.last_feed
-    if feed is not None and contact - feed > policy.max_feed_age_seconds:
+    if feed is not None and (feed > wall_now or contact - feed > policy.max_feed_age_seconds):
         return Refusal.FEED_STALE
     return None
 

@@ -115,6 +115,8 @@ class Session:
             return self.revoked()
         if isinstance(verdict, Unavailable):
             return self._close(verdict)
+        if not self._is_same_person(verdict.principal):
+            return self._close(Unavailable(Code.SERVICE_UNAVAILABLE, Source.REMOTE, Cause.PROTOCOL))
         self._admit(verdict)
         return (self._assurance_notice(),)
 
@@ -148,6 +150,12 @@ class Session:
     def closed(self) -> None:
         self.phase = Phase.CLOSED
 
+    def _is_same_person(self, other: Principal) -> bool:
+        """The same token must go on to name the same user and session; an opaque one may name its session late."""
+        known = self.principal
+        same_session = known.session_id in (None, other.session_id)
+        return same_session and (known.issuer, known.user_id) == (other.issuer, other.user_id)
+
     def _admit(self, allow: Allow) -> None:
         self.allow, self.phase, self._warned = allow, Phase.ADMITTED, False
 
@@ -158,10 +166,13 @@ class Session:
         return (Close(refusal),)
 
     def _ended(self, wall_now: float, *, outage: bool) -> Sequence[Effect]:
-        """Time is up. In an outage nobody is told that the token is bad: it could not be refreshed."""
-        if not outage:
+        """Time is up, for the token or only for a degraded grant. Nobody is told that a token is bad which is not, or which
+        could not be refreshed in an outage."""
+        expires_at = self.principal.expires_at
+        expired = expires_at is not None and wall_now >= expires_at
+        if expired and not outage:
             return self._close(Deny(Code.TOKEN_EXPIRED, Source.LOCAL))
-        if self.phase is Phase.ADMITTED and not (self.allow.degraded or self.allow.provisional):
+        if expired and self.phase is Phase.ADMITTED and not (self.allow.degraded or self.allow.provisional):
             self.phase, self._warned = Phase.GRACE, True
             self._grace_ends = wall_now + self.policy.expiry_grace_seconds
             self.graces += 1
