@@ -1,0 +1,65 @@
+"""Bring the database to this version's schema, at start."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+
+from doorward.adapters.worker import Worker
+from doorward.authd.store import make_engine, prepare_file
+from doorward.errors import ConfigError, StoreError
+
+MIGRATION_SECONDS = 60.0
+LOCK_SECONDS = 20.0
+"""How long a process waits for another one that migrates the same database."""
+
+_SCRIPTS = Path(__file__).parent / "migrations"
+_ADVISORY_LOCK = 0x646F6F72  # "door": any constant that all versions share
+
+
+async def migrate(url: URL, worker: Worker) -> None:
+    """Run what is missing, in one transaction, on the worker's thread.
+
+    Raises:
+        ConfigError: the database cannot be opened, or is of a newer version.
+        StoreError: it did not get done in `MIGRATION_SECONDS`.
+
+    Cancellation: the thread goes on to the end of its transaction.
+    """
+    try:
+        await worker.run(lambda: asyncio.run(_migrate(url)), bound_seconds=MIGRATION_SECONDS)
+    except TimeoutError as error:
+        raise StoreError(f"the database was not migrated in {MIGRATION_SECONDS:g} s") from error
+    except (SQLAlchemyError, OSError) as error:
+        where = url.render_as_string(hide_password=True)
+        reason = getattr(error, "orig", None) or error
+        raise ConfigError(f"authd.database_url: {where} cannot be used: {reason}") from error
+    except CommandError as error:
+        raise ConfigError(f"authd.database_url: the database was made by another version: {error}") from error
+
+
+async def _migrate(url: URL) -> None:
+    prepare_file(url)
+    engine = make_engine(url, bound_seconds=LOCK_SECONDS)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

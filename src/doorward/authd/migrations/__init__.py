@@ -1,0 +1,1 @@
+"""Database migrations, run by `doorward.authd.migrate` at start."""
