@@ -1,10 +1,12 @@
 """The fault kit: an auth service that misbehaves on request, proxies that break, clocks that obey."""
 
-from doorward.testing.auth_service import Endpoint, FakeAuthService, ReceivedRequest
+from doorward.testing.auth_service import FakeAuthService
 from doorward.testing.clock import ManualClock
+from doorward.testing.connection import ProxyCounts
 from doorward.testing.dns import DnsFault, DnsFaultKind, FaultDns
 from doorward.testing.faults import CannedAnswer, Fault, FaultKind
-from doorward.testing.proxy import FaultProxy, ProxyCounts
+from doorward.testing.proxy import FaultProxy
+from doorward.testing.received import Endpoint, ReceivedRequest
 from doorward.testing.tokens import TokenMint, opaque_token
 from doorward.testing.virtual import StuckError, VirtualClock, VirtualLoop, VirtualTimeLimitError, run_virtual
 from doorward.testing.waiting import eventually

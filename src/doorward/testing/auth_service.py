@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hmac
 import json
-import secrets
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import parse_qs
 
 from aiohttp import web
 
 from doorward.errors import UsageError
+from doorward.testing.received import Endpoint, ReceivedRequest
+from doorward.testing.revocation_feed import FakeRevocationFeed
 from doorward.testing.tokens import TokenMint, opaque_token
 
 if TYPE_CHECKING:
@@ -24,31 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
 
-MAX_WAIT_SECONDS = 20.0
-"""The longest poll of the revocation feed; a client's wish beyond it is cut."""
-
 REMEMBERED_REQUESTS = 10_000
 STOP_SECONDS = 0.2
-
-
-class Endpoint(StrEnum):
-    """What can be called, counted and scripted."""
-
-    VALIDATE = "/auth/validate"
-    INTROSPECT = "/auth/introspect"
-    HEALTH = "/auth/health"
-    JWKS = "/.well-known/jwks.json"
-    REVOCATIONS = "/auth/revocations"
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedRequest:
-    """One request as it came in. Header names are lower-case; `body` may hold a token: never log it."""
-
-    endpoint: Endpoint
-    headers: Mapping[str, str]
-    query: Mapping[str, str]
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +80,6 @@ class FakeAuthService:
         """Say "not valid" as 401 `invalid_token` rather than as 200 `valid: false`."""
         self.cache_seconds: float | None = None
         self.healthy = True
-        self.page_size = 500
         self.calls: Counter[Endpoint] = Counter()
         self.requests: deque[ReceivedRequest] = deque(maxlen=REMEMBERED_REQUESTS)
         self.asked_about: Counter[str] = Counter()
@@ -116,11 +89,8 @@ class FakeAuthService:
         self._ssl_context = ssl_context
         self._answers: dict[str, dict[str, Any]] = {}
         self._barred: set[str] = set()
-        self._revocations: list[dict[str, Any]] = []
-        self._epoch = secrets.token_hex(8)
-        self._feed = True
+        self._revocations = FakeRevocationFeed(self._wall)
         self._scripts: dict[Endpoint, tuple[_Scripted, int | None]] = {}
-        self._news = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -150,6 +120,7 @@ class FakeAuthService:
             await runner.cleanup()
             raise
         self._runner = runner
+        self._revocations.opening()
         self.port = runner.addresses[0][1]
         if self._own_issuer:
             self.mint.issuer = self.url
@@ -158,7 +129,7 @@ class FakeAuthService:
         """Stop listening and cut every connection. Keys, tokens and revocations are kept."""
         runner, self._runner = self._runner, None
         if runner is not None:
-            self._wake_followers()
+            self._revocations.closing()
             await runner.cleanup()
 
     @property
@@ -269,23 +240,29 @@ class FakeAuthService:
             raise UsageError("revoke takes exactly one of jti, session_id and user_id; not_before_ms goes with user_id")
         if user_id is not None:
             item["not_before"] = int(self._wall() * 1000) if not_before_ms is None else not_before_ms
-        self._revocations.append(item)
-        self._wake_followers()
+        self._revocations.add(item)
 
     @property
     def feed(self) -> bool:
         """Whether there is a revocation feed; without one it answers 404."""
-        return self._feed
+        return self._revocations.there
 
     @feed.setter
     def feed(self, there: bool) -> None:
-        self._feed = there
-        self._wake_followers()
+        self._revocations.there = there
+
+    @property
+    def page_size(self) -> int:
+        """How many items an answer of the feed holds at most."""
+        return self._revocations.page_size
+
+    @page_size.setter
+    def page_size(self, items: int) -> None:
+        self._revocations.page_size = items
 
     def expire_cursors(self) -> None:
         """Every cursor handed out so far is too old (410); the items stay."""
-        self._epoch = secrets.token_hex(8)
-        self._wake_followers()
+        self._revocations.expire_cursors()
 
     # --- scripts ------------------------------------------------------------------------------------------------------
 
@@ -345,7 +322,7 @@ class FakeAuthService:
         received = ReceivedRequest(endpoint, headers, dict(request.query), await request.read())
         self.calls[endpoint] += 1
         self.requests.append(received)
-        if endpoint is Endpoint.VALIDATE and (token := _token_in(received.body)) is not None:
+        if (token := received.token()) is not None:
             self.asked_about[token] += 1
         return received
 
@@ -362,7 +339,7 @@ class FakeAuthService:
     async def _validate(self, request: ReceivedRequest) -> web.Response:
         if not self._knows_service(request):
             return _service_refused()
-        token = _token_in(request.body)
+        token = request.token()
         if token is None:
             return web.json_response({"error": "invalid_request"}, status=400)
         answer = self._valid_answer(token)
@@ -376,10 +353,9 @@ class FakeAuthService:
     async def _introspect(self, request: ReceivedRequest) -> web.Response:
         if not self._knows_service(request):
             return _service_refused()
-        token = _form_field(request.body, "token")
+        token = request.token()
         if token is None:
             return web.json_response({"error": "invalid_request"}, status=400)
-        self.asked_about[token] += 1
         answer = self._valid_answer(token)
         if answer is None:
             return web.json_response({"active": False})
@@ -392,71 +368,24 @@ class FakeAuthService:
         return web.json_response(self.mint.key_set(), content_type="application/jwk-set+json")
 
     async def _feed_page(self, request: ReceivedRequest) -> web.Response:
-        wait_seconds = min(_number(request.query.get("wait"), 0.0), MAX_WAIT_SECONDS)
-        ends_at = asyncio.get_running_loop().time() + wait_seconds
-        while True:
-            refusal = self._feed_refusal(request)
-            if refusal is not None:
-                return refusal
-            after = int(request.query.get("after") or 0)
-            left = ends_at - asyncio.get_running_loop().time()
-            if after < len(self._revocations) or "after" not in request.query or left <= 0 or self._runner is None:
-                return self._page(after)
-            await self._wait_for_news(left)
-
-    def _feed_refusal(self, request: ReceivedRequest) -> web.Response | None:
-        if not self._feed:
-            return web.json_response({"error": "not_found"}, status=404)
-        if not self._knows_service(request):
+        if self.feed and not self._knows_service(request):
             return _service_refused()
-        if "after" not in request.query:
-            return None
-        after = request.query["after"]
-        known = after.isdecimal() and int(after) <= len(self._revocations) and request.query.get("epoch") == self._epoch
-        return None if known else web.json_response({"error": "cursor_expired"}, status=410)
-
-    def _page(self, after: int) -> web.Response:
-        items = self._revocations[after : after + self.page_size]
-        cursor = after + len(items)
-        return web.json_response(
-            {
-                "epoch": self._epoch,
-                "cursor": str(cursor),
-                "as_of": self._wall(),
-                "more": cursor < len(self._revocations),
-                "items": items,
-            }
-        )
+        return await self._revocations.answer(request)
 
     def _valid_answer(self, token: str) -> dict[str, Any] | None:
         answer = self._answers.get(token)
         if answer is None or token in self._barred or answer["_exp"] <= self._wall():
             return None
-        if any(_revokes(item, answer) for item in self._revocations):
+        if self._revocations.revokes(
+            jti=answer["_jti"], session_id=answer["_sid"], user_id=answer["_sub"], issued_at=answer["_iat"]
+        ):
             return None
         return {key: value for key, value in answer.items() if value is not None and not key.startswith("_")}
 
     def _knows_service(self, request: ReceivedRequest) -> bool:
         if self.refuse_service_credential:
             return False
-        headers = request.headers
-        name_and_secret = _basic(headers.get("authorization", "")) or (
-            headers.get("x-service-id", ""),
-            headers.get("x-service-secret", ""),
-        )
-        expected = (self.service_id, self.service_secret)
-        return all(hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(name_and_secret, expected, strict=True))
-
-    def _wake_followers(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
-    async def _wait_for_news(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            return
+        return request.service_credential() == (self.service_id, self.service_secret)
 
     def _wall(self) -> float:
         return time.time() + self.clock_skew_seconds
@@ -479,14 +408,6 @@ def _answer_of(claims: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _revokes(item: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
-    if "jti" in item:
-        return bool(item["jti"] == answer["_jti"])
-    if "session_id" in item:
-        return bool(item["session_id"] == answer["_sid"])
-    return bool(item["user_id"] == answer["_sub"] and answer["_iat"] * 1000 <= item["not_before"])
-
-
 def _as_introspection(answer: Mapping[str, Any]) -> dict[str, Any]:
     """RFC 7662, section 2.2."""
     names = {"user_id": "sub", "email": "username", "session_id": "sid", "expires_at": "exp"}
@@ -498,34 +419,3 @@ def _service_refused() -> web.Response:
     return web.json_response(
         {"error": "invalid_client"}, status=401, headers={"WWW-Authenticate": 'Basic realm="auth"'}
     )
-
-
-def _token_in(body: bytes) -> str | None:
-    try:
-        content = json.loads(body)
-    except ValueError:
-        return None
-    token = content.get("token") if isinstance(content, dict) else None
-    return token if isinstance(token, str) else None
-
-
-def _form_field(body: bytes, name: str) -> str | None:
-    return next(iter(parse_qs(body.decode("utf-8", "replace")).get(name, [])), None)
-
-
-def _basic(header: str) -> tuple[str, str] | None:
-    scheme, _, encoded = header.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        name, colon, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError:
-        return None
-    return (name, secret) if colon else None
-
-
-def _number(text: str | None, default: float) -> float:
-    try:
-        return float(text) if text is not None else default
-    except ValueError:
-        return default
