@@ -17,7 +17,6 @@ from starlette.routing import Route
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
-    from typing import Any
 
     from starlette.requests import Request
 
@@ -112,5 +111,5 @@ def _answer(request: Request, page: Page) -> Response:
     return Response(page.body, media_type=page.media_type, headers=headers)
 
 
-def _secured(request: Request) -> dict[str, Any]:
+def _secured(request: Request) -> dict[str, str]:
     return _HEADERS | {"content-security-policy": content_security_policy(request.headers.get("host", ""))}
