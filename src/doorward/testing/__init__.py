@@ -7,6 +7,7 @@ from doorward.testing.dns import DnsFault, DnsFaultKind, FaultDns
 from doorward.testing.faults import CannedAnswer, Fault, FaultKind
 from doorward.testing.proxy import FaultProxy
 from doorward.testing.received import Endpoint, ReceivedRequest
+from doorward.testing.tls import ThrowawayTls, throwaway_tls
 from doorward.testing.tokens import TokenMint, opaque_token
 from doorward.testing.virtual import StuckError, VirtualClock, VirtualLoop, VirtualTimeLimitError, run_virtual
 from doorward.testing.waiting import eventually
@@ -25,6 +26,7 @@ __all__ = [
     "ProxyCounts",
     "ReceivedRequest",
     "StuckError",
+    "ThrowawayTls",
     "TokenMint",
     "VirtualClock",
     "VirtualLoop",
@@ -32,4 +34,5 @@ __all__ = [
     "eventually",
     "opaque_token",
     "run_virtual",
+    "throwaway_tls",
 ]

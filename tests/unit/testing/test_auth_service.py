@@ -257,3 +257,40 @@ async def test_a_skewed_clock_shows_in_its_tokens(auth: FakeAuthService) -> None
     ours = auth.mint.claims()["iat"]
     auth.clock_skew_seconds = 3600
     assert auth.mint.claims()["iat"] - ours >= 3599
+
+
+async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing(auth: FakeAuthService) -> None:
+    second = FakeAuthService(port=auth.port)
+    with pytest.raises(OSError, match="in use"):
+        await second.start()
+    await second.aclose()
+
+
+@pytest.mark.parametrize("body", [b"not json", b"[]", b'{"token": 7}', b"{}"])
+async def test_a_question_without_a_token_is_a_bad_request(
+    body: bytes, auth: FakeAuthService, http: aiohttp.ClientSession
+) -> None:
+    async with http.post(auth.url + Endpoint.VALIDATE, data=body, headers=asked_with(auth)) as answer:
+        assert answer.status == 400
+
+
+@pytest.mark.parametrize("authorization", ["Bearer x", "Basic !!!", "Basic bm9jb2xvbg==", "Basic"])
+async def test_a_malformed_service_credential_is_refused(
+    authorization: str, auth: FakeAuthService, http: aiohttp.ClientSession
+) -> None:
+    assert (await validate(http, auth, auth.issue(), Authorization=authorization))[0] == 401
+    url = auth.url + Endpoint.INTROSPECT
+    async with http.post(url, data={"token": "t"}, headers={"Authorization": authorization}) as answer:
+        assert answer.status == 401
+
+
+async def test_the_feed_asks_for_the_service_credential(auth: FakeAuthService, http: aiohttp.ClientSession) -> None:
+    async with http.get(auth.url + Endpoint.REVOCATIONS, params={"wait": "soon"}) as answer:
+        assert answer.status == 401
+    assert (await poll(http, auth, wait="soon"))[0] == 200
+
+
+async def test_the_cache_hint_and_the_key_set_travel_along(auth: FakeAuthService, http: aiohttp.ClientSession) -> None:
+    auth.cache_seconds = 5
+    assert (await validate(http, auth, auth.issue()))[1]["cache_seconds"] == 5
+    assert (auth.issuer, auth.audience) == (auth.url, "doorward")

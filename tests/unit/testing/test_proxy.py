@@ -227,6 +227,14 @@ async def test_stale_keep_alive_resets_the_second_request(
     assert (upstream.requests, proxy.counts.requests) == (1, 2)
 
 
+async def test_a_proxy_listens_on_ipv6_too(upstream: Upstream, http: aiohttp.ClientSession) -> None:
+    async with FaultProxy("127.0.0.1", upstream.port, host="::1") as proxy:
+        assert proxy.url.startswith("http://[::1]:")
+        assert await fetch(http, proxy) == (200, BODY)
+        proxy.fault = Fault.BLACK_HOLE
+        assert not await connects(proxy)
+
+
 async def test_an_upstream_that_is_gone_is_a_reset(http: aiohttp.ClientSession) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
