@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from doorward.core.credential import (
+    BEARER_PREFIX,
+    DEFAULT_TRANSPORTS,
+    MAX_TOKEN_BYTES,
+    Credential,
+    Presented,
+    Transport,
+    extract,
+    offers_ours,
+    real_protocols,
+    scrubbed,
+)
+from doorward.core.verdict import Code, Deny
+
+WITH_COOKIE = DEFAULT_TRANSPORTS | {Transport.COOKIE}
+TOKEN = "aaa.bbb-_.ccc"
+
+
+def carrier(token: str | bytes) -> str:
+    raw = token.encode() if isinstance(token, str) else token
+    return BEARER_PREFIX + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def header(value: str) -> tuple[bytes, bytes]:
+    return b"authorization", value.encode("latin-1")
+
+
+def cookie(value: str) -> tuple[bytes, bytes]:
+    return b"cookie", value.encode("latin-1")
+
+
+def code_of(found: Credential | Deny) -> Code | None:
+    return found.code if isinstance(found, Deny) else None
+
+
+@pytest.mark.parametrize("value", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER   {TOKEN} "])
+def test_the_authorization_header_is_read(value: str) -> None:
+    assert extract(Presented([header(value)])) == Credential(TOKEN, Transport.HEADER)
+
+
+def test_the_bearer_subprotocol_is_read_beside_a_real_one() -> None:
+    presented = Presented([], ["doorward.v1", carrier(TOKEN)])
+
+    assert extract(presented) == Credential(TOKEN, Transport.SUBPROTOCOL)
+
+
+def test_the_cookie_is_read_where_the_route_lists_it() -> None:
+    presented = Presented([cookie(f'theme=dark; __Host-doorward="{TOKEN}"')])
+
+    assert extract(presented, WITH_COOKIE) == Credential(TOKEN, Transport.COOKIE)
+    assert code_of(extract(presented)) is Code.AUTH_REQUIRED
+
+
+def test_an_explicit_credential_goes_before_the_ambient_one() -> None:
+    presented = Presented([cookie("__Host-doorward=ambient"), header("Bearer explicit")])
+
+    assert extract(presented, WITH_COOKIE) == Credential("explicit", Transport.HEADER)
+
+
+def test_a_transport_that_is_not_listed_is_not_looked_at() -> None:
+    presented = Presented([header("Bearer !!!")], ["doorward.v1", carrier(TOKEN)])
+
+    assert extract(presented, frozenset({Transport.SUBPROTOCOL})) == Credential(TOKEN, Transport.SUBPROTOCOL)
+    assert code_of(extract(presented, frozenset())) is Code.AUTH_REQUIRED
+
+
+@pytest.mark.parametrize(
+    "presented",
+    [
+        Presented([]),
+        Presented([header("Basic dXNlcjpwdw==")]),
+        Presented([header("")]),
+        Presented([header("Bearer\ttab")]),
+        Presented([(b"host", b"door.example")], ["doorward.v1", "graphql-ws"]),
+        Presented([cookie("other=1")]),
+    ],
+)
+def test_without_a_credential_one_is_required(presented: Presented) -> None:
+    assert code_of(extract(presented, WITH_COOKIE)) is Code.AUTH_REQUIRED
+
+
+@pytest.mark.parametrize(
+    "presented",
+    [
+        Presented([header("Bearer")]),
+        Presented([header("Bearer ")]),
+        Presented([header("Bearer two words")]),
+        Presented([header("Bearer a,Bearer b")]),
+        Presented([header("Bearer caf\xe9")]),
+        Presented([header("Bearer a\x00b")]),
+        Presented([header("Bearer =a")]),
+        Presented([header("Bearer " + "a" * (MAX_TOKEN_BYTES + 1))]),
+        Presented([header("Bearer a"), header("Bearer a")]),
+        Presented([header("Basic eA=="), header("Bearer a")]),
+        Presented([header("Bearer a")], ["doorward.v1", carrier("a")]),
+        Presented([header("Bearer a")], ["doorward.v1", BEARER_PREFIX + "!"]),
+        Presented([], ["doorward.v1", carrier("a"), carrier("b")]),
+        Presented([], ["doorward.v1", carrier("a"), carrier("a")]),
+        Presented([], [carrier("a")]),
+        Presented([], [carrier("a"), carrier("b")]),
+        Presented([], ["doorward.v1", BEARER_PREFIX]),
+        Presented([], ["doorward.v1", BEARER_PREFIX + "YQ=="]),
+        Presented([], ["doorward.v1", BEARER_PREFIX + "a"]),
+        Presented([], ["doorward.v1", BEARER_PREFIX + "a+b/"]),
+        Presented([], ["doorward.v1", carrier(b"\xff\xfe")]),
+        Presented([], ["doorward.v1", carrier("two words")]),
+        Presented([], ["doorward.v1", carrier("")]),
+        Presented([], ["doorward.v1", carrier("a" * (MAX_TOKEN_BYTES + 1))]),
+        Presented([], ["doorward.v1", carrier("a" * 1_000_000)]),
+        Presented([cookie("__Host-doorward=a; __Host-doorward=b")]),
+        Presented([cookie("__Host-doorward=a"), cookie("__Host-doorward=a")]),
+        Presented([cookie("__Host-doorward=")]),
+        Presented([cookie("__Host-doorward")]),
+    ],
+)
+def test_two_or_a_malformed_one_is_no_credential(presented: Presented) -> None:
+    assert code_of(extract(presented, WITH_COOKIE)) is Code.BAD_CREDENTIAL_FORMAT
+
+
+def test_the_largest_token_is_read_over_each_transport() -> None:
+    token = "a" * MAX_TOKEN_BYTES
+
+    assert extract(Presented([header(f"Bearer {token}")])) == Credential(token, Transport.HEADER)
+    assert extract(Presented([], ["x", carrier(token)])) == Credential(token, Transport.SUBPROTOCOL)
+
+
+@pytest.mark.parametrize("space", ["\xa0", "\x85", "\x1c", "\x1f", "\x0b", "\x0c"])
+def test_a_cookie_whose_name_only_looks_like_ours_is_another_one(space: str) -> None:
+    presented = Presented([cookie(f"{space}__Host-doorward=planted")])
+
+    assert code_of(extract(presented, WITH_COOKIE)) is Code.AUTH_REQUIRED
+    assert scrubbed(presented).headers == presented.headers
+
+
+def test_the_refusal_and_the_repr_never_hold_the_token() -> None:
+    refused = extract(Presented([header("Bearer s3cret s3cret")]))
+
+    assert isinstance(refused, Deny)
+    assert "s3cret" not in repr(refused)
+    assert "s3cret" not in repr(extract(Presented([header("Bearer s3cret")])))
+
+
+def test_what_the_app_sees_holds_no_credential() -> None:
+    presented = Presented(
+        [
+            (b"host", b"door.example"),
+            header(f"Bearer {TOKEN}"),
+            (b"sec-websocket-protocol", f"doorward.v1, {carrier(TOKEN)}".encode()),
+            cookie(f"theme=dark; __Host-doorward={TOKEN}; lang=en"),
+        ],
+        ["doorward.v1", carrier(TOKEN)],
+    )
+
+    assert scrubbed(presented) == Presented(
+        [(b"host", b"door.example"), (b"sec-websocket-protocol", b"doorward.v1"), (b"cookie", b"theme=dark; lang=en")],
+        ["doorward.v1"],
+    )
+
+
+def test_a_header_that_held_nothing_else_goes_with_the_credential() -> None:
+    presented = Presented([cookie(f"__Host-doorward={TOKEN}"), (b"sec-websocket-protocol", carrier(TOKEN).encode())])
+
+    assert scrubbed(presented).headers == []
+
+
+def test_a_bearer_header_goes_however_it_is_written() -> None:
+    assert scrubbed(Presented([header(f"  bearer\t{TOKEN}"), header("Bearer")])).headers == []
+
+
+def test_what_is_no_credential_of_ours_stays() -> None:
+    headers = [header("Basic dXNlcjpwdw=="), (b"cookie", b""), (b"x-empty", b""), cookie("caf\xe9=\xa0")]
+
+    assert scrubbed(Presented(headers)).headers == headers
+
+
+def test_a_client_of_ours_offers_one_of_our_protocols() -> None:
+    assert offers_ours(["graphql-ws", "doorward.v1"]) is True
+    assert offers_ours([carrier("a")]) is True
+    assert offers_ours(["graphql-ws"]) is False
+    assert offers_ours([]) is False
+    assert real_protocols(["doorward.v1", carrier("a"), "x"]) == ["doorward.v1", "x"]
