@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import gc
 import os
 import random
@@ -15,10 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from doorward.adapters.bounded_response import MAX_HEAD_BYTES
 from doorward.adapters.transport import MAX_BODY_BYTES, Caps, HttpTransport, tls_context
@@ -35,22 +30,15 @@ from doorward.errors import (
     ResolveError,
     TlsError,
 )
+from doorward.runtime.clock import SystemClock
 from doorward.runtime.ports import Address
 from doorward.runtime.resolver import Resolver
-from doorward.testing.waiting import eventually
+from doorward.testing import ThrowawayTls, eventually, throwaway_tls
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CAPS = Caps(connect_seconds=1.0, read_seconds=1.0, write_seconds=1.0, pool_seconds=0.2)
 SECRET = "Basic c2VjcmV0LW9mLW91cnM="
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-class LoopClock:
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def wall(self) -> float:
-        return 1_700_000_000.0
 
 
 class ScriptedDns:
@@ -156,7 +144,7 @@ def dns() -> ScriptedDns:
 
 @pytest.fixture
 async def transport(dns: ScriptedDns) -> AsyncIterator[HttpTransport]:
-    resolver = Resolver(dns, LoopClock(), tls=False)
+    resolver = Resolver(dns, SystemClock(), tls=False)
     transport = HttpTransport(resolver, limit=4)
     yield transport
     await transport.aclose()
@@ -468,7 +456,7 @@ async def test_the_pool_recovers_from_cancelled_calls(transport: HttpTransport, 
 
 async def test_no_descriptor_is_left_behind(server: Server, dns: ScriptedDns) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    resolver = Resolver(dns, LoopClock(), tls=False)
+    resolver = Resolver(dns, SystemClock(), tls=False)
     transport = HttpTransport(resolver, limit=4)
     async with server.run(server.answering(OK)):
         await asyncio.gather(*(ask(transport, server.url) for _ in range(4)))
@@ -490,40 +478,26 @@ async def test_a_closed_transport_and_a_passed_deadline_are_backend_errors(
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for `auth.test`, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "auth.test")])
-    now = dt.datetime.now(dt.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("auth.test")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    folder = tmp_path_factory.mktemp("tls")
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(signed.public_bytes(pem))
-    raw = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "key.pem").write_bytes(raw)
-    return folder / "cert.pem", folder / "key.pem"
+def tls() -> ThrowawayTls:
+    return throwaway_tls(["auth.test"])
+
+
+@pytest.fixture
+def ca_file(tls: ThrowawayTls, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(tls.ca_pem)
+    return path
 
 
 class TestTls:
     async def test_a_private_ca_is_trusted_and_a_stranger_is_not(
-        self, server: Server, dns: ScriptedDns, certificate: tuple[Path, Path]
+        self, server: Server, dns: ScriptedDns, tls: ThrowawayTls, ca_file: Path
     ) -> None:
         dns.names = {"auth.test": [Address("127.0.0.1", socket.AF_INET)]}
-        resolver = Resolver(dns, LoopClock(), tls=True)
-        trusting = HttpTransport(resolver, limit=4, tls=await tls_context(certificate[0]))
+        resolver = Resolver(dns, SystemClock(), tls=True)
+        trusting = HttpTransport(resolver, limit=4, tls=await tls_context(ca_file))
         wary = HttpTransport(resolver, limit=4, tls=await tls_context(None))
-        async with server.run(server.answering(OK), tls=server_context(certificate)):
+        async with server.run(server.answering(OK), tls=tls.server):
             url = server.url.replace("127.0.0.1", "auth.test")
             assert await ask(trusting, url) == (200, b"ok")
             await refused(wary, url, TlsError)
@@ -532,9 +506,9 @@ class TestTls:
             await wary.aclose()
 
     async def test_a_stalled_handshake_ends_in_time_and_is_cut(
-        self, server: Server, dns: ScriptedDns, certificate: tuple[Path, Path]
+        self, server: Server, dns: ScriptedDns, tls: ThrowawayTls, ca_file: Path
     ) -> None:
-        transport = HttpTransport(Resolver(dns, LoopClock(), tls=True), limit=4, tls=await tls_context(certificate[0]))
+        transport = HttpTransport(Resolver(dns, SystemClock(), tls=True), limit=4, tls=await tls_context(ca_file))
         async with server.run(silence):
             url = server.url.replace("http://", "https://")
             await refused(transport, url, ConnectTimeout, seconds=0.3)
@@ -542,11 +516,11 @@ class TestTls:
         await transport.aclose()
 
     async def test_an_abandoned_call_does_not_linger_for_a_polite_goodbye(
-        self, server: Server, dns: ScriptedDns, certificate: tuple[Path, Path]
+        self, server: Server, dns: ScriptedDns, tls: ThrowawayTls, ca_file: Path
     ) -> None:
         """A frozen peer never answers `close_notify`; its connections must not pile up outside of the pool."""
         dns.names = {"auth.test": [Address("127.0.0.1", socket.AF_INET)]}
-        transport = HttpTransport(Resolver(dns, LoopClock(), tls=True), limit=4, tls=await tls_context(certificate[0]))
+        transport = HttpTransport(Resolver(dns, SystemClock(), tls=True), limit=4, tls=await tls_context(ca_file))
         before = len(os.listdir("/proc/self/fd"))
         frozen = asyncio.Event()
 
@@ -557,7 +531,7 @@ class TestTls:
             transport.pause_reading()
             await frozen.wait()
 
-        async with server.run(freeze, tls=server_context(certificate)):
+        async with server.run(freeze, tls=tls.server):
             url = server.url.replace("127.0.0.1", "auth.test")
             await refused(transport, url, ReadTimeout, seconds=0.5)
             # One descriptor more at most: the server's own end, and its listener.
@@ -571,9 +545,3 @@ class TestTls:
             await tls_context(tmp_path / "ca.pem")
         with pytest.raises(ConfigError, match=r"auth\.ca_file"):
             await tls_context(tmp_path / "missing.pem")
-
-
-def server_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    return context

@@ -143,7 +143,7 @@ class SqliteNodeStore:
     async def _run(self, call: Callable[[], T], bound_seconds: float | None = None) -> T:
         try:
             return await self._worker.run(call, bound_seconds=bound_seconds or self._bound_seconds)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError, OverflowError) as error:  # the last two: a value SQLite cannot hold
             raise StoreError(f"{self.path}: {error}{_mend(error)}") from error
 
     # What follows runs on the store's thread.
