@@ -161,8 +161,8 @@ class ProxiedConnection:
             await self._until(
                 lambda: self._client_done or self._may_connect() or self._may_forward() or self._may_answer()
             )
-            if self._client_done and (self._upstream is None or self._holds_requests()):
-                return True
+            if self._client_done and (self._upstream is None or self.fault.kind is not FaultKind.NONE):
+                return True  # half-closed connections live on without a fault only; under one the client is gone
             if self._may_answer():
                 if await self._answer(self.fault):
                     return True

@@ -294,3 +294,17 @@ async def test_the_cache_hint_and_the_key_set_travel_along(auth: FakeAuthService
     auth.cache_seconds = 5
     assert (await validate(http, auth, auth.issue()))[1]["cache_seconds"] == 5
     assert (auth.issuer, auth.audience) == (auth.url, "doorward")
+
+
+async def test_a_burst_of_new_connections_costs_nobody_a_lost_syn(auth: FakeAuthService) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def one(session: aiohttp.ClientSession) -> float:
+        started = loop.time()
+        async with session.get(auth.url + Endpoint.HEALTH) as answer:
+            assert answer.status == 200
+        return loop.time() - started
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        took = await asyncio.gather(*(one(session) for _ in range(200)))
+    assert max(took) < 0.95, "a SYN was dropped and sent again a second later"

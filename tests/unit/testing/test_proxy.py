@@ -539,6 +539,15 @@ async def test_closing_leaves_no_task_and_no_file(fault: Fault, upstream: Upstre
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks, what="every task of the proxy has ended")
 
 
+@pytest.mark.parametrize("fault", [Fault.SILENCE, Fault.HEADER_STALL, Fault.drip(60), Fault.latency(60)], ids=str)
+async def test_a_client_that_leaves_is_let_go_while_the_fault_lasts(fault: Fault, proxy: FaultProxy) -> None:
+    proxy.fault = fault
+    async with client(0.2) as http:
+        await asyncio.gather(*(fetch(http, proxy) for _ in range(20)), return_exceptions=True)
+    assert proxy.counts.requests == 20
+    await eventually(lambda: proxy.open_connections == 0, what="the proxy has let every client go")
+
+
 async def test_closing_cuts_what_is_open(upstream: Upstream) -> None:
     started = asyncio.get_running_loop().time()
     async with FaultProxy("127.0.0.1", upstream.port, fault=Fault.SILENCE) as proxy:
