@@ -171,7 +171,7 @@ def _key_files(settings: Settings, worker: Worker) -> KeyFiles:
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[tuple[Store, Worker]]:
-    store, worker = await open_store(settings, clock=SystemClock())
+    store, worker = await open_store(settings)
     try:
         yield store, worker
     finally:

@@ -121,13 +121,14 @@ class Feed:
 
         Cancellation: nothing is left behind.
         """
-        deadline = Deadline.after(self._clock.monotonic(), min(wait_seconds, MAX_WAIT_SECONDS))
+        loop = asyncio.get_running_loop()
+        deadline = Deadline.after(loop.time(), min(wait_seconds, MAX_WAIT_SECONDS))
         while True:
             if self._draining:
                 raise Draining("the service is stopping")
             bell = self._bell  # taken before the look, so that what is committed after it cannot be missed
             page = await self._look(position)
-            remaining = deadline.remaining(self._clock.monotonic())
+            remaining = deadline.remaining(loop.time())
             if position is None or page.items or remaining <= 0:
                 return page
             await self._wait(bell, remaining)

@@ -114,7 +114,7 @@ class AuthService:
         Cancellation: what was opened is closed.
         """
         clock = clock or SystemClock()
-        store, worker = await open_store(settings, clock=clock)
+        store, worker = await open_store(settings)
         service = cls(settings, issuer=issuer, store=store, worker=worker, clock=clock)
         try:
             await service._prepare()
@@ -449,7 +449,7 @@ class AuthService:
             raise TooManyAttempts(seconds)
 
 
-async def open_store(settings: Settings, *, clock: Clock) -> tuple[Store, Worker]:
+async def open_store(settings: Settings) -> tuple[Store, Worker]:
     """The migrated database, and the thread for files beside it.
 
     Raises:
@@ -465,7 +465,7 @@ async def open_store(settings: Settings, *, clock: Clock) -> tuple[Store, Worker
         worker.stop_nowait()
         raise
     bound_seconds = settings.authd.store_seconds
-    return Store(make_engine(url, bound_seconds=bound_seconds), bound_seconds=bound_seconds, clock=clock), worker
+    return Store(make_engine(url, bound_seconds=bound_seconds), bound_seconds=bound_seconds), worker
 
 
 async def make_user(

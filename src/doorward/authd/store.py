@@ -23,7 +23,6 @@ from doorward.core.deadline import Deadline
 from doorward.errors import BackendError, ConfigError, StoreError
 from doorward.runtime.bounded import Reaper, bounded
 from doorward.runtime.clock import SystemClock
-from doorward.runtime.ports import Clock
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
@@ -94,10 +93,10 @@ def make_engine(url: URL, *, bound_seconds: float) -> AsyncEngine:
 class Store:
     """Transactions under a bound. `work` gets the open connection and returns the result; an exception of its own rolls back."""
 
-    def __init__(self, engine: AsyncEngine, *, bound_seconds: float, clock: Clock | None = None) -> None:
+    def __init__(self, engine: AsyncEngine, *, bound_seconds: float) -> None:
         self._engine = engine
         self._bound_seconds = bound_seconds
-        self._clock = clock or SystemClock()
+        self._clock = SystemClock()
         self._reaper = Reaper()
         self._in_flight = 0
         self._writer = asyncio.Lock() if engine.dialect.name == "sqlite" else None
