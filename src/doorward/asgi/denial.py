@@ -1,0 +1,173 @@
+"""A refusal on the wire: an HTTP response, or accept and close, as the table says.
+
+Browsers cannot read the HTTP status of a refused handshake, so a client of ours behind an allowed origin is let in for one frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from doorward.asgi.types import Scope, Send
+from doorward.core.credential import offers_ours, real_protocols
+from doorward.core.reconnect import Crowd, retry_after
+from doorward.core.verdict import Code, Deny, Row, Unavailable, close_code, close_reason, row_of
+from doorward.runtime.ports import Clock
+
+SEND_SECONDS = 1.0
+LINGER_SECONDS = 1.0
+PROBLEM_TYPE = "https://doorward.dev/problems/"
+_SHED_CODES = frozenset({Code.RATE_LIMITED, Code.OVERLOADED})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refusal with everything that the wire needs. `retry_after_ms` is `None` where waiting mends nothing."""
+
+    row: Row
+    decision_id: str
+    retry_after_ms: int | None
+    close: int
+
+    @property
+    def reason(self) -> str:
+        return close_reason(self.row.code, self.decision_id, self.retry_after_ms)
+
+    def frame(self) -> str:
+        """The last text frame to a client of ours."""
+        return encoded(
+            {
+                "type": "auth.error",
+                "code": self.row.code,
+                "cause": self.row.cause,
+                "retry_after_ms": self.retry_after_ms,
+                "action": self.row.action,
+                "decision_id": self.decision_id,
+            }
+        )
+
+    def problem(self) -> bytes:
+        """RFC 9457 problem details."""
+        body: dict[str, Any] = {
+            "type": PROBLEM_TYPE + self.row.code.lower().replace("_", "-"),
+            "title": self.row.situation,
+            "status": self.row.http,
+            "code": self.row.code,
+            "decision_id": self.decision_id,
+        }
+        if self.row.cause is not None:
+            body["cause"] = self.row.cause
+        if self.retry_after_ms is not None:
+            body["retry_after_ms"] = self.retry_after_ms
+        return msgspec.json.encode(body)
+
+
+class Denier:
+    """Writes refusals, and spreads the crowd that is told to wait."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        uniform: Callable[[], float],
+        style: Literal["iana", "http"],
+        mode: Literal["auto", "http", "close"],
+        max_lingering: int,
+        reconnect_rate_per_second: float,
+    ) -> None:
+        self.lingering = 0
+        self._clock = clock
+        self._uniform = uniform
+        self._style: Literal["iana", "http"] = style
+        self._mode = mode
+        self._max_lingering = max_lingering
+        self._rate = reconnect_rate_per_second
+        self._crowd = Crowd()
+
+    def refusal(self, verdict: Deny | Unavailable, decision_id: str, *, extra_waiting: int = 0) -> Refusal:
+        """Args: extra_waiting: clients that are about to be told to wait too, when draining."""
+        row = row_of(verdict)
+        return Refusal(row, decision_id, self._retry_after_ms(verdict, row, extra_waiting), self.code_of(verdict))
+
+    def code_of(self, verdict: Deny | Unavailable) -> int:
+        """The close code in the configured style."""
+        return close_code(row_of(verdict), style=self._style)
+
+    async def deny(self, scope: Scope, send: Send, refusal: Refusal) -> None:
+        """Refuse a handshake that is not accepted yet. Bounded: a peer that does not read is cut."""
+        if self._accepts_first(scope, refusal):
+            await self._close(scope, send, refusal)
+        elif "websocket.http.response" in scope.get("extensions", {}) and refusal.row.http is not None:
+            await self._respond(send, refusal)
+        else:
+            await send({"type": "websocket.close", "code": refusal.close, "reason": refusal.reason})
+
+    async def say_and_close(self, scope: Scope, send: Send, refusal: Refusal, *, ours: bool) -> None:
+        """Close an accepted socket: the error frame for a client of ours, the close frame, and the end of the connection."""
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                if ours:
+                    await send({"type": "websocket.send", "text": refusal.frame()})
+                await send({"type": "websocket.close", "code": refusal.close, "reason": refusal.reason})
+        except (TimeoutError, OSError, RuntimeError):
+            pass  # the peer is gone, or does not read: it is cut below
+        abort = scope.get("extensions", {}).get("doorward", {}).get("abort")
+        if abort is not None:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, abort)
+
+    def _accepts_first(self, scope: Scope, refusal: Refusal) -> bool:
+        if refusal.row.close is None or self._mode == "http":
+            return False
+        if refusal.row.code in _SHED_CODES and self.lingering >= self._max_lingering:
+            return False
+        subprotocols = scope.get("subprotocols", ())
+        speaks = offers_ours(subprotocols) and bool(real_protocols(subprotocols))
+        is_browser = any(name == b"origin" for name, _ in scope["headers"])
+        return speaks and (is_browser or self._mode == "close")
+
+    async def _close(self, scope: Scope, send: Send, refusal: Refusal) -> None:
+        self.lingering += 1
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._one_less)
+        protocol = real_protocols(scope["subprotocols"])[0]
+        await send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
+        await self.say_and_close(scope, send, refusal, ours=True)
+
+    async def _respond(self, send: Send, refusal: Refusal) -> None:
+        body = refusal.problem()
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        if refusal.retry_after_ms is not None:
+            headers.append((b"retry-after", str(math.ceil(refusal.retry_after_ms / 1000)).encode()))
+        if refusal.row.http == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        await send({"type": "websocket.http.response.start", "status": refusal.row.http, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+
+    def _one_less(self) -> None:
+        self.lingering -= 1
+
+    def _retry_after_ms(self, verdict: Deny | Unavailable, row: Row, extra_waiting: int) -> int | None:
+        if row.retry_seconds is None:
+            return None
+        now = self._clock.monotonic()
+        self._crowd.told_to_wait(now)
+        seconds = retry_after(
+            row.retry_seconds,
+            waiting=self._crowd.waiting(now) + extra_waiting,
+            rate_per_second=self._rate,
+            uniform=self._uniform(),
+            asked_seconds=verdict.retry_after_seconds if isinstance(verdict, Unavailable) else None,
+        )
+        return int(seconds * 1000)
+
+
+def encoded(message: dict[str, Any]) -> str:
+    return msgspec.json.encode(message).decode()

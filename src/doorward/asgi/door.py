@@ -1,0 +1,344 @@
+"""The door, put together: settings in, all the parts wired, opened and closed in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from doorward.adapters.dns import AresDnsClient
+from doorward.adapters.health_http import HttpHealthProbe
+from doorward.adapters.jwks_http import HttpKeySetSource
+from doorward.adapters.node_store import SqliteNodeStore
+from doorward.adapters.prometheus import PrometheusMetrics
+from doorward.adapters.revocations_http import HttpRevocationSource
+from doorward.adapters.service_credential import ServiceCredential
+from doorward.adapters.state_files import DirectoryStateFiles
+from doorward.adapters.transport import HttpTransport, tls_context
+from doorward.adapters.validate_http import HttpValidator
+from doorward.asgi.denial import Denier
+from doorward.asgi.handshake import HandshakeReader
+from doorward.asgi.insight import DoorInsight
+from doorward.asgi.policies import auth_policy, breaker_policy, cache_policy, phase_caps, route_rules
+from doorward.asgi.session import AdmittedConnection, Surroundings
+from doorward.config import Settings, Verify
+from doorward.core.breaker import CircuitBreaker
+from doorward.core.deadline import Deadline
+from doorward.core.decisions import VerdictCache
+from doorward.core.health import Condition
+from doorward.core.limits import AddressLimit, Bulkhead, TokenBucket
+from doorward.core.session import Phase, SessionPolicy
+from doorward.core.verdict import Code, Source, Unavailable
+from doorward.errors import ConfigError
+from doorward.runtime.authenticator import Authenticator
+from doorward.runtime.bounded import Reaper
+from doorward.runtime.canary import Canary
+from doorward.runtime.clock import SystemClock
+from doorward.runtime.gate import Gate
+from doorward.runtime.health_monitor import HealthMonitor
+from doorward.runtime.inquiry import Inquirer
+from doorward.runtime.insight import DecisionRecord
+from doorward.runtime.keyset_refresher import KeysetRefresher
+from doorward.runtime.loop_lag import LoopLag
+from doorward.runtime.memory import NodeMemory
+from doorward.runtime.ports import Clock, Validator
+from doorward.runtime.registry import Registry
+from doorward.runtime.resolver import Resolver
+from doorward.runtime.revocation_follower import RevocationFollower
+from doorward.runtime.supervisor import Supervisor
+from doorward.runtime.telemetry import Telemetry
+
+CLOSE_SECONDS = 2.0
+READY_SECONDS = 10.0
+TIDY_SECONDS = 60.0
+CANARY_CONNECTIONS = 4
+
+log = structlog.get_logger("doorward")
+
+
+class Door:
+    """One process's door. `open` it before the first handshake, `aclose` it after the last.
+
+    Args:
+        validator: another way to ask; gets the same breaker, bulkhead, deadline and single-flight as ours.
+        emit: receives each decision record, for the log.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        validator: Validator | None = None,
+        emit: Callable[[DecisionRecord], None] | None = None,
+        metrics: PrometheusMetrics | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        _check(settings, validator)
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self.metrics = metrics or PrometheusMetrics()
+        self.telemetry = Telemetry(self.metrics, clock=self.clock, emit=emit or log_decision)
+        self.registry = Registry()
+        self.reaper = Reaper()
+        self.supervisor = Supervisor()
+        self.routes = route_rules(settings)
+        self.reader = HandshakeReader(self.routes, settings.trusted_proxies)
+        self.draining = False
+        self.opened_at: float | None = None
+        self._validator = validator
+        self._uniform: Callable[[], float] = random.SystemRandom().random
+        self._stack = AsyncExitStack()
+        self._opening: asyncio.Task[None] | None = None
+        now = self.clock.monotonic()
+        limits = settings.limits
+        self.gate = Gate(
+            CircuitBreaker(breaker_policy(settings), now),
+            Bulkhead(limits.bulkhead, unproven=limits.unproven_lane, abandoned=limits.abandoned),
+            clock=self.clock,
+            telemetry=self.telemetry,
+        )
+        self.denier = Denier(
+            clock=self.clock,
+            uniform=self._uniform,
+            style=settings.close_codes,
+            mode=settings.denial,
+            max_lingering=limits.lingering_refusals,
+            reconnect_rate_per_second=limits.reconnect_rate_per_second,
+        )
+        self.session_policy = SessionPolicy(
+            settings.session.expiring_notice_seconds,
+            settings.session.expiry_grace_seconds,
+            frozenset(settings.degrade.privileged_scopes),
+        )
+        store = SqliteNodeStore(
+            settings.data_dir, issuer=settings.auth.expected_issuer, keyset_url=settings.auth.keyset_url
+        )
+        self.memory = NodeMemory(store, self.clock)
+        self.insight = DoorInsight(self)
+
+    async def open(self) -> None:
+        """Load what survived, start what runs in the background. Does not wait for the auth service.
+
+        Raises:
+            ConfigError, StoreError: the data directory cannot be used.
+
+        Cancellation: `aclose` cleans up what was opened.
+        """
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._open())
+        await asyncio.shield(self._opening)
+
+    @property
+    def ready(self) -> bool:
+        """May this process take traffic? An auth outage later does not change it."""
+        if self.draining or self.opened_at is None:
+            return False
+        waited = self.clock.monotonic() - self.opened_at
+        return self.keys.keyset is not None or waited >= READY_SECONDS
+
+    @property
+    def in_outage(self) -> bool:
+        """Can tokens not be refreshed now, as far as this process can see?"""
+        return self.gate.in_outage or self.health.health.condition is Condition.UNHEALTHY
+
+    async def drain(self, *, spread_seconds: float = 10.0, deadline: Deadline | None = None) -> None:
+        """Refuse new handshakes with `RESTARTING` and close the open sockets with 1012, spread out.
+
+        Cancellation: what is not closed yet stays open; new handshakes stay refused.
+        """
+        self.draining = True
+        connections = list(self.registry)
+        end = self.clock.monotonic() + spread_seconds
+        if deadline is not None:
+            end = min(end, deadline.at)
+        restarting = Unavailable(Code.RESTARTING, Source.DRAIN)
+        for left in range(len(connections), 0, -1):
+            connection = connections[len(connections) - left]
+            if isinstance(connection, AdmittedConnection):
+                self.supervisor.spawn(connection.drain(restarting, extra_waiting=len(connections)), name="drain")
+            await asyncio.sleep(max(end - self.clock.monotonic(), 0.0) / left if left > 1 else 0.0)
+
+    async def aclose(self) -> None:
+        """Stop everything, with a bound on each."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening}, timeout=CLOSE_SECONDS)
+        await self.supervisor.aclose(seconds=CLOSE_SECONDS)
+        await self._stack.aclose()
+        await self.reaper.aclose(seconds=CLOSE_SECONDS)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self.supervisor.spawn(work, name=name)
+
+    async def _open(self) -> None:
+        settings, auth = self.settings, self.settings.auth
+        lag = LoopLag(self.telemetry.lagged, self.clock.monotonic)
+        lag.start()
+        self._stack.callback(lag.stop)
+        await self.memory.open()
+        self._stack.push_async_callback(self.memory.aclose)
+        tls = await tls_context(auth.ca_file)
+        dns = AresDnsClient(auth.dns_servers)
+        self._stack.push_async_callback(dns.aclose)
+        resolver = Resolver(dns, self.clock, tls=urlsplit(auth.base_url).scheme == "https")
+        self._stack.push_async_callback(resolver.aclose)
+        limit = settings.limits.bulkhead + settings.limits.abandoned + CANARY_CONNECTIONS
+        calls = HttpTransport(resolver, limit=limit, tls=tls)
+        background = HttpTransport(resolver, limit=8, tls=tls)
+        for transport in (calls, background):
+            self._stack.push_async_callback(transport.aclose)
+        self._build(calls, background)
+        await self.keys.load()
+        self._start()
+        self.opened_at = self.clock.monotonic()
+
+    def _build(self, calls: HttpTransport, background: HttpTransport) -> None:
+        settings, auth, caps = self.settings, self.settings.auth, phase_caps(self.settings)
+        credential = ServiceCredential(
+            auth.service_id,
+            auth.service_secret.get_secret_value() if auth.service_secret is not None else "",
+            auth.service_id_header,
+            auth.service_secret_header,
+        )
+        validator = self._validator or HttpValidator(
+            calls, url=auth.base_url + auth.validate_path, audience=auth.audience[0], credential=credential, caps=caps
+        )
+        files = DirectoryStateFiles(settings.data_dir, issuer=auth.expected_issuer, keyset_url=auth.keyset_url)
+        self._stack.push_async_callback(files.aclose)
+        self.keys = KeysetRefresher(
+            HttpKeySetSource(background, url=auth.keyset_url, caps=caps),
+            files,
+            clock=self.clock,
+            reaper=self.reaper,
+            uniform=self._uniform,
+        )
+        self._stack.push_async_callback(self.keys.aclose, seconds=CLOSE_SECONDS)
+        self.health = HealthMonitor(
+            HttpHealthProbe(background, url=auth.base_url + auth.health_path, caps=caps),
+            self.metrics,
+            clock=self.clock,
+            reaper=self.reaper,
+            uniform=self._uniform,
+            in_outage=lambda: self.gate.in_outage,
+        )
+        self.follower = RevocationFollower(
+            HttpRevocationSource(
+                background, url=auth.base_url + auth.revocations_path, credential=credential, caps=caps
+            ),
+            self.memory,
+            clock=self.clock,
+            reaper=self.reaper,
+            uniform=self._uniform,
+            on_items=self._on_revocations,
+        )
+        self.inquirer = Inquirer(validator, self.gate, clock=self.clock, reaper=self.reaper, telemetry=self.telemetry)
+        self.authenticator = Authenticator(
+            auth_policy(settings),
+            inquirer=self.inquirer,
+            gate=self.gate,
+            cache=VerdictCache(cache_policy(settings)),
+            memory=self.memory,
+            keys=self.keys,
+            addresses=AddressLimit(settings.limits.address_rate_per_second, settings.limits.address_burst),
+            degraded_rate=TokenBucket(settings.degrade.rate_per_second, settings.degrade.burst, self.clock.monotonic()),
+            clock=self.clock,
+            telemetry=self.telemetry,
+        )
+        self._stack.push_async_callback(self.authenticator.aclose, seconds=CLOSE_SECONDS)
+        self.shared = Surroundings(
+            authenticator=self.authenticator,
+            registry=self.registry,
+            gate=self.gate,
+            denier=self.denier,
+            telemetry=self.telemetry,
+            clock=self.clock,
+            spawn=self.spawn,
+            deadline_seconds=settings.deadline_seconds,
+            in_outage=lambda: self.in_outage,
+        )
+        self.gate.on_recovered = lambda: self.spawn(self._after_recovery(), "re-validation")
+
+    def _start(self) -> None:
+        keep, settings = self.supervisor.keep, self.settings
+        keep("key set", self.keys.run)
+        keep("health", self.health.run)
+        keep("tidy", self._tidy)
+        if settings.auth.revocations != "off":
+            keep("revocations", self.follower.run)
+        if settings.verify is Verify.REMOTE and settings.breaker.canary:
+            seconds = settings.deadline_seconds
+            keep("canary", Canary(self.inquirer, self.gate, self.memory, clock=self.clock, seconds=seconds).run)
+        self.metrics.watch(
+            keyset_age=self.keys.age_seconds,
+            feed_age=lambda: self.insight.feed_age_seconds,
+            bars=lambda: len(self.memory.bars),
+            abandoned_tasks=lambda: len(self.reaper),
+            connections=lambda: len(self.registry),
+        )
+
+    def _on_revocations(self, items: Sequence[Any]) -> None:
+        closed = self.registry.revoke(items)
+        if items:
+            log.info("revocations", items=len(items), closed=closed)
+
+    async def _after_recovery(self) -> None:
+        """The auth service is back: ask anew about everybody who came in without it, with jitter and a rate."""
+        rate = self.settings.session.revalidate_rate_per_second
+        for connection in self.registry:
+            if not isinstance(connection, AdmittedConnection):
+                continue
+            if connection.session.phase is Phase.GRACE:
+                connection.recovered()
+            elif connection.session.needs_proof:
+                await asyncio.sleep(2 * self._uniform() / rate)
+                self.spawn(connection.recheck(), "re-validation")
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            await self.memory.tidy()
+
+
+def log_decision(record: DecisionRecord) -> None:
+    """One line per decision, with its timeline in milliseconds."""
+    emit = log.warning if record.verdict == "unavailable" or record.code == Code.ORIGIN_DENIED else log.info
+    emit(
+        "decision",
+        id=record.id,
+        verdict=record.verdict,
+        source=record.source,
+        reason=record.reason,
+        code=record.code,
+        assurance=record.assurance,
+        degraded=record.degraded,
+        provisional=record.provisional,
+        user=record.user_id,
+        token=record.fingerprint,
+        path=record.path,
+        address=record.address,
+        detail=record.detail or None,
+        ms=record.total_ms,
+        overrun_ms=record.overrun_ms,
+        timeline={step.name: step.ms for step in record.steps},
+    )
+
+
+def new_decision_id() -> str:
+    return secrets.token_hex(8)
+
+
+def _check(settings: Settings, validator: Validator | None) -> None:
+    """What must be there before a handshake can be answered."""
+    _ = settings.auth.base_url
+    asks = settings.verify is Verify.REMOTE and validator is None
+    if asks and settings.auth.service_secret is None:
+        raise ConfigError(
+            "auth.service_secret is not set: without it every question to the auth service would be refused; "
+            "set DOORWARD_AUTH__SERVICE_SECRET (`doorward authd init` makes one)"
+        )

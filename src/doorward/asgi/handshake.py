@@ -1,0 +1,99 @@
+"""An ASGI scope read as a handshake: who is calling, from where, with what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from doorward.asgi.types import Scope
+from doorward.core.credential import Presented, scrubbed
+from doorward.core.routes import Route, route_for
+from doorward.runtime.authenticator import Handshake
+
+Network = IPv4Network | IPv6Network
+
+
+class HandshakeReader:
+    """Knows whose `X-Forwarded-For` and `X-Forwarded-Proto` count."""
+
+    def __init__(self, routes: Sequence[Route], trusted_proxies: Sequence[str]) -> None:
+        self._routes = routes
+        self._trusted: list[Network] = [ip_network(proxy, strict=False) for proxy in trusted_proxies]
+
+    def read(self, scope: Scope) -> Handshake:
+        headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        address = _peer(scope)
+        scheme = scope.get("scheme", "ws")
+        if self._is_trusted(address):
+            address = self._forwarded_for(headers) or address
+            scheme = _last(headers, b"x-forwarded-proto") or scheme
+        return Handshake(
+            path=scope["path"],
+            address=address,
+            origin=_one(headers, b"origin"),
+            host=_one(headers, b"host"),
+            scheme=scheme,
+            presented=Presented(headers, scope.get("subprotocols", ())),
+            route=route_for(self._routes, scope["path"]),
+        )
+
+    def _forwarded_for(self, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+        """The right-most entry that is not a trusted proxy: everything left of it is the client's own word."""
+        entries = [
+            part.strip()
+            for name, value in headers
+            if name == b"x-forwarded-for"
+            for part in value.decode("latin-1").split(",")
+        ]
+        for entry in reversed(entries):
+            address = _address(entry)
+            if address is None:
+                return None
+            if not self._is_trusted(address):
+                return address
+        return None
+
+    def _is_trusted(self, address: str) -> bool:
+        if not self._trusted:
+            return False
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._trusted)
+
+
+def scrubbed_scope(scope: Scope, presented: Presented, admission: object) -> dict[str, Any]:
+    """The scope for the app: without the credential, with the live view."""
+    clean = scrubbed(presented)
+    return {**scope, "headers": clean.headers, "subprotocols": clean.subprotocols, "doorward": admission}
+
+
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
+
+
+def _one(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> str | None:
+    """The value of a header that stands once; a repeated one matches nothing, so it is refused further on."""
+    values = [value.decode("latin-1") for name, value in headers if name == wanted]
+    return None if not values else values[0] if len(values) == 1 else ",".join(values)
+
+
+def _last(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> str | None:
+    value = _one(headers, wanted)
+    return value.split(",")[-1].strip().lower() or None if value else None
+
+
+def _address(entry: str) -> str | None:
+    """`192.0.2.1`, `192.0.2.1:443`, `2001:db8::1` or `[2001:db8::1]:443`."""
+    host = entry
+    if entry.startswith("["):
+        host = entry[1:].partition("]")[0]
+    elif entry.count(":") == 1:
+        host = entry.partition(":")[0]
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return None

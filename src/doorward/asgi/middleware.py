@@ -1,0 +1,245 @@
+"""`Doorward(app, settings)`: guards every WebSocket route of an ASGI app.
+
+Pure ASGI, so it works over Starlette, FastAPI, Litestar, Quart and Channels, on any ASGI server. HTTP scopes pass through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from doorward.asgi.denial import SEND_SECONDS
+from doorward.asgi.door import Door, new_decision_id
+from doorward.asgi.handshake import scrubbed_scope
+from doorward.asgi.session import AdmittedConnection, ClientDisconnected
+from doorward.asgi.types import App, Message, Receive, Scope, Send
+from doorward.config import Settings
+from doorward.core.answer import shown
+from doorward.core.credential import offers_ours
+from doorward.core.deadline import Deadline
+from doorward.core.routes import is_public
+from doorward.core.session import Session
+from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict, row_of
+from doorward.errors import DoorwardError
+from doorward.runtime.authenticator import Handshake, Judgement
+from doorward.runtime.insight import DecisionRecord
+from doorward.runtime.ports import Validator
+from doorward.runtime.telemetry import Trace
+
+log = structlog.get_logger("doorward")
+
+
+class Doorward:
+    """ASGI middleware. The app behind it reads `scope["doorward"]`, a live `Admission`.
+
+    Args:
+        app: any ASGI 3 application.
+        settings: `Settings(auth={"url": ..., "service_secret": ...})`.
+        validator: another way to ask about a token; see `runtime.ports.Validator`.
+        door: an assembled door, where the caller wants to share it.
+
+    Raises:
+        ConfigError: the settings cannot work.
+    """
+
+    def __init__(
+        self, app: App, settings: Settings, *, validator: Validator | None = None, door: Door | None = None
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.door = door or Door(settings, validator=validator)
+        self._has_lifespan = False
+        for pattern in settings.public:
+            log.warning("this WebSocket path is public: nobody is asked for a token", path=pattern)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] == "websocket" and not is_public(self.settings.public, scope["path"]):
+            await self._guard(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def drain(self, *, spread_seconds: float = 10.0, deadline: Deadline | None = None) -> None:
+        """For servers other than `doorward serve`: call it on shutdown, before the server closes the sockets."""
+        await self.door.drain(spread_seconds=spread_seconds, deadline=deadline)
+
+    # One handshake
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        clock = self.door.clock
+        deadline = Deadline.after(clock.monotonic(), self.settings.deadline_seconds)
+        trace = Trace(clock)
+        decision_id = new_decision_id()
+        await self._connect(receive)
+        handshake = self.door.reader.read(scope)
+        judgement = await self._decide(handshake, deadline, trace, decision_id)
+        connection = self._registered(judgement, handshake, decision_id, scope, receive, send)
+        if not isinstance(connection, AdmittedConnection):
+            refusal = self.door.denier.refusal(connection, decision_id)
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await self.door.denier.deny(scope, send, refusal)
+            except (TimeoutError, OSError, RuntimeError):
+                log.debug("the refusal could not be sent", id=decision_id)
+            trace.mark("answer")
+            self._record(connection, judgement, handshake, deadline, trace, decision_id)
+            return
+        self._record(judgement.verdict, judgement, handshake, deadline, trace, decision_id)
+        await self._run(connection, scope, handshake)
+
+    async def _connect(self, receive: Receive) -> None:
+        """Servers give `websocket.connect` at once; one that does not is not waited for."""
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await receive()
+        except TimeoutError:
+            log.warning("the server gave no websocket.connect")
+
+    async def _decide(self, handshake: Handshake, deadline: Deadline, trace: Trace, decision_id: str) -> Judgement:
+        """Exceptions become a verdict here, and nowhere else: our bug fails closed, and is told as our bug."""
+        if self.door.draining:
+            return Judgement(Unavailable(Code.RESTARTING, Source.DRAIN))
+        try:
+            opened = await self._opened(deadline)
+            trace.mark("open")
+            if opened is not None:
+                return Judgement(opened)
+            judgement = await self.door.authenticator.decide(handshake, deadline, trace)
+        except Exception:
+            log.exception("a decision failed: this is a bug", id=decision_id)
+            return Judgement(Unavailable(Code.INTERNAL, Source.INTERNAL))
+        if self.door.draining:
+            return Judgement(Unavailable(Code.RESTARTING, Source.DRAIN), judgement.subject)
+        return judgement
+
+    async def _opened(self, deadline: Deadline) -> Unavailable | None:
+        """Where the app has no lifespan the first scope opens the door, under its own deadline."""
+        if self.door.opened_at is not None:
+            return None
+        try:
+            async with asyncio.timeout(deadline.remaining(self.door.clock.monotonic())):
+                await self.door.open()
+        except TimeoutError:
+            return Unavailable(Code.SERVICE_UNAVAILABLE, Source.INTERNAL, Cause.STORE, "the door is still opening")
+        except DoorwardError as error:
+            log.error("the door cannot open", error=str(error))
+            return Unavailable(Code.SERVICE_UNAVAILABLE, Source.INTERNAL, Cause.STORE, shown(error))
+        return None
+
+    def _registered(
+        self, judgement: Judgement, handshake: Handshake, decision_id: str, scope: Scope, receive: Receive, send: Send
+    ) -> AdmittedConnection | Deny | Unavailable:
+        """REGISTER, then ask REVOKED once more: from here on a revocation finds the connection."""
+        verdict = judgement.verdict
+        if not isinstance(verdict, Allow) or judgement.subject is None:
+            return verdict if not isinstance(verdict, Allow) else Unavailable(Code.INTERNAL, Source.INTERNAL)
+        connection = AdmittedConnection(
+            self.door.shared,
+            scope,
+            receive,
+            send,
+            session=Session(verdict, self.door.session_policy),
+            subject=judgement.subject,
+            route=handshake.route,
+            decision_id=decision_id,
+            address=handshake.address,
+            ours=offers_ours(scope.get("subprotocols", ())),
+        )
+        connection.open(judgement.question)
+        if self.door.authenticator.is_revoked(connection.principal, connection.good_at):
+            connection.gone()
+            return Deny(Code.TOKEN_REVOKED, Source.REVOKED)
+        return connection
+
+    async def _run(self, connection: AdmittedConnection, scope: Scope, handshake: Handshake) -> None:
+        inner = scrubbed_scope(scope, handshake.presented, connection.admission)
+        try:
+            await self.app(inner, connection.receive, connection.send)
+        except ClientDisconnected:
+            pass  # the app sent to a closed connection; that is how it learns
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not connection.forced or task is None or task.uncancel() > 0:
+                raise
+        finally:
+            connection.gone()
+
+    def _record(
+        self,
+        verdict: Verdict,
+        judgement: Judgement,
+        handshake: Handshake,
+        deadline: Deadline,
+        trace: Trace,
+        decision_id: str,
+    ) -> None:
+        allow = verdict if isinstance(verdict, Allow) else None
+        refused = verdict if not isinstance(verdict, Allow) else None
+        subject = judgement.subject
+        principal = allow.principal if allow is not None else subject.local if subject is not None else None
+        overrun = self.door.clock.monotonic() - deadline.at
+        self.door.telemetry.decided(
+            DecisionRecord(
+                id=decision_id,
+                at=self.door.clock.wall(),
+                path=shown(handshake.path),
+                address=handshake.address,
+                verdict=verdict.verdict,
+                source=verdict.source,
+                reason=verdict.reason,
+                code=row_of(refused).code if refused is not None else None,
+                assurance=allow.assurance if allow is not None else None,
+                degraded=allow.degraded if allow is not None else False,
+                provisional=allow.provisional if allow is not None else False,
+                user_id=principal.user_id if principal is not None else None,
+                fingerprint=subject.key.shown if subject is not None else None,
+                detail=refused.detail if refused is not None else "",
+                total_ms=round(trace.total_seconds * 1000, 3),
+                overrun_ms=round(max(overrun, 0.0) * 1000, 3),
+                steps=trace.steps,
+            )
+        )
+
+    # Lifespan
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open with the app and close after it; an app without a lifespan of its own makes no difference."""
+        started = False
+
+        async def opening_receive() -> Message:
+            nonlocal started
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                started = True
+                await self.door.open()
+            return message
+
+        async def closing_send(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown"):
+                await self.door.aclose()
+            await send(message)
+
+        try:
+            await self.app(scope, opening_receive, closing_send)
+        except DoorwardError as error:
+            log.critical("the door cannot open", error=str(error))
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        except Exception as error:  # noqa: BLE001 - ASGI: an app that raises here has no lifespan
+            log.debug("the app has no lifespan", error=type(error).__name__)
+            await self._own_lifespan(receive, send, started=started)
+
+    async def _own_lifespan(self, receive: Receive, send: Send, *, started: bool) -> None:
+        if not started:
+            await receive()
+        try:
+            await self.door.open()
+        except DoorwardError as error:
+            log.critical("the door cannot open", error=str(error))
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.door.aclose()
+        await send({"type": "lifespan.shutdown.complete"})

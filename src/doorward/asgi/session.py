@@ -1,0 +1,397 @@
+"""An admitted connection: what the app sees of it, and what the door does to it while it is open.
+
+No task of its own and no polling: one timer for what is due next. Effects are performed by the supervisor's tasks, each bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+
+from doorward.asgi.denial import SEND_SECONDS, Denier, Refusal, encoded
+from doorward.asgi.types import Message, Receive, Scope, Send
+from doorward.core.deadline import Deadline
+from doorward.core.routes import Route
+from doorward.core.session import Close, Effect, Session
+from doorward.core.verdict import Allow, Assurance, Code, Deny, Principal, Unavailable, Verdict
+from doorward.runtime.authenticator import Authenticator, Question, Subject
+from doorward.runtime.gate import Gate
+from doorward.runtime.ports import Clock
+from doorward.runtime.registry import Registry
+from doorward.runtime.telemetry import Telemetry, Trace
+
+APP_EXIT_SECONDS = 5.0
+"""How long the app may take to leave a connection that the door has closed."""
+
+INTERRUPT_SECONDS = 0.05
+MAX_REFRESH_BYTES = 16_384
+_REFRESH = "auth.refresh"
+
+log = structlog.get_logger("doorward")
+
+
+class ClientDisconnected(OSError):
+    """The app sends to a connection that is closed (ASGI 2.4: an OSError)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every connection of a door shares."""
+
+    authenticator: Authenticator
+    registry: Registry
+    gate: Gate
+    denier: Denier
+    telemetry: Telemetry
+    clock: Clock
+    spawn: Callable[[Coroutine[Any, Any, None], str], None]
+    deadline_seconds: float
+    in_outage: Callable[[], bool]
+
+
+class Admission:
+    """`scope["doorward"]`: a live view. Read it when you need it; it changes when the auth service answers late."""
+
+    __slots__ = ("_session", "decision_id")
+
+    def __init__(self, session: Session, decision_id: str) -> None:
+        self._session = session
+        self.decision_id = decision_id
+
+    @property
+    def principal(self) -> Principal:
+        return self._session.principal
+
+    @property
+    def assurance(self) -> Assurance:
+        """live, cached or local: how sure we are."""
+        return self._session.allow.assurance
+
+    @property
+    def degraded(self) -> bool:
+        """Let in while the auth service could not be asked."""
+        return self._session.allow.degraded
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """What may be relied on now; a degraded connection lacks the privileged ones."""
+        return self._session.permissions
+
+    @property
+    def expires_at(self) -> float | None:
+        """Wall-clock second at which this admission ends unless it is refreshed."""
+        return self._session.ends_at
+
+
+class AdmittedConnection:
+    """Stands between the server and the app for the life of one socket."""
+
+    __slots__ = (
+        "_accepted", "_closing", "_connect_given", "_over", "_receiving", "_refreshing", "_route", "_server_receive",
+        "_server_send", "_shared", "_subject", "_task", "_timer", "address", "admission", "good_at", "ours", "scope",
+        "session", "since",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        shared: Surroundings,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        session: Session,
+        subject: Subject,
+        route: Route,
+        decision_id: str,
+        address: str,
+        ours: bool,
+    ) -> None:
+        self.scope = scope
+        self.session = session
+        self.admission = Admission(session, decision_id)
+        self.address = address
+        self.ours = ours
+        self.since = self.good_at = shared.clock.wall()
+        self._shared = shared
+        self._server_receive = receive
+        self._server_send = send
+        self._subject = subject
+        self._route = route
+        self._task = asyncio.current_task()
+        self._timer: asyncio.TimerHandle | None = None
+        self._receiving: asyncio.Task[Any] | None = None
+        self._accepted = False
+        self._connect_given = False
+        self._refreshing = False
+        self._closing: Deny | Unavailable | None = None
+        self._over = False
+
+    # What the registry asks
+
+    @property
+    def principal(self) -> Principal:
+        return self.session.principal
+
+    def revoke(self) -> None:
+        self._perform(self.session.revoked())
+
+    # The life of the connection
+
+    def open(self, question: Question | None) -> None:
+        """Register, arm the timer, and follow the question that is still open."""
+        self._shared.registry.add(self)
+        self._arm()
+        if question is not None:
+            self._shared.spawn(self._follow(question), "late verdict")
+
+    def gone(self) -> None:
+        """The socket is closed, or the app has returned."""
+        if self._over:
+            return
+        self._over = True
+        self.session.closed()
+        self._shared.registry.remove(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def forced(self) -> bool:
+        """Did the door itself close it?"""
+        return self._closing is not None
+
+    async def receive(self) -> Message:
+        """The app's `receive`. The in-band refresh stays with the door; after a forced close comes a disconnect."""
+        if not self._connect_given:
+            self._connect_given = True
+            return {"type": "websocket.connect"}
+        while self._closing is None:
+            event = await self._next_event()
+            if event is None:
+                break
+            if event["type"] == "websocket.disconnect":
+                self.gone()
+                return event
+            text = event.get("text")
+            if self.ours and text and _REFRESH in text[:MAX_REFRESH_BYTES] and self._takes(text):
+                continue
+            return event
+        return self._disconnect_event()
+
+    async def send(self, message: Message) -> None:
+        """The app's `send`.
+
+        Raises:
+            ClientDisconnected: the door, or the peer, has closed the connection.
+        """
+        if self._closing is not None and not self._accepted:
+            await self._shared.denier.deny(self.scope, self._server_send, self._refusal(self._closing))
+            raise ClientDisconnected("refused before it was accepted")
+        if self._over or self._closing is not None:
+            raise ClientDisconnected("the connection is closed")
+        await self._server_send(message)
+        if message["type"] == "websocket.accept":
+            self._accepted = True
+            await self._greet()
+        elif message["type"] == "websocket.close":
+            self.gone()
+
+    def settle(self, verdict: Verdict) -> None:
+        """Take a late verdict, or the result of a re-validation."""
+        before = self.session.principal
+        effects = self.session.settled(verdict)
+        self._moved(before)
+        if isinstance(verdict, Allow):
+            self.good_at = self._shared.clock.wall()
+        self._perform(effects)
+
+    def recovered(self) -> None:
+        self._perform(self.session.recovered(self._shared.clock.wall()))
+
+    async def recheck(self) -> None:
+        """Ask anew about a connection that was let in degraded. Could not ask: it stays as it is."""
+        deadline = Deadline.after(self._shared.clock.monotonic(), self._shared.deadline_seconds)
+        verdict = await self._shared.authenticator.recheck(self._subject, self._route, deadline)
+        self._shared.telemetry.metrics.revalidation(verdict.verdict)
+        log.info("revalidated", id=self.admission.decision_id, verdict=verdict.verdict, reason=verdict.reason)
+        if not isinstance(verdict, Unavailable):
+            self.settle(verdict)
+
+    async def drain(self, refusal: Unavailable, *, extra_waiting: int) -> None:
+        """Close with 1012 and advice on when to come back."""
+        if self._over or self._closing is not None:
+            return
+        retry = self._shared.denier.refusal(refusal, self.admission.decision_id, extra_waiting=extra_waiting)
+        for effect in self.session.draining(retry.retry_after_ms or 0):
+            await self._notify(effect)
+        self._begin_close(refusal)
+        await self._close(retry)
+
+    def refuse(self, refusal: Deny | Unavailable) -> None:
+        """Close it with this refusal, unless something else came first."""
+        self._perform((Close(refusal),))
+
+    # Timers and effects
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        wake_at = self.session.wake_at
+        if wake_at is not None and not self._over:
+            delay = max(wake_at - self._shared.clock.wall(), 0.0)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+
+    def _wake(self) -> None:
+        graces = self.session.graces
+        effects = self.session.tick(self._shared.clock.wall(), outage=self._shared.in_outage())
+        if self.session.graces > graces:
+            self._shared.telemetry.metrics.expiry_grace()
+        self._perform(effects)
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Close):
+                if self._closing is None and not self._over:
+                    self._begin_close(effect.refusal)
+                    self._shared.spawn(self._close(self._refusal(effect.refusal)), "close")
+            elif self.ours and self._accepted:
+                self._shared.spawn(self._notify(effect), "notice")
+        self._arm()
+
+    async def _notify(self, effect: Effect) -> None:
+        if not isinstance(effect, Close) and self.ours and self._accepted and not self._over:
+            await self._say({"notice": effect.notice, **effect.fields})
+
+    async def _say(self, message: dict[str, Any]) -> None:
+        """One frame of the door's own. A peer that does not read does not hold us up."""
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._server_send({"type": "websocket.send", "text": encoded(message)})
+        except (TimeoutError, OSError, RuntimeError):
+            log.debug("a notice could not be sent", id=self.admission.decision_id)
+
+    async def _greet(self) -> None:
+        if self.ours:
+            allow = self.session.allow
+            await self._say(
+                {
+                    "notice": "auth.assurance",
+                    "assurance": allow.assurance,
+                    "degraded": allow.degraded,
+                    "user_id": allow.principal.user_id,
+                    "decision_id": self.admission.decision_id,
+                    "expires_at": self.session.ends_at,
+                }
+            )
+
+    async def _follow(self, question: Question) -> None:
+        verdict = await self._shared.authenticator.settle(question)
+        log.info("late verdict", id=self.admission.decision_id, verdict=verdict.verdict, reason=verdict.reason)
+        self.settle(verdict)
+
+    # Closing
+
+    def _begin_close(self, refusal: Deny | Unavailable) -> None:
+        self._closing = refusal
+        self.session.closed()
+
+    async def _close(self, wire: Refusal) -> None:
+        if not self._accepted:
+            return  # the app's accept is answered with the refusal
+        exposed = round(self._shared.clock.wall() - self.since, 3)
+        log.info("closed", id=self.admission.decision_id, code=wire.row.code.value, exposed_seconds=exposed)
+        await self._shared.denier.say_and_close(self.scope, self._server_send, wire, ours=self.ours)
+        loop = asyncio.get_running_loop()
+        loop.call_later(INTERRUPT_SECONDS, self._interrupt)
+        loop.call_later(APP_EXIT_SECONDS, self._cancel_app)
+
+    def _refusal(self, refusal: Deny | Unavailable) -> Refusal:
+        return self._shared.denier.refusal(refusal, self.admission.decision_id)
+
+    def _interrupt(self) -> None:
+        """Wake the app's `receive` on a server that does not do so itself."""
+        if self._receiving is not None:
+            self._receiving.cancel()
+
+    def _cancel_app(self) -> None:
+        if not self._over and self._task is not None and not self._task.done():
+            self._task.cancel()
+
+    def _disconnect_event(self) -> Message:
+        self.gone()
+        code = self._shared.denier.code_of(self._closing) if self._closing is not None else 1006
+        return {"type": "websocket.disconnect", "code": code, "reason": ""}
+
+    async def _next_event(self) -> Message | None:
+        """The server's next event; `None` if the door closed the connection while we waited."""
+        task = self._receiving = asyncio.current_task()
+        try:
+            return await self._server_receive()
+        except asyncio.CancelledError:
+            if self._closing is None or task is None or task.uncancel() > 0:
+                raise
+            return None
+        finally:
+            self._receiving = None
+
+    # In-band refresh
+
+    def _takes(self, text: str) -> bool:
+        """Is this message the door's own? Then the app does not see it."""
+        if len(text) > MAX_REFRESH_BYTES:
+            return False
+        try:
+            message = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        if not isinstance(message, dict) or message.get("type") != _REFRESH:
+            return False
+        self._shared.spawn(self._refresh(message.get("id"), message.get("token")), "refresh")
+        return True
+
+    async def _refresh(self, command_id: object, token: object) -> None:
+        reply_to = command_id if isinstance(command_id, str | int) else None
+        if not isinstance(token, str) or not token:
+            answer: Allow | Deny | Unavailable = Deny(Code.BAD_CREDENTIAL_FORMAT, self.session.allow.source)
+        elif self._refreshing:
+            answer = Unavailable(Code.RATE_LIMITED, self.session.allow.source)
+        else:
+            self._refreshing = True
+            try:
+                answer = await self._refreshed(token)
+            finally:
+                self._refreshing = False
+        if isinstance(answer, Allow):
+            reply: dict[str, Any] = {"ok": True, "expires_at": self.session.ends_at, "assurance": answer.assurance}
+        else:
+            refusal = self._refusal(answer)
+            error = {"code": answer.code, "message": refusal.row.situation}
+            reply = {"error": {**error, "retry_after_ms": refusal.retry_after_ms}}
+        await self._say({"reply_to": reply_to, **reply})
+
+    async def _refreshed(self, token: str) -> Allow | Deny | Unavailable:
+        """The new token goes through the pipeline; if it is good, and about the same person and session, it replaces the old."""
+        shared = self._shared
+        deadline = Deadline.after(shared.clock.monotonic(), shared.deadline_seconds)
+        trace = Trace(shared.clock)
+        judgement = await shared.authenticator.judge(token, self._route, deadline, trace, patient=False)
+        if not isinstance(judgement.verdict, Allow) or judgement.subject is None:
+            return judgement.verdict
+        before = self.session.principal
+        effects = self.session.refreshed(judgement.verdict)
+        if isinstance(effects, Deny):
+            return effects
+        self._subject = judgement.subject
+        self.good_at = shared.clock.wall()
+        self._moved(before)
+        self._perform(effects)
+        return judgement.verdict
+
+    def _moved(self, before: Principal) -> None:
+        if self.session.principal is not before:
+            self._shared.registry.move(self, before)
