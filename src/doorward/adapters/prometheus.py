@@ -1,0 +1,159 @@
+"""The door's numbers for Prometheus. Every label is a closed set; never a user, a token or a path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+DECISION_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5)
+DELAY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+"""For what should be nearly nothing: how late an answer was, how late the loop."""
+
+BREAKER_STATES: Final = ("closed", "open", "half_open")
+
+Reading = Callable[[], float | None]
+
+
+class PrometheusMetrics:
+    """The `Metrics` of the runtime, in a registry of its own unless one is given.
+
+    The recording methods are cheap: the children of a label set are looked up once and kept.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self._decision_duration = self._histogram(
+            "decision_duration_seconds",
+            "From the handshake to its verdict; waiting for the client is not in it",
+            ("verdict", "source"),
+            DECISION_BUCKETS,
+        )
+        self._decisions = self._counter("decisions", "Verdicts on opening handshakes", "verdict", "source", "reason")
+        self._attempt_duration = self._histogram(
+            "auth_attempt_duration_seconds", "One question to the auth service", ("result",), DECISION_BUCKETS
+        )
+        self._probe_duration = self._histogram(
+            "health_probe_duration_seconds", "One health probe of the auth service", ("result",), DECISION_BUCKETS
+        )
+        self._waits_bounded = self._counter("wait_bounded", "Answers that we stopped waiting for", "step")
+        self._overrun = self._histogram(
+            "deadline_overrun_seconds", "How far past its deadline a decision was; only late ones", (), DELAY_BUCKETS
+        )
+        self._lag = self._histogram("event_loop_lag_seconds", "How late the event loop ran a timer", (), DELAY_BUCKETS)
+        self._breaker_state = self._gauge("breaker_state", "1 for the state that the breaker is in", "state")
+        self._breaker_transitions = self._counter("breaker_transitions", "Breaker transitions", "to")
+        self._degraded = self._counter(
+            "degraded_admits", "Admitted while the auth service could not be asked", "assurance"
+        )
+        self._grace = self._counter("expiry_grace", "Sockets kept past their token's expiry in an outage")
+        self._revalidations = self._counter("revalidations", "Asked about again after an outage", "result")
+        self._decision_children: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        self._children: dict[tuple[object, str], Counter | Histogram] = {}
+        for state in BREAKER_STATES:
+            self._breaker_state.labels(state).set(state == BREAKER_STATES[0])
+
+    def decision(self, verdict: str, source: str, reason: str, seconds: float) -> None:
+        """One verdict on one opening handshake."""
+        key = (verdict, source, reason)
+        pair = self._decision_children.get(key)
+        if pair is None:
+            pair = (self._decisions.labels(*key), self._decision_duration.labels(verdict, source))
+            self._decision_children[key] = pair
+        count, duration = pair
+        count.inc()
+        duration.observe(seconds)
+
+    def attempt(self, result: str, seconds: float) -> None:
+        """One question to the auth service: valid, invalid, or the kind of error."""
+        self._duration_of(self._attempt_duration, result).observe(seconds)
+
+    def probe(self, result: str, seconds: float) -> None:
+        """One health probe: success or failure."""
+        self._duration_of(self._probe_duration, result).observe(seconds)
+
+    def wait_bounded(self, step: str) -> None:
+        """We stopped waiting for an answer."""
+        self._count_of(self._waits_bounded, step).inc()
+
+    def deadline_overrun(self, seconds: float) -> None:
+        """A decision was late by this much."""
+        self._overrun.observe(seconds)
+
+    def breaker(self, state: str) -> None:
+        """The state that the breaker is in now."""
+        for name in BREAKER_STATES:
+            self._breaker_state.labels(name).set(name == state)
+
+    def breaker_transition(self, to: str) -> None:
+        """The breaker changed its state."""
+        self._count_of(self._breaker_transitions, to).inc()
+
+    def degraded_admit(self, assurance: str) -> None:
+        """Let in on cached or local proof, while the auth service could not be asked."""
+        self._count_of(self._degraded, assurance).inc()
+
+    def expiry_grace(self) -> None:
+        """A socket stays past its token's expiry, because it cannot be refreshed."""
+        self._grace.inc()
+
+    def revalidation(self, result: str) -> None:
+        """Asked again about somebody who came in degraded."""
+        self._count_of(self._revalidations, result).inc()
+
+    def loop_lag(self, seconds: float) -> None:
+        """The event loop ran a timer this much late."""
+        self._lag.observe(seconds)
+
+    def watch(
+        self, *, keyset_age: Reading, feed_age: Reading, bars: Reading, abandoned_tasks: Reading, connections: Reading
+    ) -> None:
+        """Read these at each scrape. `None`: there is none, shown as NaN, which no alert compares true with."""
+        self._gauges["keyset_age_seconds"].set_function(_number(keyset_age))
+        self._gauges["revocation_feed_age_seconds"].set_function(_number(feed_age))
+        self._gauges["bars"].set_function(_number(bars))
+        self._gauges["abandoned_tasks"].set_function(_number(abandoned_tasks))
+        self._gauges["connections"].set_function(_number(connections))
+
+    @cached_property
+    def _gauges(self) -> dict[str, Gauge]:
+        texts = {
+            "keyset_age_seconds": "Since the key set was fetched",
+            "revocation_feed_age_seconds": "Since the start of the last successful poll of the revocation feed",
+            "bars": "Tokens that were refused once and stay out",
+            "abandoned_tasks": "Calls given up on whose clean-up is still running",
+            "connections": "Admitted sockets that are open",
+        }
+        return {name: self._gauge(name, text) for name, text in texts.items()}
+
+    def _duration_of(self, family: Histogram, label: str) -> Histogram:
+        child = self._children.get((family, label))
+        if not isinstance(child, Histogram):
+            child = self._children[family, label] = family.labels(label)
+        return child
+
+    def _count_of(self, family: Counter, label: str) -> Counter:
+        child = self._children.get((family, label))
+        if not isinstance(child, Counter):
+            child = self._children[family, label] = family.labels(label)
+        return child
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, namespace="doorward", registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, namespace="doorward", registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, labels, namespace="doorward", registry=self.registry, buckets=buckets)
+
+
+def _number(reading: Reading) -> Callable[[], float]:
+    def read() -> float:
+        value = reading()
+        return math.nan if value is None else float(value)
+
+    return read
