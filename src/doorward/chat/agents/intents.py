@@ -123,7 +123,7 @@ _NUMBERS = {
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _WINDOW = re.compile(
     r"\b(?:(?:(?P<digits>\d{1,6}(?:\.\d{1,3})?)[ -]*|(?P<word>" + "|".join(_NUMBERS) + r")[ -]+(?:an? |of )?))?"
-    r"(?P<unit>seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|(?<=\d)[smh])\b"
+    r"(?P<unit>seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|(?:(?<=\d)|(?<=\d ))[smh])\b"
 )
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,63}")
 _OWN = re.compile(r"\b(my|mine|me|i|own|myself)\b")

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from ag_ui.core import (
+    AssistantMessage,
+    BaseEvent,
+    RunFinishedEvent,
+    TextMessageContentEvent,
+    TextMessageStartEvent,
+    ToolCallStartEvent,
+    UserMessage,
+)
+from prometheus_client import CollectorRegistry
+from tests.chat_support import Person, Script, ScriptedAgent, echo, forever, verify
+
+from doorward.chat.agents.port import RunRequest
+from doorward.chat.commands import Done, ErrorCode, Fault, RunStart
+from doorward.chat.eventlog import EventLog, MemoryEventLog
+from doorward.chat.limits import ChatLimits
+from doorward.chat.runs import Run
+from doorward.chat.service import Chat
+from doorward.chat.threads import Thread
+from doorward.core.deadline import Deadline
+from doorward.testing.waiting import eventually
+
+LIMITS = ChatLimits(run_seconds=5.0, runs_per_user=2, runs=3, reap_seconds=0.2)
+
+
+class Bench:
+    """One chat, one person, one thread."""
+
+    def __init__(self, script: Script, limits: ChatLimits = LIMITS, log: EventLog | None = None) -> None:
+        self.registry = CollectorRegistry()
+        self.chat = Chat(ScriptedAgent(script), limits=limits, log=log, registry=self.registry)
+        self.who = Person()
+
+    async def thread(self, thread_id: str = "t", user_id: str = "alice") -> Thread:
+        thread = await self.chat.threads.open(thread_id, user_id)
+        assert isinstance(thread, Thread)
+        return thread
+
+    def start(self, thread: Thread, run_id: str = "r", message: str = "one two") -> tuple[Done | Fault, Run | None]:
+        return self.chat.runs.start(thread, RunStart("c", thread.id, run_id, message), self.who)
+
+    async def ended(self) -> None:
+        await eventually(lambda: len(self.chat.runs) == 0)
+
+    async def events(self, thread: Thread) -> list[dict[str, Any]]:
+        entries = await self.chat.log.read(thread.id, epoch=self.chat.log.epoch, after_seq=0, limit=10_000)
+        return [json.loads(bytes(entry.event)) for entry in entries]
+
+    def ending(self, name: str) -> float:
+        return self.registry.get_sample_value("doorward_chat_runs_total", {"ending": name}) or 0.0
+
+
+def code(outcome: Done | Fault) -> ErrorCode:
+    assert isinstance(outcome, Fault)
+    return outcome.code
+
+
+async def test_a_run_from_start_to_end() -> None:
+    bench = Bench(echo)
+    thread = await bench.thread()
+    outcome, run = bench.start(thread)
+    assert outcome == Done({"run_id": "r", "duplicate": False})
+    assert run is not None
+    assert run.active
+    await bench.ended()
+    events = await bench.events(thread)
+    verify(events)
+    assert events[0]["input"]["messages"] == [{"id": "r:question", "role": "user", "content": "one two"}]
+    assert [event["delta"] for event in events if "delta" in event] == ["one ", "two "]
+    assert events[-1] == {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
+    assert thread.messages == [
+        UserMessage(id="r:question", content="one two"),
+        AssistantMessage(id="r:answer", content="one two "),
+    ]
+    assert thread.folded_seq == len(events)
+    assert not run.active
+    assert bench.ending("finished") == 1
+    assert bench.registry.get_sample_value("doorward_chat_runs_active") == 0
+
+
+async def test_the_same_run_id_runs_once() -> None:
+    bench = Bench(echo)
+    thread = await bench.thread()
+    bench.start(thread)
+    assert bench.start(thread) == (Done({"run_id": "r", "duplicate": True}), None)
+    await bench.ended()
+    assert bench.start(thread) == (Done({"run_id": "r", "duplicate": True}), None)
+    assert [event["type"] for event in await bench.events(thread)].count("RUN_STARTED") == 1
+
+
+async def test_the_agent_gets_the_history() -> None:
+    seen: list[RunRequest] = []
+
+    async def listening(request: RunRequest) -> AsyncIterator[BaseEvent]:
+        seen.append(request)
+        async for event in echo(request):
+            yield event
+
+    bench = Bench(listening)
+    thread = await bench.thread()
+    for number in (1, 2):
+        bench.start(thread, f"r{number}", f"question {number}")
+        await bench.ended()
+    assert seen[0].history == ()
+    assert [message.id for message in seen[1].history] == ["r1:question", "r1:answer"]
+    assert seen[1].who is bench.who
+
+
+async def test_one_active_run_per_thread_and_a_few_per_user() -> None:
+    bench = Bench(forever)
+    first, second = await bench.thread("t1"), await bench.thread("t2")
+    bench.start(first, "r1")
+    assert code(bench.start(first, "r2")[0]) is ErrorCode.RUN_ACTIVE
+    bench.start(second, "r1")
+    assert code(bench.start(await bench.thread("t3"), "r1")[0]) is ErrorCode.TOO_MANY_RUNS
+    bench.start(await bench.thread("t4", "bob"), "r1")
+    assert code(bench.start(await bench.thread("t5", "carol"), "r1")[0]) is ErrorCode.OVERLOADED
+    await bench.chat.drain(Deadline(0.0))
+    assert len(bench.chat.runs) == 0
+
+
+async def test_cancel_closes_what_is_open_then_finishes() -> None:
+    bench = Bench(forever)
+    thread = await bench.thread()
+    bench.start(thread)
+    await eventually(lambda: thread.active is not None and thread.active.events == 2)
+    assert bench.chat.runs.cancel(thread, "r") == Done({"run_id": "r", "cancelled": True})
+    await bench.ended()
+    events = await bench.events(thread)
+    verify(events)
+    assert [event["type"] for event in events[-2:]] == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
+    assert events[-1]["outcome"] == {"type": "cancelled"}
+    assert bench.chat.runs.cancel(thread, "r") == Done({"run_id": "r", "cancelled": False})
+    assert code(bench.chat.runs.cancel(thread, "never")) is ErrorCode.NOT_FOUND
+    assert bench.start(thread, "r2")[1] is not None
+    await bench.chat.drain(Deadline(0.0))
+
+
+async def test_a_run_is_bounded_in_time() -> None:
+    bench = Bench(forever, ChatLimits(run_seconds=0.05))
+    thread = await bench.thread()
+    bench.start(thread)
+    await bench.ended()
+    events = await bench.events(thread)
+    verify(events)
+    assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "timeout")
+    assert bench.ending("timeout") == 1
+
+
+async def test_an_agent_that_ignores_its_cancellation_holds_up_nobody() -> None:
+    released = asyncio.Event()
+
+    async def stubborn(request: RunRequest) -> AsyncIterator[BaseEvent]:
+        yield TextMessageStartEvent(message_id="a")
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+        yield TextMessageContentEvent(message_id="a", delta="too late")
+
+    bench = Bench(stubborn, ChatLimits(run_seconds=0.05, reap_seconds=0.05))
+    thread = await bench.thread()
+    bench.start(thread)
+    await bench.ended()
+    released.set()
+    await eventually(lambda: len(asyncio.all_tasks()) == 1)
+    events = await bench.events(thread)
+    verify(events)
+    assert "too late" not in json.dumps(events)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [TextMessageContentEvent(message_id="a", delta="nobody opened this")],
+        [TextMessageStartEvent(message_id="a"), TextMessageStartEvent(message_id="a")],
+        [ToolCallStartEvent(tool_call_id="c", tool_call_name="x"), RunFinishedEvent(thread_id="t", run_id="r")],
+    ],
+)
+async def test_an_agent_out_of_order_fails_in_order(bad: list[BaseEvent]) -> None:
+    async def disorderly(_: RunRequest) -> AsyncIterator[BaseEvent]:
+        for event in bad:
+            yield event
+
+    bench = Bench(disorderly)
+    thread = await bench.thread()
+    bench.start(thread)
+    await bench.ended()
+    events = await bench.events(thread)
+    verify(events)
+    assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "agent_failed")
+
+
+async def test_an_agent_that_raises_says_nothing_about_itself() -> None:
+    async def broken(_: RunRequest) -> AsyncIterator[BaseEvent]:
+        yield TextMessageStartEvent(message_id="a")
+        raise RuntimeError("the password is hunter2")
+
+    bench = Bench(broken)
+    thread = await bench.thread()
+    bench.start(thread)
+    await bench.ended()
+    events = await bench.events(thread)
+    verify(events)
+    assert events[-1]["code"] == "agent_failed"
+    assert "hunter2" not in json.dumps(events)
+
+
+async def test_an_answer_is_bounded() -> None:
+    async def endless(_: RunRequest) -> AsyncIterator[BaseEvent]:
+        yield TextMessageStartEvent(message_id="a")
+        while True:
+            yield TextMessageContentEvent(message_id="a", delta="more and ")
+
+    bench = Bench(endless, ChatLimits(events_per_run=100, mailbox_events=10))
+    thread = await bench.thread()
+    bench.start(thread)
+    await bench.ended()
+    events = await bench.events(thread)
+    verify(events)
+    assert events[-1]["code"] == "too_long"
+    assert 100 < len(events) < 120
+
+
+async def test_drain_lets_runs_go_on_until_the_deadline() -> None:
+    bench = Bench(forever)
+    thread, other = await bench.thread(), await bench.thread("t2")
+    bench.start(thread)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    draining = asyncio.create_task(bench.chat.drain(Deadline.after(began, 0.1)))
+    await asyncio.sleep(0)
+    assert code(bench.start(other, "r2")[0]) is ErrorCode.RESTARTING
+    async with asyncio.timeout(2):
+        await draining
+    assert 0.1 <= loop.time() - began < 0.5
+    events = await bench.events(thread)
+    verify(events)
+    assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "interrupted")
+
+
+async def test_drain_without_runs_returns_at_once() -> None:
+    bench = Bench(echo)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await bench.chat.drain(Deadline.after(began, 30))
+    assert loop.time() - began < 0.1
+
+
+class FullLog(MemoryEventLog):
+    """A log on a disk that is full for a while."""
+
+    full = True
+
+    async def append(self, thread_id: str, run_id: str, events: Sequence[bytes]) -> int:
+        if self.full:
+            raise OSError("disk full")
+        return await super().append(thread_id, run_id, events)
+
+
+async def test_a_log_that_fails_loses_the_run_and_not_the_thread() -> None:
+    log = FullLog(retained=100, wall=lambda: 0.0)
+    bench = Bench(echo, log=log)
+    thread = await bench.thread()
+    bench.start(thread)
+    await bench.ended()
+    assert thread.active is None
+    log.full = False
+    bench.start(thread, "r2")
+    await bench.ended()
+    verify(await bench.events(thread))
