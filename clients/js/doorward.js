@@ -14,6 +14,7 @@
 const SUBPROTOCOL = "doorward.v1";
 const BEARER_PREFIX = "base64url.bearer.authorization.doorward.";
 const LONGEST_TIMER_MS = 86_400_000;
+const CLOSE_AFTER_ERROR_MS = 200;
 
 // ------------------------------------------------------------------------------------------------ 1. what a close means
 
@@ -416,18 +417,22 @@ class Connection {
    * than `timeoutMs`. One that was sent when the line broke rejects with CONNECTION_LOST: it may have been carried out.
    */
   send(command, { timeoutMs = this.#options.commandTimeoutMs } = {}) {
+    return this.#command(command, timeoutMs);
+  }
+
+  /** `settled` is called in the same turn as the reply, before any event behind it is looked at. */
+  #command(command, timeoutMs, settled = () => {}) {
     if (this.#finished()) return Promise.reject(new CommandError("CLOSED", "the connection has ended"));
     if (this.#pending.size >= this.#options.maxPending) {
       return Promise.reject(new CommandError("TOO_MANY_PENDING", `${this.#pending.size} commands wait for a reply`));
     }
     const id = command.id ?? `c${this.#nextId++}`;
     return new Promise((resolve, reject) => {
-      const entry = { frame: JSON.stringify({ ...command, id }), sent: false, resolve, reject, timer: null };
-      entry.timer = this.#clock.setTimeout(() => {
-        this.#pending.delete(id);
+      const entry = { frame: JSON.stringify({ ...command, id }), sent: false, resolve, reject, settled, timer: null };
+      entry.timer = this.#clock.setTimeout(() => this.#settle(id, () => {
         const code = entry.sent ? "NO_REPLY" : "NOT_CONNECTED";
         reject(new CommandError(code, `no reply to ${command.type} within ${timeoutMs} ms`));
-      }, timeoutMs);
+      }), timeoutMs);
       this.#pending.set(id, entry);
       if (this.#admitted) this.#transmit(entry);
     });
@@ -532,6 +537,9 @@ class Connection {
     };
     socket.onclose = ({ code, reason }) => {
       if (socket === this.#socket) this.#closed(code, reason, refusal);
+    };
+    socket.onerror = () => { // a browser's close event follows at once; Node 20 tells of a refused handshake by this alone
+      if (socket === this.#socket) this.#startTimer("connect", CLOSE_AFTER_ERROR_MS, () => this.#closed(1006, "", refusal));
     };
     this.#startTimer("connect", this.#options.connectTimeoutMs, () => this.#abandon("CONNECT_TIMEOUT"));
   }
@@ -663,20 +671,17 @@ class Connection {
     if (entry === undefined) return;
     this.#pending.delete(id);
     this.#clock.clearTimeout(entry.timer);
+    entry.settled();
     how(entry);
   }
 
   // ---------------------------------------------------------------------------------------------- threads
 
-  async #follow(threadId, thread) {
+  #follow(threadId, thread) {
     const { epoch, seq } = thread.cursor;
-    const from = seq === null ? {} : { epoch, after_seq: seq };
+    const command = { type: "thread.subscribe", thread_id: threadId, ...(seq === null ? {} : { epoch, after_seq: seq }) };
     thread.settling = true;
-    try {
-      return await this.send({ type: "thread.subscribe", thread_id: threadId, ...from });
-    } finally {
-      thread.settling = false;
-    }
+    return this.#command(command, this.#options.commandTimeoutMs, () => { thread.settling = false; });
   }
 
   async #resume(threadId, thread) {
@@ -831,7 +836,7 @@ class Connection {
     const socket = this.#socket;
     this.#socket = null;
     if (socket === null) return;
-    socket.onmessage = socket.onclose = null;
+    socket.onmessage = socket.onclose = socket.onerror = null;
     if (code !== undefined) socket.close(code, reason);
   }
 

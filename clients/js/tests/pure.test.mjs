@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { actionFor, backoffMs, Cursor, localStore, readReason } from "../doorward.js";
+
+test("a reason is read in full", () => {
+  assert.deepEqual(readReason("SERVICE_UNAVAILABLE;retry_after_ms=1840;id=d-7"), { code: "SERVICE_UNAVAILABLE", retryAfterMs: 1840, decisionId: "d-7" });
+  assert.deepEqual(readReason("TOKEN_EXPIRED;id=d-8"), { code: "TOKEN_EXPIRED", retryAfterMs: null, decisionId: "d-8" });
+});
+
+for (const foreign of [undefined, "", "going away", "x;retry_after_ms=-4", ";;;", "CODE;retry_after_ms=soon"]) {
+  test(`a foreign reason gives nulls: ${foreign}`, () => {
+    assert.equal(readReason(foreign).retryAfterMs, null);
+    assert.equal(readReason(foreign).decisionId, null);
+  });
+}
+
+test("the word decides, then the close code, then: try again", () => {
+  assert.equal(actionFor(1013, "TOKEN_REVOKED"), "sign_in");
+  assert.equal(actionFor(3000), "sign_in");
+  assert.equal(actionFor(4401), "sign_in");
+  for (const code of [1008, 1009, 3003, 4403]) assert.equal(actionFor(code), "stop");
+  for (const code of [1000, 1001, 1005, 1006, 1011, 1012, 1013, 3008, 4408, 4429, 4503, 4999]) assert.equal(actionFor(code), "retry");
+  assert.equal(actionFor(4999, "A_WORD_OF_TOMORROW"), "retry");
+});
+
+test("full jitter: from nothing up to a ceiling that doubles to the cap", () => {
+  assert.deepEqual([0, 1, 2, 3, 6, 7, 1000].map((failures) => backoffMs(failures, 1)), [500, 1000, 2000, 4000, 30_000, 30_000, 30_000]);
+  assert.equal(backoffMs(5, 0), 0);
+  assert.equal(backoffMs(2, 0.25), 500);
+});
+
+test("never before the server allows it, and later if the jitter says so", () => {
+  assert.equal(backoffMs(0, 0.5, { notBeforeMs: 4000 }), 4000);
+  assert.equal(backoffMs(6, 0.9, { notBeforeMs: 4000 }), 27_000);
+  assert.equal(backoffMs(0, 0, { notBeforeMs: Number.MAX_SAFE_INTEGER }), 86_400_000);
+});
+
+const envelope = (seqFrom, seq = seqFrom, epoch = "e") => ({ epoch, seq_from: seqFrom, seq });
+
+test("a cursor takes contiguous ranges, drops what it has, and sees what is missing", () => {
+  const cursor = new Cursor("e", 4);
+  assert.equal(cursor.next(envelope(5, 7)), "apply");
+  assert.equal(cursor.next(envelope(7)), "ignore");
+  assert.equal(cursor.next(envelope(9)), "gap");
+  assert.equal(cursor.next(envelope(7, 9)), "gap", "half of a merged range is here already");
+  assert.equal(cursor.next(envelope(8)), "apply");
+  assert.equal(cursor.next(envelope(9, 9, "another epoch")), "gap");
+});
+
+test("after a snapshot the numbers may start anywhere", () => {
+  const cursor = new Cursor("e", 4);
+  assert.equal(cursor.next({ synthetic: true, epoch: "f" }), "apply");
+  assert.equal(cursor.next(envelope(100, 100, "f")), "apply");
+  assert.equal(cursor.next(envelope(102, 102, "f")), "gap");
+});
+
+test("a store passes over what is not its own", () => {
+  const kept = new Map();
+  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value), removeItem: (key) => kept.delete(key) };
+  const store = localStore("k", storage);
+  for (const damaged of ["", "{", "null", "7", '{"refreshToken": 7}']) {
+    kept.set("k", damaged);
+    assert.equal(store.load(), null);
+  }
+  store.save({ refreshToken: "r", accessToken: "a", expiresAt: 1, user: null });
+  assert.equal(store.load().refreshToken, "r");
+  store.clear();
+  assert.equal(kept.size, 0);
+});

@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createSession, memoryStore, RefusedError, SignedOutError, UnavailableError } from "../doorward.js";
+
+const NOW = 1_000_000;
+
+/** A clock that only moves when told to. */
+function manualClock() {
+  const timers = new Map();
+  let now = NOW;
+  let next = 1;
+  return {
+    now: () => now,
+    setTimeout: (callback, ms) => { timers.set(next, { due: now + ms, callback }); return next++; },
+    clearTimeout: (id) => timers.delete(id),
+    pending: () => timers.size,
+    advance(ms) {
+      now += ms;
+      for (const [id, timer] of [...timers]) {
+        if (timer.due <= now && timers.delete(id)) timer.callback();
+      }
+    },
+  };
+}
+
+/** Locks as the browser has them: one at a time, and a waiting request can be given up. */
+function fakeLocks() {
+  let tail = Promise.resolve();
+  return {
+    request(_name, { signal }, work) {
+      const turn = tail.then(() => { signal.throwIfAborted(); return work(); });
+      tail = turn.catch(() => {});
+      return turn;
+    },
+  };
+}
+
+const answer = (status, content, headers = {}) => new Response(content === undefined ? null : JSON.stringify(content), { status, headers });
+const tokens = (n, extra = {}) => ({ access_token: `a${n}`, refresh_token: `r${n}`, expires_in: 600, user: { user_id: "u1" }, ...extra });
+
+/** A session over a scripted auth service. */
+function session({ replies = [], store = memoryStore(), clock = manualClock(), locks = fakeLocks() } = {}) {
+  const asked = [];
+  const fetch = (url, request) => {
+    asked.push({ url, body: JSON.parse(request.body), signal: request.signal });
+    const reply = replies.shift();
+    return typeof reply === "function" ? reply(request) : Promise.resolve(reply);
+  };
+  return { session: createSession({ store, fetch, locks, clock }), asked, store, clock, replies };
+}
+
+async function signedIn(options = {}) {
+  const made = session({ ...options, replies: [answer(200, tokens(1)), ...(options.replies ?? [])] });
+  await made.session.signIn({ email: "a@b.c", password: "x" });
+  made.asked.length = 0;
+  return made;
+}
+
+const never = (request) => new Promise((_, reject) => request.signal.addEventListener("abort", () => reject(request.signal.reason)));
+
+test("signing in keeps the tokens and tells the user", async () => {
+  const { session: it, store } = session({ replies: [answer(200, tokens(1))] });
+  assert.deepEqual(await it.signIn({ email: "a@b.c", password: "x" }), { user_id: "u1" });
+  assert.deepEqual(it.getToken(), { token: "a1", expiresAt: NOW + 600_000 });
+  assert.equal(store.load().refreshToken, "r1");
+});
+
+test("a refusal is told from an outage", async () => {
+  const { session: it } = session({
+    replies: [
+      answer(401, { error: "invalid_credentials" }),
+      answer(429, { error: "too_many_attempts" }, { "retry-after": "7" }),
+      answer(503, { code: "SERVICE_UNAVAILABLE", retry_after_ms: 1500 }, { "retry-after": "2" }),
+      () => Promise.reject(new TypeError("network")),
+    ],
+  });
+  const attempt = () => it.signIn({ email: "a", password: "b" });
+  await assert.rejects(attempt, (error) => error instanceof RefusedError && error.code === "invalid_credentials");
+  await assert.rejects(attempt, (error) => error instanceof RefusedError && error.retryAfterMs === 7000);
+  await assert.rejects(attempt, (error) => error instanceof UnavailableError && error.retryAfterMs === 1500);
+  await assert.rejects(attempt, (error) => error instanceof UnavailableError && error.code === "UNREACHABLE");
+});
+
+test("a token near its end is not handed out", async () => {
+  const { session: it, clock } = await signedIn();
+  clock.advance(594_000);
+  assert.equal(it.getToken().token, "a1");
+  clock.advance(2_000);
+  assert.equal(it.getToken(), null);
+});
+
+test("refresh sends the refresh token and keeps the rotated one", async () => {
+  const { session: it, asked, store } = await signedIn({ replies: [answer(200, tokens(2))] });
+  assert.equal((await it.refresh({ stale: "a1" })).token, "a2");
+  assert.deepEqual(asked.map(({ url, body }) => [url, body]), [["/auth/refresh", { refresh_token: "r1" }]]);
+  assert.equal(store.load().refreshToken, "r2");
+});
+
+for (const [name, reply] of [
+  ["a 503", () => answer(503, { code: "SERVICE_UNAVAILABLE" })],
+  ["a 500 without JSON", () => new Response("<html>", { status: 500 })],
+  ["a 401", () => answer(401, { error: "invalid_token" })],
+  ["a 400 of another kind", () => answer(400, { error: "invalid_request" })],
+  ["invalid_grant under another status", () => answer(500, { error: "invalid_grant" })],
+  ["a 429", () => answer(429, { error: "too_many_attempts" })],
+  ["a 200 without tokens", () => answer(200, { ok: true })],
+  ["a broken line", () => () => Promise.reject(new TypeError("network"))],
+]) {
+  test(`${name} keeps the refresh token`, async () => {
+    const { session: it, store } = await signedIn({ replies: [reply()] });
+    await assert.rejects(it.refresh({ stale: "a1" }), UnavailableError);
+    assert.equal(store.load().refreshToken, "r1");
+    assert.equal(it.signedIn(), true);
+  });
+}
+
+test("only invalid_grant signs out, and every listener hears it", async () => {
+  const { session: it } = await signedIn({ replies: [answer(400, { error: "invalid_grant" })] });
+  const heard = [];
+  it.watchToken((token) => heard.push(token));
+  await assert.rejects(it.refresh({ stale: "a1" }), SignedOutError);
+  assert.equal(it.signedIn(), false);
+  assert.deepEqual(heard, [null]);
+});
+
+test("an auth service that never answers is given up in time, and the call is aborted", async () => {
+  const { session: it, asked, clock, store } = await signedIn({ replies: [never] });
+  const refreshed = it.refresh({ stale: "a1" });
+  const outcome = assert.rejects(refreshed, (error) => error instanceof UnavailableError && error.code === "TIMEOUT");
+  while (asked.length === 0) await Promise.resolve();
+  clock.advance(8_000);
+  await outcome;
+  assert.equal(asked[0].signal.aborted, true);
+  assert.equal(store.load().refreshToken, "r1");
+  assert.equal(clock.pending(), 0);
+});
+
+test("two tabs: one refreshes, the other reads the result", async () => {
+  const store = memoryStore();
+  const clock = manualClock();
+  const locks = fakeLocks();
+  const first = await signedIn({ store, clock, locks, replies: [answer(200, tokens(2))] });
+  const second = session({ store, clock, locks });
+  const [one, two] = await Promise.all([first.session.refresh({ stale: "a1" }), second.session.refresh({ stale: "a1" })]);
+  assert.deepEqual([one.token, two.token], ["a2", "a2"]);
+  assert.equal(first.asked.length + second.asked.length, 1);
+});
+
+test("a tab whose refresh token was rotated away meanwhile takes the successor", async () => {
+  const store = memoryStore();
+  const rotatedMeanwhile = () => {
+    store.save({ accessToken: "a9", refreshToken: "r9", expiresAt: NOW + 600_000, user: null });
+    return Promise.resolve(answer(400, { error: "invalid_grant" }));
+  };
+  const { session: it } = await signedIn({ store, locks: undefined, replies: [rotatedMeanwhile] });
+  assert.equal((await it.refresh({ stale: "a1" })).token, "a9");
+  assert.equal(store.load().refreshToken, "r9");
+});
+
+test("a frozen tab that holds the lock does not hold this one up", async () => {
+  const locks = { request: (_name, { signal }) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))) };
+  const { session: it, clock } = await signedIn({ locks });
+  const outcome = assert.rejects(it.refresh({ stale: "a1" }), UnavailableError);
+  clock.advance(16_000);
+  await outcome;
+  assert.equal(it.signedIn(), true);
+});
+
+test("signing out forgets at once and says whether the server heard", async () => {
+  const heard = await signedIn({ replies: [answer(204)] });
+  assert.equal(await heard.session.signOut(), true);
+  assert.deepEqual(heard.asked[0].body, { refresh_token: "r1" });
+  const unheard = await signedIn({ replies: [() => Promise.reject(new TypeError("network"))] });
+  const told = unheard.session.signOut();
+  assert.equal(unheard.session.signedIn(), false);
+  assert.equal(await told, false);
+});
+
+test("a refresh that returns after signing out does not sign in again", async () => {
+  let release;
+  const { session: it, asked } = await signedIn({ replies: [() => new Promise((resolve) => { release = resolve; }), answer(204)] });
+  const outcome = assert.rejects(it.refresh({ stale: "a1" }), SignedOutError);
+  while (asked.length === 0) await Promise.resolve();
+  await it.signOut();
+  release(answer(200, tokens(2)));
+  await outcome;
+  assert.equal(it.signedIn(), false);
+});
