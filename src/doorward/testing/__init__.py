@@ -5,6 +5,7 @@ from doorward.testing.clock import ManualClock
 from doorward.testing.connection import ProxyCounts
 from doorward.testing.dns import DnsFault, DnsFaultKind, FaultDns
 from doorward.testing.faults import CannedAnswer, Fault, FaultKind
+from doorward.testing.leaks import no_leaks, open_files
 from doorward.testing.proxy import FaultProxy
 from doorward.testing.received import Endpoint, ReceivedRequest
 from doorward.testing.tls import ThrowawayTls, throwaway_tls
@@ -32,7 +33,9 @@ __all__ = [
     "VirtualLoop",
     "VirtualTimeLimitError",
     "eventually",
+    "no_leaks",
     "opaque_token",
+    "open_files",
     "run_virtual",
     "throwaway_tls",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -12,7 +11,7 @@ import aiodns
 import pytest
 
 from doorward.errors import UsageError
-from doorward.testing import DnsFault, FaultDns, eventually
+from doorward.testing import DnsFault, FaultDns, no_leaks
 
 BOUND_SECONDS = 5.0
 NAME = "auth.test"
@@ -153,16 +152,15 @@ async def test_what_is_no_question_is_dropped(datagram: bytes, dns: FaultDns) ->
 
 
 async def test_closing_drops_late_answers_and_leaves_no_file() -> None:
-    files = len(os.listdir("/proc/self/fd"))
     dns = FaultDns({NAME: ["127.0.0.1"]})
-    await dns.start()
-    with pytest.raises(UsageError):
+    async with no_leaks():
         await dns.start()
-    port, dns.fault = dns.port, DnsFault.slow(60)
-    with pytest.raises(TimeoutError):
-        await ask_raw(dns, query(NAME), within_seconds=0.05)
-    await dns.aclose()
-    await eventually(lambda: len(os.listdir("/proc/self/fd")) <= files)
+        with pytest.raises(UsageError):
+            await dns.start()
+        port, dns.fault = dns.port, DnsFault.slow(60)
+        with pytest.raises(TimeoutError):
+            await ask_raw(dns, query(NAME), within_seconds=0.05)
+        await dns.aclose()
     await dns.start()
     assert dns.port == port
     await dns.aclose()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -15,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from doorward.errors import UsageError
-from doorward.testing import Fault, FaultKind, FaultProxy, eventually
+from doorward.testing import Fault, FaultKind, FaultProxy, eventually, no_leaks
 
 BODY = b"x" * 1000
 SHORT_SECONDS = 0.3
@@ -91,10 +90,6 @@ async def connects(proxy: FaultProxy) -> bool:
     writer.close()
     await writer.wait_closed()
     return True
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 async def test_none_passes_everything_and_counts_it(
@@ -531,12 +526,9 @@ async def test_closing_leaves_no_task_and_no_file(fault: Fault, upstream: Upstre
 
     async with FaultProxy("127.0.0.1", upstream.port) as warm_up:
         await burst(warm_up)
-    files, tasks = open_files(), len(asyncio.all_tasks())
-    async with FaultProxy("127.0.0.1", upstream.port) as proxy:
+    async with no_leaks(), FaultProxy("127.0.0.1", upstream.port) as proxy:
         proxy.fault = fault
         await burst(proxy)
-    await eventually(lambda: open_files() <= files, what="every file of the proxy is closed")
-    await eventually(lambda: len(asyncio.all_tasks()) <= tasks, what="every task of the proxy has ended")
 
 
 @pytest.mark.parametrize("fault", [Fault.SILENCE, Fault.HEADER_STALL, Fault.drip(60), Fault.latency(60)], ids=str)
