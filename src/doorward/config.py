@@ -305,6 +305,12 @@ class Settings(BaseSettings):
         yield from _described(self, "")
 
 
+def child_environment(values: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process of ours: what is here without any `DOORWARD_*`, and these settings (dotted key to text)."""
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(ENV_PREFIX)}
+    return inherited | {ENV_PREFIX + key.upper().replace(".", "__"): value for key, value in values.items()}
+
+
 def _check_auth(auth: AuthSettings, environment: Environment) -> None:
     if auth.url is None:
         return
@@ -430,4 +436,4 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-__all__ = ["ENV_PREFIX", "Environment", "RouteSettings", "Settings", "Verify"]
+__all__ = ["ENV_PREFIX", "Environment", "RouteSettings", "Settings", "Verify", "child_environment"]

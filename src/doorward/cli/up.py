@@ -1,0 +1,201 @@
+"""`doorward up`: the whole product in one command, on embedded defaults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import secrets
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+
+from doorward.adapters.logs import configure
+from doorward.authd.admin import MadeUser, ensure_user, issue_one_time_code
+from doorward.cli.process import run_process
+from doorward.cli.serve import assemble, run
+from doorward.cli.server import bind
+from doorward.config import Environment, Settings, child_environment
+from doorward.errors import ConfigError
+
+ADMIN = "admin@doorward.local"
+READY_SECONDS = 30.0
+STOP_SECONDS = 5.0
+RESTART_SECONDS = 3.0
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
+
+log = structlog.get_logger("doorward")
+
+
+class AuthProcess:
+    """`doorward authd serve` as a process of its own, so that it can be frozen and killed without touching the door."""
+
+    def __init__(self, settings: Settings, secret: str, issuer: str, port: int, log_file: Path) -> None:
+        self.pid = 0
+        self.port = port
+        self._log_file = log_file
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+        self._environment = child_environment(
+            {
+                "environment": Environment.DEVELOPMENT.value,
+                "data_dir": str(settings.data_dir.absolute()),
+                "auth.service_id": settings.auth.service_id,
+                "auth.service_secret": secret,
+                "auth.audience": ",".join(settings.auth.audience),
+                "authd.issuer": issuer,
+                "authd.allow_register": "true",
+                "trusted_proxies": "127.0.0.0/8,::1/128",
+                "log_format": "json",
+            }
+        )
+
+    async def start(self) -> None:
+        """Start it and wait for its ready line, at most half a minute.
+
+        Raises:
+            ConfigError: it did not start; its own words are in the text.
+
+        Cancellation: the process is killed with the parent, or by `stop`.
+        """
+        with self._log_file.open("ab") as errors:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "doorward", "authd", "serve", "--host", "127.0.0.1", "--port", str(self.port),
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                preexec_fn=_die_with_parent,  # one prctl call and nothing else
+            )  # fmt: skip
+        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
+        line = b""
+        with contextlib.suppress(TimeoutError):
+            line = await asyncio.wait_for(self._process.stdout.readline(), READY_SECONDS)
+        if b" ready " not in line:
+            raise ConfigError(f"the auth service did not start: {self._last_words()} (see {self._log_file})")
+        self.pid = self._process.pid
+
+    async def watch(self) -> None:
+        """Start it again a few seconds after it died."""
+        while self._process is not None:
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            log.warning("the auth service ended", code=code, restart_in_seconds=RESTART_SECONDS)
+            await asyncio.sleep(RESTART_SECONDS)
+            with contextlib.suppress(ConfigError):
+                await self.start()
+                log.warning("the auth service is back", pid=self.pid)
+
+    async def stop(self) -> None:
+        """End it, frozen or not, within a bound."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        for number in (signal.SIGCONT, signal.SIGTERM):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    def _last_words(self) -> str:
+        lines = self._log_file.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
+
+
+def up(
+    host: Annotated[str, typer.Option(help="Address of the page and of /ws.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port of the page and of /ws; 0 takes a free one.", min=0, max=65535)
+    ] = 8000,
+    auth_port: Annotated[int, typer.Option(help="Port of the auth service.", min=1, max=65535)] = 8001,
+    config: Annotated[Path | None, typer.Option(help="TOML file; default: ./doorward.toml if it is there.")] = None,
+) -> None:
+    """Start everything: auth service, door, chat and page.
+
+    It prints a sign-in link, and the two commands that freeze and thaw the auth service. Freeze it, open new tabs, and watch: each
+    one gets in, or is told why, before its deadline. Thaw it, and within five seconds all is as before.
+
+    What it makes is kept in `.doorward`; delete that folder to start afresh. Ctrl-C ends it.
+    """
+    issuer = f"http://127.0.0.1:{auth_port}"
+    secret = secrets.token_urlsafe(32)
+    auth = {"url": issuer, "issuer": issuer, "service_secret": secret, "typ": "at+jwt", "revocations": "on"}
+    settings = Settings.load(config, environment=Environment.DEVELOPMENT, auth=auth, serve={"host": host, "port": port})
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (settings.data_dir / "doorward.log").open("a", encoding="utf-8") as stream:
+        writer = configure(level=settings.log_level, style="json", stream=stream)
+        process = AuthProcess(settings, secret, issuer, auth_port, settings.data_dir / "authd.log")
+
+        async def main() -> int:
+            return await _up(settings, process)
+
+        try:
+            code = run_process(main)
+        finally:
+            writer.aclose()
+    sys.exit(code)
+
+
+async def _up(settings: Settings, process: AuthProcess) -> int:
+    console = Console()
+    bind(settings.serve.host, settings.serve.port, "serve").close()
+    bind("127.0.0.1", process.port, "authd").close()
+    try:
+        with console.status("Starting the auth service …"):
+            await process.start()
+            admin = await ensure_user(settings, ADMIN, permissions=("admin", "chat"), generate_password=True)
+            code = await issue_one_time_code(settings, ADMIN)
+        watching = asyncio.create_task(process.watch())
+        freeze = f"kill -STOP {process.pid}"
+        product = assemble(settings, register=True, fault_hint=freeze)
+        try:
+            return await run(
+                product,
+                settings,
+                ready=lambda host, port: _welcome(console, settings, process, admin, code, host, port),
+            )
+        finally:
+            watching.cancel()
+    finally:
+        await process.stop()
+
+
+def _welcome(
+    console: Console, settings: Settings, process: AuthProcess, admin: MadeUser, code: str, host: str, port: int
+) -> None:
+    shown_host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared with, not bound to
+    page = f"http://{shown_host}:{port}"
+    lines = [
+        f"[bold]Open[/]        [link={page}/#signin={code}]{page}/#signin={code}[/]",
+        "            signs you in once as an admin",
+    ]
+    if admin.password is not None:
+        lines.append(f"[bold]Or sign in[/]  {ADMIN}  {escape(admin.password)}   (shown this once)")
+    lines += [
+        "",
+        f"[bold]Freeze[/]      kill -STOP {process.pid}     the auth service stops answering; open new tabs",
+        f"[bold]Thaw[/]        kill -CONT {process.pid}     within five seconds all is normal",
+        "",
+        f"[bold]Metrics[/]     {page}/metrics",
+        f"[bold]Decisions[/]   tail -f {settings.data_dir}/doorward.log",
+    ]
+    console.print(Panel("\n".join(lines), title="Doorward is up", expand=False, padding=(1, 2)), soft_wrap=True)
+
+
+def _die_with_parent() -> None:
+    """Linux: the kernel kills the child when the parent dies, frozen or not."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc: Any = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
