@@ -17,7 +17,7 @@ from doorward.errors import UsageError
 from doorward.testing import Fault, FaultKind, FaultProxy, eventually, no_leaks
 
 BODY = b"x" * 1000
-SHORT_SECONDS = 0.3
+SHORT_SECONDS = 0.12
 """How long a client waits here before it may call a silent peer silent."""
 
 BOUND_SECONDS = 5.0
@@ -521,7 +521,7 @@ EVERY_FAULT = [
 @pytest.mark.parametrize("fault", EVERY_FAULT, ids=str)
 async def test_closing_leaves_no_task_and_no_file(fault: Fault, upstream: Upstream) -> None:
     async def burst(proxy: FaultProxy) -> None:
-        async with client(0.2) as http:
+        async with client(0.1) as http:
             await asyncio.gather(*(fetch(http, proxy) for _ in range(20)), return_exceptions=True)
 
     async with FaultProxy("127.0.0.1", upstream.port) as warm_up:
@@ -534,7 +534,7 @@ async def test_closing_leaves_no_task_and_no_file(fault: Fault, upstream: Upstre
 @pytest.mark.parametrize("fault", [Fault.SILENCE, Fault.HEADER_STALL, Fault.drip(60), Fault.latency(60)], ids=str)
 async def test_a_client_that_leaves_is_let_go_while_the_fault_lasts(fault: Fault, proxy: FaultProxy) -> None:
     proxy.fault = fault
-    async with client(0.2) as http:
+    async with client(0.1) as http:
         await asyncio.gather(*(fetch(http, proxy) for _ in range(20)), return_exceptions=True)
     assert proxy.counts.requests == 20
     await eventually(lambda: proxy.open_connections == 0, what="the proxy has let every client go")
