@@ -1,0 +1,211 @@
+/** What to do about a close. */
+export type Action = "retry" | "sign_in" | "stop";
+export declare const RETRY: "retry";
+export declare const SIGN_IN: "sign_in";
+export declare const STOP: "stop";
+
+export interface CloseReason {
+  code: string | null;
+  retryAfterMs: number | null;
+  decisionId: string | null;
+}
+
+export declare function readReason(reason: string | undefined): CloseReason;
+export declare function actionFor(closeCode: number, code?: string | null): Action;
+export declare function backoffMs(
+  failures: number,
+  random: number,
+  bounds?: { baseMs?: number; capMs?: number; notBeforeMs?: number },
+): number;
+
+/** Base of every error of this module; `code` is a stable word. */
+export declare class DoorwardError extends Error {
+  readonly code: string;
+  readonly retryAfterMs: number | null;
+  constructor(code: string, message: string, options?: { retryAfterMs?: number | null; cause?: unknown });
+}
+/** The auth service said `invalid_grant`. The only thing that leads to the sign-in page. */
+export declare class SignedOutError extends DoorwardError {
+  constructor(message?: string);
+}
+/** Could not ask. Says nothing about the credential: keep it and try again. */
+export declare class UnavailableError extends DoorwardError {}
+/** The auth service answered no to a sign-in or a registration. */
+export declare class RefusedError extends DoorwardError {}
+/** A command got an error for a reply (its code), or none: NOT_CONNECTED, NO_REPLY, CONNECTION_LOST, TOO_MANY_PENDING, CLOSED. */
+export declare class CommandError extends DoorwardError {}
+
+/** `expiresAt` in wall-clock milliseconds; null where it is not known. */
+export interface Token {
+  token: string;
+  expiresAt: number | null;
+}
+
+export interface StoredTokens {
+  accessToken: string;
+  refreshToken: string;
+  expiresAt: number;
+  user: User | null;
+}
+
+export interface User {
+  user_id: string;
+  email?: string;
+  permissions?: string[];
+}
+
+/** Where tokens are kept. `watch` tells of changes that others made, and returns an undo. */
+export interface TokenStore {
+  load(): StoredTokens | null;
+  save(tokens: StoredTokens): void;
+  clear(): void;
+  watch(listener: () => void): () => void;
+}
+export declare function memoryStore(): TokenStore;
+export declare function localStore(key?: string, storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">): TokenStore;
+
+export interface Clock {
+  now(): number;
+  setTimeout(callback: () => void, ms: number): unknown;
+  clearTimeout(timer: unknown): void;
+}
+
+export interface SessionOptions {
+  /** Put before `/auth/login` and its siblings; default: the page's own origin. */
+  baseUrl?: string;
+  store?: TokenStore;
+  fetch?: typeof globalThis.fetch;
+  /** Default `navigator.locks`. Without locks two tabs may both refresh; the auth service's overlap makes that harmless. */
+  locks?: Pick<LockManager, "request">;
+  clock?: Clock;
+  /** One call to the auth service. Default 8000. */
+  timeoutMs?: number;
+  /** A token with less life than this is not handed out. Default 5000. */
+  leewayMs?: number;
+}
+
+export type Credentials = { email: string; password: string } | { one_time_code: string };
+
+export interface Session {
+  getToken(): Token | null;
+  refresh(options?: { stale?: string | null; signal?: AbortSignal }): Promise<Token>;
+  watchToken(listener: (token: Token | null) => void): () => void;
+  signIn(credentials: Credentials): Promise<User | null>;
+  register(credentials: { email: string; password: string }): Promise<User | null>;
+  /** Resolves to whether the auth service heard of it. */
+  signOut(): Promise<boolean>;
+  user(): User | null;
+  signedIn(): boolean;
+  /** Stop watching the store. */
+  dispose(): void;
+}
+export declare function createSession(options?: SessionOptions): Session;
+
+export interface Reason {
+  /** A code of the protocol, or one of ours: CONNECTION_LOST, CONNECT_TIMEOUT, REFRESH_UNAVAILABLE, OFFLINE, SIGNED_OUT, CLOSED. */
+  code: string;
+  action: Action;
+  cause?: string | null;
+  closeCode?: number;
+  decisionId?: string | null;
+}
+
+/** What the door said of this connection. `expiresAt` in wall-clock seconds. */
+export interface DoorView {
+  userId: string | null;
+  decisionId: string | null;
+  expiresAt: number | null;
+  assurance: "live" | "cached" | "local";
+  degraded: boolean;
+}
+
+export type State =
+  | { name: "connecting"; attempt: number }
+  | ({ name: "open" } & DoorView)
+  /** Let in without a live answer of the auth service; `graceUntil` (seconds) where the token has run out meanwhile. */
+  | ({ name: "degraded"; graceUntil?: number | null } & DoorView)
+  /** `retryAt` in wall-clock milliseconds. */
+  | { name: "waiting"; reason: Reason; retryInMs: number; retryAt: number; attempt: number }
+  | { name: "signed_out"; reason: Reason }
+  | { name: "stopped"; reason: Reason };
+
+export interface Envelope {
+  v: 1;
+  thread_id: string;
+  epoch: string;
+  seq_from?: number;
+  seq?: number;
+  run_id?: string;
+  ts: number;
+  synthetic?: boolean;
+  event: { type: string; [field: string]: unknown };
+}
+
+export interface Notice {
+  notice: string;
+  [field: string]: unknown;
+}
+
+type Awaitable<T> = T | Promise<T>;
+
+export interface ConnectOptions {
+  /** `ws:`, `wss:`, `http:`, `https:`, or relative to the page. */
+  url: string | URL;
+  /** The access token that is at hand, or null. */
+  getToken(): Awaitable<Token | string | null>;
+  /** A token other than `stale`. Reject with SignedOutError if, and only if, the person has to sign in again. */
+  refresh?(options: { stale: string | null; signal: AbortSignal }): Awaitable<Token | string>;
+  /** Tells of tokens that somebody else changed, null for a sign-out. Returns an undo. */
+  watchToken?(listener: (token: Token | null) => void): () => void;
+  onState?(state: State): void;
+  onEvent?(envelope: Envelope): void;
+  /** Notices of the door, and `thread.lost` `{thread_id, code}` where a thread cannot be followed any more: begin it anew. */
+  onNotice?(notice: Notice): void;
+  WebSocket?: typeof globalThis.WebSocket;
+  clock?: Clock;
+  random?(): number;
+  /** Whose `online`, `offline` and `visibilitychange` events count. Default `globalThis`. */
+  environment?: unknown;
+  /** Until the door has let us in. Default 5000. */
+  connectTimeoutMs?: number;
+  commandTimeoutMs?: number;
+  refreshTimeoutMs?: number;
+  pingEveryMs?: number;
+  pongTimeoutMs?: number;
+  backoffBaseMs?: number;
+  backoffCapMs?: number;
+  /** A connection that lasted this long starts the back-off anew. Default 10000. */
+  stableAfterMs?: number;
+  maxPending?: number;
+}
+
+export interface Command {
+  type: string;
+  id?: string;
+  [field: string]: unknown;
+}
+
+export interface Reply {
+  reply_to: string;
+  ok: true;
+  [field: string]: unknown;
+}
+
+export interface Connection {
+  readonly state: State;
+  readonly door: DoorView | null;
+  send(command: Command, options?: { timeoutMs?: number }): Promise<Reply>;
+  subscribe(threadId: string, from?: { epoch?: string | null; afterSeq?: number | null }): Promise<Reply>;
+  unsubscribe(threadId: string): Promise<Reply>;
+  retryNow(): void;
+  close(): void;
+}
+export declare function connect(options: ConnectOptions): Connection;
+
+/** Where a thread stands: the last event seen, and what to make of the next. */
+export declare class Cursor {
+  epoch: string | null;
+  seq: number | null;
+  constructor(epoch?: string | null, seq?: number | null);
+  next(envelope: Pick<Envelope, "epoch" | "seq" | "seq_from" | "synthetic">): "apply" | "ignore" | "gap";
+}
