@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ log = structlog.get_logger("doorward.authd")
 
 KEY_LOOK_SECONDS = 2.0
 FORGET_SECONDS = 600.0
-STOP_SECONDS = 2.0
+STOP_SECONDS = 3.0
 HEALTH_SECONDS = 0.4
 """A probe gives up after half a second; an answer later than that helps nobody."""
 
@@ -98,6 +99,7 @@ class AuthService:
         self._keys = KeyFiles(directory(settings) / "keys", worker)
         self._key_stamp: object = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
         self.tokens = Tokens(
             issuer=issuer, audiences=settings.auth.audience, life_seconds=settings.authd.access_token_seconds
         )
@@ -134,10 +136,11 @@ class AuthService:
         Cancellation: threads that are busy end by themselves.
         """
         self.drain()
-        for task in self._tasks:
-            task.cancel()
+        self._stopping.set()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            _, late = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
         self._passwords.close_nowait()
         await self._store.aclose()
         self._worker.stop_nowait()
@@ -388,7 +391,8 @@ class AuthService:
             (self._reload_keys, KEY_LOOK_SECONDS),
             (self._forget, FORGET_SECONDS),
         ):
-            self._tasks.append(asyncio.create_task(_repeat(step, every_seconds), name=f"authd {step.__name__}"))
+            work = _repeat(step, every_seconds, self._stopping)
+            self._tasks.append(asyncio.create_task(work, name=f"authd {step.__name__}"))
 
     async def _reload_keys(self) -> None:
         stamp = await self._keys.stamp()
@@ -530,10 +534,10 @@ def _setting_password(user_id: str, password_hash: str) -> Callable[[AsyncConnec
     return work
 
 
-async def _repeat(step: Callable[[], Coroutine[Any, Any, None]], every_seconds: float) -> None:
-    """Run the step again and again; a failure is logged once per streak and never ends it."""
+async def _repeat(step: Callable[[], Coroutine[Any, Any, None]], every_seconds: float, stopping: asyncio.Event) -> None:
+    """Run the step again and again until told to stop; a failure is logged once per streak and never ends it."""
     failing = False
-    while True:
+    while not stopping.is_set():
         try:
             await step()
             failing = False
@@ -541,4 +545,6 @@ async def _repeat(step: Callable[[], Coroutine[Any, Any, None]], every_seconds: 
             if not failing:
                 log.warning("authd.background_failed", step=step.__name__, error=str(error))
             failing = True
-        await asyncio.sleep(every_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(every_seconds):
+                await stopping.wait()

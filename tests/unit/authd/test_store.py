@@ -18,7 +18,7 @@ from doorward.config import Settings
 from doorward.errors import ConfigError, StoreError, UsageError
 
 LONG_QUERY = text(
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000000) SELECT max(i) FROM n"
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000000) SELECT max(i) FROM n"
 )
 BOUND_SECONDS = 0.5
 SLACK_SECONDS = 0.5

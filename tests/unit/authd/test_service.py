@@ -1,0 +1,251 @@
+"""What the service decides, on a real store, with a clock that obeys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from doorward.authd import schema
+from doorward.authd.service import AuthService, Refused, SignedIn, TooManyAttempts, Validated
+from doorward.authd.tokens import Unacceptable
+from doorward.config import Settings
+from doorward.errors import ConfigError, UsageError
+from doorward.runtime.ports import RevocationItem
+from doorward.testing import ManualClock
+
+HOME = "203.0.113.7"
+EMAIL = "ann@example.com"
+PASSWORD = "correct horse battery"
+WEEK = 7 * 86_400
+
+
+@pytest.fixture
+async def ann(service: AuthService) -> SignedIn:
+    return await service.register(HOME, EMAIL, PASSWORD)
+
+
+async def is_good(service: AuthService, signed_in: SignedIn) -> bool:
+    return isinstance(await service.validate(signed_in.access_token), Validated)
+
+
+async def refused(service: AuthService, refresh_token: str) -> str:
+    with pytest.raises(Refused) as caught:
+        await service.refresh(refresh_token)
+    return caught.value.error
+
+
+async def revoked_sessions(service: AuthService) -> list[str | None]:
+    page = await service.feed.poll(None, wait_seconds=0)
+    return [item.session_id for item in page.items]
+
+
+def session_of(service: AuthService, signed_in: SignedIn, clock: ManualClock) -> str | None:
+    read = service.tokens.read(signed_in.access_token, wall_now=clock.wall())
+    assert not isinstance(read, Unacceptable)
+    return read.session_id
+
+
+async def test_spelling_of_the_address_does_not_matter(service: AuthService, ann: SignedIn) -> None:
+    again = await service.login(HOME, f"  {EMAIL.upper()} ", PASSWORD)
+    assert again.user == ann.user
+    with pytest.raises(Refused, match="email_taken"):
+        await service.register(HOME, EMAIL.title(), PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("email", "password"),
+    [("nobody", PASSWORD), ("a@b@c", PASSWORD), ("a" * 320 + "@x", PASSWORD), (EMAIL, "short"), (EMAIL, "é" * 513)],
+)
+async def test_what_cannot_be_an_account(service: AuthService, email: str, password: str) -> None:
+    with pytest.raises(UsageError):
+        await service.register(HOME, email, password)
+
+
+async def test_refresh_keeps_the_session_and_makes_new_tokens(
+    service: AuthService, ann: SignedIn, clock: ManualClock
+) -> None:
+    second = await service.refresh(ann.refresh_token)
+    assert second.refresh_token != ann.refresh_token
+    assert second.access_token != ann.access_token
+    assert session_of(service, second, clock) == session_of(service, ann, clock)
+    assert await is_good(service, second)
+    assert await is_good(service, ann)
+
+
+async def test_within_the_overlap_the_same_successor_comes_again(
+    service: AuthService, ann: SignedIn, clock: ManualClock
+) -> None:
+    second = await service.refresh(ann.refresh_token)
+    clock.advance(29.9)
+    assert (await service.refresh(ann.refresh_token)).refresh_token == second.refresh_token
+    assert await revoked_sessions(service) == []
+
+
+async def test_after_the_overlap_reuse_revokes_the_family(
+    service: AuthService, ann: SignedIn, clock: ManualClock
+) -> None:
+    second = await service.refresh(ann.refresh_token)
+    clock.advance(30.1)
+    assert await refused(service, ann.refresh_token) == "invalid_grant"
+    assert await refused(service, second.refresh_token) == "invalid_grant"
+    assert not await is_good(service, second)
+    assert await revoked_sessions(service) == [session_of(service, ann, clock)]
+
+
+async def test_once_the_successor_was_used_the_old_token_is_reuse(service: AuthService, ann: SignedIn) -> None:
+    second = await service.refresh(ann.refresh_token)
+    await service.refresh(second.refresh_token)
+    assert await refused(service, ann.refresh_token) == "invalid_grant"
+    assert not await is_good(service, second)
+
+
+async def test_many_tabs_at_once_get_one_successor(service: AuthService, ann: SignedIn) -> None:
+    answers = await asyncio.gather(*(service.refresh(ann.refresh_token) for _ in range(20)))
+    assert len({answer.refresh_token for answer in answers}) == 1
+    assert await revoked_sessions(service) == []
+
+
+async def test_the_salt_is_erased_once_the_successor_was_used(service: AuthService, ann: SignedIn) -> None:
+    async def salts(tx: AsyncConnection) -> int:
+        table = schema.refresh_tokens
+        return int((await tx.execute(select(func.count()).where(table.c.salt.is_not(None)))).scalar_one())
+
+    second = await service.refresh(ann.refresh_token)
+    assert await service._store.read(salts) == 1
+    await service.refresh(second.refresh_token)
+    assert await service._store.read(salts) == 1
+
+
+async def test_another_session_of_the_user_lives_on(service: AuthService, ann: SignedIn) -> None:
+    other = await service.login(HOME, EMAIL, PASSWORD)
+    await service.logout(refresh_token=ann.refresh_token)
+    assert not await is_good(service, ann)
+    assert await is_good(service, other)
+
+
+async def test_logging_out_twice_is_one_revocation(service: AuthService, ann: SignedIn, clock: ManualClock) -> None:
+    for _ in range(2):
+        await service.logout(refresh_token=ann.refresh_token)
+    await service.logout(refresh_token="dwr_made-up")
+    assert await revoked_sessions(service) == [session_of(service, ann, clock)]
+
+
+async def test_revoking_the_user_ends_all_and_a_new_sign_in_works_at_once(service: AuthService, ann: SignedIn) -> None:
+    assert await service.revoke(RevocationItem(user_id=ann.user.user_id))
+    assert not await is_good(service, ann)
+    assert await refused(service, ann.refresh_token) == "invalid_grant"
+    again = await service.login(HOME, EMAIL, PASSWORD)
+    assert await is_good(service, again)
+    assert await service.revoke(RevocationItem(user_id=ann.user.user_id))
+    assert not await is_good(service, again)
+    page = await service.feed.poll(None, wait_seconds=0)
+    times = [item.not_before_ms for item in page.items if item.not_before_ms is not None]
+    assert times == sorted(set(times))
+    assert len(times) == 2
+
+
+async def test_revoking_one_token_leaves_the_session(service: AuthService, ann: SignedIn, clock: ManualClock) -> None:
+    read = service.tokens.read(ann.access_token, wall_now=clock.wall())
+    assert not isinstance(read, Unacceptable)
+    assert await service.revoke(RevocationItem(jti=read.jti))
+    assert not await is_good(service, ann)
+    assert await is_good(service, await service.refresh(ann.refresh_token))
+
+
+@pytest.mark.parametrize("item", [RevocationItem(session_id="ses_x"), RevocationItem(user_id="usr_x")])
+async def test_revoking_what_is_not_there_says_so(service: AuthService, item: RevocationItem) -> None:
+    assert not await service.revoke(item)
+
+
+async def test_an_expired_access_token_is_invalid(service: AuthService, ann: SignedIn, clock: ManualClock) -> None:
+    clock.advance(606)
+    assert not await is_good(service, ann)
+
+
+async def test_an_expired_refresh_token_is_invalid(service: AuthService, ann: SignedIn, clock: ManualClock) -> None:
+    clock.advance(2 * WEEK + 1)
+    assert await refused(service, ann.refresh_token) == "invalid_grant"
+
+
+async def test_a_session_in_use_outlives_its_first_token(
+    service: AuthService, ann: SignedIn, clock: ManualClock
+) -> None:
+    token = ann.refresh_token
+    for _ in range(4):
+        clock.advance(WEEK)
+        token = (await service.refresh(token)).refresh_token
+        await service._forget()
+    assert (await service.refresh(token)).user == ann.user
+
+
+async def test_forgetting_keeps_what_counts_and_drops_the_rest(
+    service: AuthService, ann: SignedIn, clock: ManualClock
+) -> None:
+    async def rows(tx: AsyncConnection) -> list[int]:
+        tables = (schema.sessions, schema.refresh_tokens, schema.one_time_codes, schema.revocations, schema.users)
+        return [int((await tx.execute(select(func.count()).select_from(table))).scalar_one()) for table in tables]
+
+    await service.refresh(ann.refresh_token)
+    await service.logout(refresh_token=ann.refresh_token)
+    await service._forget()
+    assert await service._store.read(rows) == [1, 2, 0, 1, 1]
+    clock.advance(3 * WEEK)
+    await service._forget()
+    assert await service._store.read(rows) == [0, 0, 0, 0, 1]
+
+
+async def test_guessing_one_account_is_slowed_down_but_not_for_its_owner(
+    service: AuthService, ann: SignedIn, clock: ManualClock
+) -> None:
+    await service.login(HOME, EMAIL, PASSWORD)
+    for attempt in range(3):
+        with pytest.raises(Refused, match="invalid_credentials"):
+            await service.login(f"198.51.100.{attempt}", EMAIL, "wrong password")
+    with pytest.raises(TooManyAttempts) as caught:
+        await service.login("198.51.100.9", EMAIL, PASSWORD)
+    assert 0 < caught.value.retry_after_seconds <= 5
+    assert (await service.login(HOME, EMAIL, PASSWORD)).user == ann.user
+    clock.advance(caught.value.retry_after_seconds + 0.01)
+    assert (await service.login("198.51.100.9", EMAIL, PASSWORD)).user == ann.user
+
+
+async def test_guessing_from_one_address_is_slowed_down(service: AuthService, ann: SignedIn) -> None:
+    outcomes: list[type[BaseException]] = []
+    for attempt in range(6):
+        with pytest.raises((Refused, TooManyAttempts)) as caught:
+            await service.login("198.51.100.1", f"user{attempt}@example.com", "wrong password")
+        outcomes.append(caught.type)
+    assert outcomes == [Refused] * 5 + [TooManyAttempts]
+    assert (await service.login(HOME, EMAIL, PASSWORD)).user == ann.user
+
+
+async def test_signing_in_again_and_again_is_no_attack(service: AuthService, ann: SignedIn) -> None:
+    for _ in range(8):
+        await service.login(HOME, EMAIL, PASSWORD)
+
+
+async def test_a_start_without_any_service_credential_is_refused(settings_of: Callable[..., Settings]) -> None:
+    settings = settings_of().model_copy(update={"auth": Settings().auth})
+    with pytest.raises(ConfigError, match="DOORWARD_AUTH__SERVICE_SECRET"):
+        await AuthService.open(settings, issuer="https://auth.test")
+
+
+async def test_the_first_admin_is_made_once_and_then_left_alone(settings_of: Callable[..., Settings]) -> None:
+    for password in ("first password", "second password"):
+        settings = settings_of(admin_email="root@example.com", admin_password=password)
+        opened = await AuthService.open(settings, issuer="https://auth.test")
+        try:
+            signed_in = await opened.login(HOME, "root@example.com", "first password")
+            assert "admin" in signed_in.user.permissions
+        finally:
+            await opened.aclose()
+
+
+async def test_a_first_admin_that_cannot_be_is_a_config_error(settings_of: Callable[..., Settings]) -> None:
+    settings = settings_of(admin_email="root@example.com", admin_password="short")
+    with pytest.raises(ConfigError, match="admin_password"):
+        await AuthService.open(settings, issuer="https://auth.test")
