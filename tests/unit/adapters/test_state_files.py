@@ -158,3 +158,19 @@ async def test_a_directory_that_cannot_be_made_is_a_store_error(tmp_path: Path) 
         assert await files.load_keyset() is None
     assert len(logs) == 1
     await files.aclose()
+
+
+async def test_a_save_that_fails_leaves_no_part_of_a_file(files: DirectoryStateFiles) -> None:
+    files.path.mkdir(parents=True)
+    with pytest.raises(StoreError):
+        await files.save_keyset(KEYSET)
+    assert list(files.path.parent.iterdir()) == [files.path]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+async def test_a_directory_of_another_owner_is_not_believed(files: DirectoryStateFiles) -> None:
+    await files.save_keyset(KEYSET)
+    os.chown(files.path.parent, 12345, 12345)
+    with structlog.testing.capture_logs() as logs:
+        assert await files.load_keyset() is None
+    assert "uid 12345" in logs[0]["why"]
