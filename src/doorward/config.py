@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -26,6 +27,7 @@ ENV_PREFIX = "DOORWARD_"
 CONFIG_FILE_VARIABLE = "DOORWARD_CONFIG"
 DEFAULT_FILE = Path("doorward.toml")
 MASK = "***"
+_PASSWORD_IN_URL = re.compile(r"(://[^/?#\s:]*:)[^/?#\s]*@")
 
 
 def _split(value: object) -> object:
@@ -227,7 +229,6 @@ class Settings(BaseSettings):
         extra="forbid",
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
-        nested_model_default_partial_update=True,
     )
 
     environment: Environment = Environment.PRODUCTION
@@ -268,9 +269,7 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls, file: Path | None = None, **overrides: Any) -> Self:
         """Read the TOML file (`file`, else `$DOORWARD_CONFIG`, else ./doorward.toml if it is there) and the environment."""
-        path = file or (Path(os.environ[CONFIG_FILE_VARIABLE]) if CONFIG_FILE_VARIABLE in os.environ else None)
-        if path is None:
-            path = DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+        path = file_in_use(file)
         content = _read_toml(path) if path else {}
         return cls(**_merged(_without_environment(content), overrides))
 
@@ -303,6 +302,19 @@ class Settings(BaseSettings):
     def described(self) -> Iterator[tuple[str, str, bool]]:
         """Every setting as (dotted key, value with secrets masked, whether it was set). For `check-config` and the docs."""
         yield from _described(self, "")
+
+
+def file_in_use(file: Path | None = None) -> Path | None:
+    """The TOML file that `Settings.load(file)` reads, if any."""
+    if file is None and CONFIG_FILE_VARIABLE in os.environ:
+        return Path(os.environ[CONFIG_FILE_VARIABLE])
+    return file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+
+
+def variable_of(key: str) -> str | None:
+    """The environment variable that sets this dotted key, if there is one now."""
+    name = ENV_PREFIX + key.upper().replace(".", "__")
+    return next((given for given in os.environ if given.upper() == name), None)
 
 
 def child_environment(values: Mapping[str, str]) -> dict[str, str]:
@@ -433,7 +445,16 @@ def _shown(value: object) -> str:
         return "-"
     if isinstance(value, tuple):
         return ", ".join(str(part) for part in value) or "-"
-    return str(value)
+    return _PASSWORD_IN_URL.sub(rf"\1{MASK}@", str(value))
 
 
-__all__ = ["ENV_PREFIX", "Environment", "RouteSettings", "Settings", "Verify", "child_environment"]
+__all__ = [
+    "ENV_PREFIX",
+    "Environment",
+    "RouteSettings",
+    "Settings",
+    "Verify",
+    "child_environment",
+    "file_in_use",
+    "variable_of",
+]
