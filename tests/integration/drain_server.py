@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -61,6 +62,8 @@ class TinyApp:
         if self.mode == "slow start":
             say("starting")
             await asyncio.sleep(3600)
+        if self.mode == "stubborn thread":
+            threading.Thread(target=time.sleep, args=(3600,)).start()
         if self.mode == "stubborn task":
             self.stubborn = asyncio.create_task(ignore_cancellation())
         await send({"type": "lifespan.startup.complete"})
@@ -117,6 +120,8 @@ def main() -> int:
     counters = OpeningCounters()
 
     async def serve() -> int:
+        if options.get("mode") == "crash":
+            raise RuntimeError("no way to start")
         app = TinyApp(options.get("mode", "clean"), counters)
         return await run_server(
             app,

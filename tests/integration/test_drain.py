@@ -146,6 +146,14 @@ async def test_nothing_holds_the_exit(mode: str) -> None:
         assert code == (0 if mode == "stubborn task" else 1)
 
 
+async def test_a_thread_that_does_not_end_does_not_hold_the_exit() -> None:
+    async with running(mode="stubborn thread", drain=QUICK | {"exit_seconds": 30.0}) as server:
+        server.send(signal.SIGTERM)
+        assert await server.exit_code() == 0
+        assert server.took_seconds < 7.0
+        assert "leaving it behind" in await server.errors()
+
+
 async def test_a_drain_that_fails_is_not_clean() -> None:
     async with running(mode="failing drain") as server:
         server.send(signal.SIGTERM)
@@ -212,6 +220,12 @@ def test_an_address_that_is_not_ours_is_named() -> None:
 def test_the_mend_fits_the_error(number: int, mend: str) -> None:
     """Root may listen anywhere, so that a privileged port cannot be refused for real in every place this runs."""
     assert mend in _why_not_bound(OSError(number, "no"), "127.0.0.1", 80, "serve")
+
+
+async def test_an_error_that_nobody_expected_comes_through() -> None:
+    async with running(mode="crash", ready=False) as server:
+        assert await server.exit_code() == 1
+        assert "RuntimeError: no way to start" in await server.errors()
 
 
 # Within one process

@@ -42,7 +42,13 @@ class EchoApp:
         if scope["type"] == "lifespan":
             return
         self.scopes.append(scope)
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" and scope["path"] == "/unread":
+            await self._flood_messages(send)
+        elif scope["type"] == "websocket" and scope["path"] == "/close":
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": 1000})
+            await self.reads.wait()
+        elif scope["type"] == "websocket":
             await self._echo(receive, send)
         elif scope["path"] == "/unread":
             await self._flood(send)
@@ -59,7 +65,7 @@ class EchoApp:
         if scope["path"] == "/late":
             await self.reads.wait()
         length = 0
-        while True:
+        while scope["path"] != "/early":
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
@@ -70,6 +76,11 @@ class EchoApp:
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _flood_messages(self, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        for _ in range(1000):
+            await send({"type": "websocket.send", "bytes": b"x" * 65_536})
 
     async def _flood(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -410,6 +421,18 @@ async def test_a_peer_is_not_late_while_the_application_does_not_read() -> None:
         await close(writer)
 
 
+async def test_a_connection_answered_before_its_body_does_not_stay_for_ever() -> None:
+    async with serving(header_seconds=0.2, body_seconds=2.0, keep_alive_seconds=1) as running:
+        reader, writer = await running.open()
+        writer.write(b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)).startswith(b"HTTP/1.1 200")
+        assert await reader.readexactly(1) == b"0"
+        writer.write(b"abc")
+        assert 0.8 < await seconds_until_cut(reader) < 1.5
+        assert running.counters.cut.total() == 0
+        await close(writer)
+
+
 async def test_endless_trailers_are_cut() -> None:
     async with serving() as running:
         reader, writer = await running.open()
@@ -420,12 +443,28 @@ async def test_endless_trailers_are_cut() -> None:
         assert reader is not None
 
 
-async def test_a_peer_that_does_not_read_is_cut() -> None:
+@pytest.mark.parametrize(
+    "request_", [b"GET /unread HTTP/1.1\r\nHost: a\r\n\r\n", UPGRADE.replace(b"/ws", b"/unread") + b"\r\n"]
+)
+async def test_a_peer_that_does_not_read_is_cut(request_: bytes) -> None:
     async with serving(unread_seconds=0.3) as running:
         with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_SECONDS) as connection:
-            connection.sendall(b"GET /unread HTTP/1.1\r\nHost: a\r\n\r\n")
+            connection.sendall(request_)
             await running.until(lambda: running.counters.cut == {Cut.UNREAD: 1})
             await running.until(lambda: running.counters.connections == 0)
+
+
+@pytest.mark.parametrize(
+    "request_", [b"GET /unread HTTP/1.1\r\nHost: a\r\n\r\n", UPGRADE.replace(b"/ws", b"/unread") + b"\r\n"]
+)
+async def test_a_peer_that_reads_late_but_reads_is_served(request_: bytes) -> None:
+    async with serving(unread_seconds=1.0) as running:
+        reader, writer = await running.open()
+        writer.write(request_)
+        await asyncio.sleep(0.2)
+        assert len(await asyncio.wait_for(reader.readexactly(1000 * 65_536), PATIENCE_SECONDS)) == 1000 * 65_536
+        assert running.counters.cut.total() == 0
+        await close(writer)
 
 
 # Too many
@@ -581,6 +620,29 @@ async def test_a_peer_that_goes_on_after_1009_is_cut(bound: str) -> None:
         await close(writer)
 
 
+async def test_what_is_not_text_is_told_with_1007_behind_a_good_message() -> None:
+    async with serving(linger_seconds=0.3) as running:
+        reader, writer = await running.open()
+        writer.write(UPGRADE + b"\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+        writer.write(b"\x81\x82\0\0\0\0hi" + b"\x81\x81\0\0\0\0\xff")
+        assert (await read_all(reader)) == b"\x88\x02" + struct.pack("!H", 1007)
+        await close(writer)
+        await running.until(lambda: running.counters.connections == 0)
+
+
+async def test_garbage_in_place_of_the_answer_to_a_close_ends_in_time() -> None:
+    async with serving(linger_seconds=0.2) as running:
+        reader, writer = await running.open()
+        writer.write(UPGRADE.replace(b"/ws", b"/close") + b"\r\n")
+        await asyncio.wait_for(reader.readuntil(struct.pack("!H", 1000)), PATIENCE_SECONDS)
+        writer.write(b"\x82\xff" + struct.pack("!Q", 2**40) + b"mask")
+        assert await read_all(reader) == b""
+        await running.until(lambda: running.counters.connections == 0)
+        running.app.reads.set()
+        await close(writer)
+
+
 # Ending
 
 
@@ -596,6 +658,9 @@ async def test_a_stopping_server_tells_who_is_left() -> None:
         reader, writer = await running.open()
         writer.write(UPGRADE + b"\r\n")
         await running.until(lambda: len(running.app.scopes) == 2)
+        closing, closing_writer = await running.open()
+        closing_writer.write(UPGRADE.replace(b"/ws", b"/close") + b"\r\n")
+        await asyncio.wait_for(closing.readuntil(struct.pack("!H", 1000)), PATIENCE_SECONDS)
         silent, silent_writer = await running.open()
         await running.until(lambda: running.counters.incomplete == 1)
 
@@ -606,5 +671,7 @@ async def test_a_stopping_server_tells_who_is_left() -> None:
     response = await read_all(reader)
     assert (problem(response)["code"], b"retry-after: 1" in response) == ("RESTARTING", True)
     assert await read_all(silent) == b""
+    assert await read_all(closing) == b""
     await close(writer)
+    await close(closing_writer)
     await close(silent_writer)

@@ -57,7 +57,7 @@ async def counters(port: int) -> dict[str, Any]:
 
 async def until_nobody_is_incomplete(port: int) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await counters(port))["incomplete"] > 0:
+        while (await counters(port))["incomplete"] > 0:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
 
 

@@ -7,6 +7,7 @@ block that is too large gets its 431 while it is still coming in.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _REQUEST_LINE_EXTRA = len(b"OPTIONS  HTTP/1.1\r\n")
 _HEADER_LINE_EXTRA = len(b": \r\n")
+_ABNORMAL_CLOSURE = 1006
 _SERVICE_RESTART = 1012
 
 
@@ -183,6 +185,8 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._phase = _Phase.IDLE
         self.watch.stop(self, Stage.BODY)
+        if self._cycle() is not None and not self._is_answering():
+            self._await_next_request()
 
     # Header and body limits
 
@@ -207,6 +211,11 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
             if self._pending_bytes - len(data) > self.watch.policy.max_header_bytes:
                 self.watch.cut(self, Cut.BODY)
 
+    def _await_next_request(self) -> None:
+        """Answered before the body was there: uvicorn's own timer ended with the first byte after the answer."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
     # Refusals
 
     def _refuse_unparsed(self, error: httptools.HttpParserError) -> None:
@@ -229,7 +238,7 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self.watch.incomplete(self, Stage.LINGERING)
         self.transport.write(_TOO_LARGE if code is Code.HEADERS_TOO_LARGE else _MALFORMED)
-        if self.transport.can_write_eof():
+        with contextlib.suppress(NotImplementedError):  # TLS has no half-closed connection
             self.transport.write_eof()
 
     def _discard(self, data: bytes) -> None:
@@ -337,9 +346,9 @@ class DoorwardWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         """A message too big (1009), or no WebSocket frame (1002, 1007): let the peer read why before TCP is closed."""
-        if self.conn.close_sent is not None:
-            code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
-            self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        sent = self.conn.close_sent
+        code, reason = (sent.code, sent.reason) if sent is not None else (_ABNORMAL_CLOSURE, "")
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = self.disconnected = True
         self._linger()
@@ -366,7 +375,7 @@ class DoorwardWebSocketProtocol(WebSocketsSansIOProtocol):
         if self.close_timer is not None:
             self.close_timer.cancel()
         self.close_timer = self.loop.call_later(self.watch.policy.linger_seconds, self.transport.abort)
-        if self.transport.can_write_eof():
+        with contextlib.suppress(NotImplementedError):  # TLS has no half-closed connection
             self.transport.write_eof()
 
     def _answer(self, response: bytes) -> None:

@@ -25,7 +25,7 @@ class StopRequest:
     """SIGTERM and SIGINT, while entered. The first asks, the second ends the process at once.
 
     From the first signal on the process ends within `exit_seconds`, even if its event loop is blocked: a thread sees to it.
-    Outside the main thread it listens to nothing, and only `ask` asks.
+    Outside the main thread it hears nothing.
     """
 
     def __init__(self, exit_seconds: float) -> None:
@@ -44,12 +44,8 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def ask(self) -> None:
-        """Ask from within the loop, without a signal."""
-        self._asked.set()
-
     async def wait(self) -> None:
-        """Until somebody asks. The one wait of a server without a bound: it is what the server lives for."""
+        """Until a signal comes. The one wait of a server without a bound: it is what the server lives for."""
         await self._asked.wait()
 
     @property
@@ -65,22 +61,30 @@ class StopRequest:
         self._loop.call_soon_threadsafe(self._asked.set)
 
 
-def leave_within(seconds: float, code: int) -> None:
-    """End the process with `code` in `seconds` if it is still there: no atexit, no join, no matter what hangs."""
-    timer = threading.Timer(seconds, _leave, (code,))
+def leave_within(seconds: float, code: int, *, unless: Callable[[], bool] | None = None) -> threading.Timer:
+    """End the process with `code` in `seconds` if it is still there: no atexit, no join, no matter what hangs.
+
+    Args:
+        unless: asked when the time is over; true lets the process live.
+    """
+    timer = threading.Timer(seconds, _leave, (code, unless))
     timer.daemon = True
     timer.start()
+    return timer
 
 
-def _leave(code: int) -> None:
+def _leave(code: int, unless: Callable[[], bool] | None) -> None:
+    if unless is not None and unless():
+        return
     os.write(2, b"doorward: something does not end; leaving it behind\n")
     os._exit(code)
 
 
-def run_process(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+def run_process(main: Callable[[], Coroutine[Any, Any, int]], *, last: Callable[[], None] = logging.shutdown) -> int:
     """Run a server's main coroutine on a fast loop and return its exit code. For a command's last line.
 
-    Unlike `asyncio.run` it does not wait for tasks or threads that ignore that it is over.
+    Unlike `asyncio.run` it does not wait for tasks or threads that ignore that it is over: then it does not return, but
+    calls `last` (to write what the log still holds) and ends the process with the exit code.
 
     Raises:
         Whatever `main` raises.
@@ -88,20 +92,29 @@ def run_process(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     raise_file_limit()
     loop = _new_loop()
     asyncio.set_event_loop(loop)
+    code = 1
     try:
         code = loop.run_until_complete(main())
-    except BaseException:
-        leave_within(_LEAVE_SECONDS, 1)
-        _wind_down(loop)
-        raise
-    leave_within(_LEAVE_SECONDS, code)
-    if _wind_down(loop):
-        loop.close()
-        return code
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    finally:
+        timer = leave_within(_LEAVE_SECONDS, code)
+        ended = _wind_down(loop)
+        timer.cancel()
+        if ended:
+            loop.close()
+        _leave_threads_behind(code)
+    if not ended:
+        last()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _leave_threads_behind(code: int) -> None:
+    """Python joins every thread at its exit, a stuck one for ever."""
+    threads = [each for each in threading.enumerate() if not each.daemon and each is not threading.current_thread()]
+    if threads:
+        leave_within(_LEAVE_SECONDS, code, unless=lambda: not any(each.is_alive() for each in threads))
 
 
 def raise_file_limit() -> None:

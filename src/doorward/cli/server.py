@@ -150,6 +150,7 @@ class Server:
             ws="websockets-sansio",
             ws_max_size=opening.max_message_bytes,
             ws_per_message_deflate=False,
+            timeout_keep_alive=opening.keep_alive_seconds,
             log_config=None,
             log_level="warning",  # below it uvicorn and websockets log query strings and headers
             access_log=False,
@@ -230,6 +231,7 @@ async def run_server(
     hooks: DrainHooks | None = None,
     ready: Callable[[str, int], None] | None = None,
     stop: asyncio.Event | None = None,
+    listener: socket.socket | None = None,
 ) -> int:
     """Serve `app` until SIGTERM, SIGINT or `stop`; then drain. Run it with `run_process`.
 
@@ -237,6 +239,7 @@ async def run_server(
         name: `serve` or `authd`, for the ready line and for errors.
         port: 0 takes a free one.
         ready: called with the host and the real port once requests are accepted, before the ready line is printed.
+        listener: what `bind` gave, for an application that must know its port first. Closed at the end.
 
     Returns:
         The exit code: 0 after a clean drain, 1 if something had to be left behind.
@@ -247,7 +250,7 @@ async def run_server(
     Cancellation: the listener is closed and the application ended, within two seconds each.
     """
     drain = drain or DrainPolicy()
-    listener = bind(host, port, name)
+    listener = listener or bind(host, port, name)
     with contextlib.closing(listener), StopRequest(drain.exit_seconds) as request:
         server = Server(app, opening=opening or OpeningPolicy(), counters=counters or OpeningCounters())
         asked = asyncio.create_task(_asked(request, stop))
@@ -300,12 +303,12 @@ async def _drain(server: Server, policy: DrainPolicy, hooks: DrainHooks, *, inte
     await asyncio.sleep(0 if interactive else min(policy.delay_seconds, run_until))
     spread = min(policy.spread_seconds, _INTERACTIVE_SPREAD_SECONDS) if interactive else policy.spread_seconds
     deadline = Deadline(begun + run_until)
-    patience = deadline.remaining(loop.time()) + spare * 0.4
+    patience = deadline.remaining(loop.time()) + spare * 0.5
     drained, finished = await asyncio.gather(
         _within(patience, hooks.drain(spread, deadline), "closing the sockets"),
         _within(patience, hooks.finish(deadline), "ending the runs"),
     )
-    ended = await server.stop(Deadline(begun + run_until + spare * 0.8))
+    ended = await server.stop(Deadline(begun + run_until + spare * 0.75))
     return drained and finished and ended
 
 
