@@ -1,0 +1,192 @@
+"""A real door on a real server, in the test's own loop: auth service, fault proxy, middleware, app and clients."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import websockets
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import InvalidStatus
+
+from doorward import Doorward, Settings
+from doorward.asgi.door import Door
+from doorward.asgi.opening import OpeningCounters, OpeningPolicy
+from doorward.asgi.types import App, Receive, Scope, Send
+from doorward.cli.server import Server, bind
+from doorward.core.deadline import Deadline
+from doorward.runtime.insight import DecisionRecord
+from doorward.testing import FakeAuthService, FaultProxy, eventually
+
+BEARER = "base64url.bearer.authorization.doorward."
+
+
+async def whoami(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says who it thinks is there, now and whenever it is asked; echoes the scope's headers on `headers`."""
+    if scope["type"] != "websocket":
+        raise RuntimeError("this app has neither a lifespan nor HTTP")
+    await receive()
+    subprotocols = scope["subprotocols"]
+    await send({"type": "websocket.accept", "subprotocol": subprotocols[0] if subprotocols else None})
+    while (event := await receive())["type"] == "websocket.receive":
+        admission = scope["doorward"]
+        answer: dict[str, Any] = {
+            "user_id": admission.principal.user_id,
+            "assurance": admission.assurance,
+            "degraded": admission.degraded,
+            "permissions": sorted(admission.permissions),
+            "text": event.get("text"),
+        }
+        if event.get("text") == "headers":
+            answer["headers"] = [[name.decode(), value.decode()] for name, value in scope["headers"]]
+            answer["subprotocols"] = list(subprotocols)
+        await send({"type": "websocket.send", "text": json.dumps(answer)})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client saw of one handshake. `code` is the word of the table, `None` when it got in."""
+
+    status: int
+    code: str | None
+    cause: str | None
+    retry_after_ms: int | None
+    seconds: float
+
+
+@dataclass(slots=True)
+class RunningDoor:
+    door: Door
+    app: Doorward
+    port: int
+    auth: FakeAuthService
+    proxy: FaultProxy
+    records: list[DecisionRecord] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    def connect(self, token: str | None = None, *, path: str = "/ws", **options: Any) -> websockets.connect:
+        """A client that is no browser: bearer header, no origin."""
+        headers = dict(options.pop("headers", {}))
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        url = f"ws://127.0.0.1:{self.port}{path}"
+        return websockets.connect(url, additional_headers=headers, proxy=None, open_timeout=15, **options)
+
+    def browser(self, token: str | None, **options: Any) -> websockets.connect:
+        """A client of ours in a browser: same origin, bearer subprotocol."""
+        subprotocols = ["doorward.v1"]
+        if token is not None:
+            subprotocols.append(BEARER + _base64url(token))
+        return websockets.connect(
+            self.url,
+            subprotocols=[websockets.Subprotocol(name) for name in subprotocols],
+            origin=websockets.Origin(options.pop("origin", f"http://127.0.0.1:{self.port}")),
+            proxy=None,
+            open_timeout=15,
+            **options,
+        )
+
+    async def ask(self, token: str | None, **options: Any) -> Answer:
+        """Open, note the answer, close."""
+        began = time.monotonic()
+        try:
+            async with self.connect(token, **options):
+                return Answer(101, None, None, None, time.monotonic() - began)
+        except InvalidStatus as refused:
+            seconds = time.monotonic() - began
+            problem = _json(bytes(refused.response.body or b""))
+            return Answer(
+                refused.response.status_code,
+                problem.get("code"),
+                problem.get("cause"),
+                problem.get("retry_after_ms"),
+                seconds,
+            )
+
+    async def settled(self) -> None:
+        """Wait until everything that runs in the background has been heard from once."""
+        door = self.door
+        await eventually(
+            lambda: door.memory.last_contact and door.keys.keyset and door.memory.last_feed and not door.gate.in_outage,
+            what="the door has heard from the auth service",
+        )
+
+    async def healed(self, within_seconds: float = 5.0) -> float:
+        """Wait until the breaker is closed and nothing is suspect. Returns how long it took."""
+        began = time.monotonic()
+        await eventually(lambda: not self.door.gate.in_outage, within_seconds=within_seconds, what="healed")
+        return time.monotonic() - began
+
+
+@asynccontextmanager
+async def running_door(
+    tmp_path: Path,
+    *,
+    auth: FakeAuthService | None = None,
+    proxy: FaultProxy | None = None,
+    app: App = whoami,
+    opening: OpeningPolicy | None = None,
+    **settings: Any,
+) -> AsyncIterator[RunningDoor]:
+    """Auth service and proxy are started unless they are given; then they are the caller's, as over a restart of the door."""
+    if auth is None:
+        async with FakeAuthService() as own:
+            async with running_door(tmp_path, auth=own, proxy=proxy, app=app, opening=opening, **settings) as running:
+                yield running
+        return
+    if proxy is None:
+        async with FaultProxy(auth.host, auth.port, seed=1) as own_proxy:
+            async with running_door(tmp_path, auth=auth, proxy=own_proxy, app=app, opening=opening, **settings) as running:
+                yield running
+        return
+    chosen = auth_settings(auth, proxy) | dict(settings.pop("auth_settings", {}))
+    loaded = Settings(auth=chosen, data_dir=tmp_path / "data", **settings)
+    records: list[DecisionRecord] = []
+    door = Door(loaded, emit=records.append)
+    middleware = Doorward(app, loaded, door=door)
+    server = Server(middleware, opening=opening or OpeningPolicy(), counters=OpeningCounters())
+    listener = bind("127.0.0.1", 0, "serve")
+    try:
+        await server.start(listener)
+        yield RunningDoor(door, middleware, listener.getsockname()[1], auth, proxy, records)
+    finally:
+        await server.stop(Deadline.after(asyncio.get_running_loop().time(), 5.0))
+        listener.close()
+
+
+def auth_settings(auth: FakeAuthService, proxy: FaultProxy) -> Mapping[str, Any]:
+    return {
+        "url": f"http://{proxy.host}:{proxy.port}",
+        "issuer": auth.issuer,
+        "audience": (auth.audience,),
+        "service_id": auth.service_id,
+        "service_secret": auth.service_secret,
+    }
+
+
+async def notices(client: ClientConnection) -> AsyncIterator[dict[str, Any]]:
+    """Every JSON frame, until the socket is closed."""
+    async for frame in client:
+        yield json.loads(frame)
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _base64url(token: str) -> str:
+    return base64.urlsafe_b64encode(token.encode()).rstrip(b"=").decode()
