@@ -1,7 +1,6 @@
 /** The conversation view: one thread of one person over one connection. */
 
 import { connect } from "./doorward.js";
-import { inline } from "./prose.js";
 import { describe } from "./status.js";
 import { Transcript } from "./transcript.js";
 
@@ -61,10 +60,14 @@ export class Chat {
     return this.#user?.user_id ?? null;
   }
 
-  /** How to break the auth service on purpose, where the server says so. */
-  hint(words) {
-    byId("fault-hint").hidden = !words;
-    byId("fault-hint").replaceChildren(...inline(words).map(({ type, text }) => (type === "code" ? codeNode(text) : text)));
+  /** How to break the auth service on purpose, where the server names the command for it. */
+  hint(command) {
+    const node = byId("fault-hint");
+    node.hidden = !command;
+    if (!command) return;
+    const thaw = command.replace("-STOP", "-CONT");
+    node.replaceChildren("Freeze the auth service with ", codeNode(command), " and open a new tab: it gets in, or is told why, at once.");
+    if (thaw !== command) node.append(" Thaw it with ", codeNode(thaw), ".");
   }
 
   dispose() {
