@@ -1,4 +1,4 @@
-"""uvicorn's own HTTP and WebSocket protocols, with the opening handshake bounded in time, in size and in number.
+"""uvicorn's own HTTP protocol, with the opening handshake bounded in time, in size and in number.
 
 uvicorn with websockets-sansio has no limit on a half-sent request, and a request that websockets refuses after the
 switch is never answered. Here a connection that becomes no ASGI scope in time is cut, whatever the reason, and a header
@@ -8,52 +8,23 @@ block that is too large gets its 431 while it is still coming in.
 from __future__ import annotations
 
 import contextlib
-import json
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from doorward.asgi.opening import Cut, OpeningCounters, OpeningPolicy, OpeningWatch, Stage
+from doorward.asgi.server_answers import MALFORMED, TOO_LARGE
+from doorward.asgi.uvicorn_websocket import DoorwardWebSocketProtocol
 from doorward.core.limits import network_of
-from doorward.core.verdict import Code, Deny, Row, Source, Unavailable, row_of
+from doorward.core.verdict import Code
 
 if TYPE_CHECKING:
     import asyncio
-    from asyncio.transports import BaseTransport
-
-    from uvicorn.config import Config
-    from uvicorn.server import ServerState
 
 _REQUEST_LINE_EXTRA = len(b"OPTIONS  HTTP/1.1\r\n")
 _HEADER_LINE_EXTRA = len(b": \r\n")
-_ABNORMAL_CLOSURE = 1006
-_SERVICE_RESTART = 1012
-
-
-def _problem(status: int, title: str, code: Code | None, headers: bytes = b"") -> bytes:
-    """A whole HTTP response with problem details (RFC 9457), after which the connection is closed."""
-    kind = f"https://doorward.dev/problems/{code.lower().replace('_', '-')}" if code else "about:blank"
-    content = {"type": kind, "title": title, "status": status} | ({"code": code} if code else {})
-    body = json.dumps(content).encode()
-    return (
-        STATUS_LINE[status]
-        + b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
-        + headers
-        + b"\r\n"
-        + body
-    )
-
-
-def _of_row(row: Row, headers: bytes = b"") -> bytes:
-    return _problem(row.http or 503, row.situation.capitalize(), row.code, headers)
-
-
-_TOO_LARGE = _of_row(row_of(Deny(Code.HEADERS_TOO_LARGE, Source.ADMIT)))
-_RESTARTING = _of_row(row_of(Unavailable(Code.RESTARTING, Source.DRAIN)), b"retry-after: 1\r\n")
-_MALFORMED = _problem(400, "This is not a valid HTTP request", None)
 
 
 def make_protocol(policy: OpeningPolicy, counters: OpeningCounters) -> type[DoorwardHttpProtocol]:
@@ -237,7 +208,7 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         self._phase = _Phase.REFUSED
         self.flow.resume_reading()
         self.watch.incomplete(self, Stage.LINGERING)
-        self.transport.write(_TOO_LARGE if code is Code.HEADERS_TOO_LARGE else _MALFORMED)
+        self.transport.write(TOO_LARGE if code is Code.HEADERS_TOO_LARGE else MALFORMED)
         with contextlib.suppress(NotImplementedError):  # TLS has no half-closed connection
             self.transport.write_eof()
 
@@ -279,107 +250,3 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         protocol.open(b"".join([*lines, b"\r\n"]))
-
-
-class DoorwardWebSocketProtocol(WebSocketsSansIOProtocol):
-    """A connection after the switch. `open` always ends in a scope or in an answer, within the call.
-
-    The application finds `scope["extensions"]["doorward"]["abort"]`: closes the TCP connection at once, for a peer that
-    does not answer a close frame.
-    """
-
-    def __init__(
-        self, config: Config, server_state: ServerState, app_state: dict[str, Any], *, watch: OpeningWatch
-    ) -> None:
-        super().__init__(config, server_state, app_state)
-        self.watch = watch
-        self.address = ""
-        self._discards = False
-        self._discarded_bytes = 0
-
-    def connection_made(self, transport: BaseTransport) -> None:
-        super().connection_made(transport)
-        self.address = network_of(self.client[0]) if self.client else ""
-        self.watch.counters.websockets += 1
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.watch.counters.connections -= 1
-        self.watch.counters.websockets -= 1
-        self.watch.forget(self)
-        super().connection_lost(exc)
-
-    def open(self, request: bytes) -> None:
-        """Hand over the upgrade request. What websockets does not accept as one is answered here: nobody else does."""
-        super().data_received(request)
-        if not self.handshake_initiated:
-            self.watch.counters.malformed += 1
-            self._answer(b"".join(self.conn.data_to_send()) or _MALFORMED)
-
-    def data_received(self, data: bytes) -> None:
-        if self._discards:
-            self._discarded_bytes += len(data)
-            if self._discarded_bytes > self.watch.policy.linger_bytes:
-                self.abort()
-            return
-        if not self.handshake_complete:
-            self.watch.cut(self, Cut.EARLY)
-            return
-        super().data_received(data)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.watch.start(self, Stage.UNREAD)
-
-    def resume_writing(self) -> None:
-        self.watch.stop(self, Stage.UNREAD)
-        super().resume_writing()
-
-    def overdue(self, stage: Stage) -> None:
-        self.watch.cut(self, Cut(stage))
-
-    def abort(self) -> None:
-        self.transport.abort()
-
-    async def run_asgi(self) -> None:
-        self.scope["extensions"]["doorward"] = {"abort": self.abort}
-        await super().run_asgi()
-
-    def handle_parser_exception(self) -> None:
-        """A message too big (1009), or no WebSocket frame (1002, 1007): let the peer read why before TCP is closed."""
-        sent = self.conn.close_sent
-        code, reason = (sent.code, sent.reason) if sent is not None else (_ABNORMAL_CLOSURE, "")
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = self.disconnected = True
-        self._linger()
-
-    def shutdown(self) -> None:
-        """The last resort of a stopping server, for what no drain has closed: 1012, or 503 where there is no socket yet."""
-        self.stop_keepalive()
-        if not self.handshake_complete:
-            self._answer(_RESTARTING)
-            return
-        if not self.close_sent:
-            self.queue.put_nowait({"type": "websocket.disconnect", "code": _SERVICE_RESTART})
-            self.conn.send_close(_SERVICE_RESTART, Code.RESTARTING)
-            self.transport.write(b"".join(self.conn.data_to_send()))
-            self.close_sent = self.disconnected = True
-        self.transport.close()
-
-    def _linger(self) -> None:
-        """End our side and throw away what still comes, for a bounded time."""
-        self._discards = True
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
-        if self.close_timer is not None:
-            self.close_timer.cancel()
-        self.close_timer = self.loop.call_later(self.watch.policy.linger_seconds, self.transport.abort)
-        with contextlib.suppress(NotImplementedError):  # TLS has no half-closed connection
-            self.transport.write_eof()
-
-    def _answer(self, response: bytes) -> None:
-        """Answer instead of the application, for good."""
-        self.handshake_complete = self.close_sent = self.disconnected = True
-        self.transport.write(response)
-        self.transport.close()
