@@ -89,6 +89,7 @@ class ChatServer:
         config = uvicorn.Config(
             StandInDoor(app),
             ws="websockets-sansio",
+            proxy_headers=False,
             ws_per_message_deflate=False,
             ws_max_size=1_048_576,
             log_level="warning",

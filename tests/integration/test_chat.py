@@ -313,13 +313,26 @@ async def test_a_slow_reader_is_closed_and_slows_nobody() -> None:
         slow.connection.transport.abort()
 
 
-async def test_a_revoked_socket_takes_its_runs_along() -> None:
-    async with serving(forever) as server, server.client() as client, server.client() as other:
+@pytest.mark.parametrize(
+    ("code", "reason", "left"),
+    [
+        (3000, "TOKEN_REVOKED;id=d-alice", 1),
+        (3000, "", 1),
+        (4401, "", 1),
+        (3000, "TOKEN_EXPIRED;id=d-alice", 2),
+        (1001, "", 2),
+    ],
+)
+async def test_a_revoked_socket_takes_its_runs_along(code: int, reason: str, left: int) -> None:
+    registry = CollectorRegistry()
+    async with serving(forever, registry=registry) as server, server.client() as client, server.client() as other:
         await asked(client)
         await asked(other, thread_id="t2")
         await eventually(lambda: len(chat_of(server).runs) == 2)
-        await client.connection.close(3000, "TOKEN_REVOKED;id=d-alice")
-        await eventually(lambda: len(chat_of(server).runs) == 1)
+        sockets = "doorward_chat_sockets"
+        await client.connection.close(code, reason)
+        await eventually(lambda: registry.get_sample_value(sockets) == 1)
+        await eventually(lambda: len(chat_of(server).runs) == left)
         assert thread_of(server, "t2").active is not None, "a run of another socket goes on"
 
 

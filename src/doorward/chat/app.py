@@ -68,7 +68,11 @@ def create_app(
     """
     chat = Chat(agent or Warden(insight), limits=limits, registry=registry)
     forwarder = AuthForwarder(
-        settings.auth, seconds=settings.deadline_seconds, telemetry=chat.telemetry, resolver=resolver
+        settings.auth,
+        seconds=settings.deadline_seconds,
+        telemetry=chat.telemetry,
+        trusted_proxies=settings.trusted_proxies,
+        resolver=resolver,
     )
     page = {
         "product": "Doorward",

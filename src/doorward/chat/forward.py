@@ -17,10 +17,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
+from doorward.asgi.handshake import HandshakeReader
 from doorward.chat.problem import problem
 from doorward.core.deadline import Deadline
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp.abc import AbstractResolver
     from starlette.requests import Request
 
@@ -58,11 +61,13 @@ class AuthForwarder:
         *,
         seconds: float,
         telemetry: ChatTelemetry,
+        trusted_proxies: Sequence[str] = (),
         resolver: AbstractResolver | None = None,
     ) -> None:
         self._auth = auth
         self._seconds = seconds
         self._telemetry = telemetry
+        self._reader = HandshakeReader((), trusted_proxies)
         self._given_resolver = resolver
         self._own_resolver: AbstractResolver | None = None
         self._tls = ssl.create_default_context(cafile=str(auth.ca_file)) if auth.ca_file else None
@@ -123,8 +128,7 @@ class AuthForwarder:
         headers = {name: request.headers[name] for name in REQUEST_HEADERS if name in request.headers}
         headers["accept-encoding"] = "identity"
         headers["x-envoy-expected-rq-timeout-ms"] = str(int(left * 1000))
-        if request.client is not None:
-            headers["x-forwarded-for"] = request.client.host
+        headers["x-forwarded-for"] = self._reader.read(request.scope).address
         async with self._client().request(
             request.method,
             self._auth.base_url + request.scope["path"],

@@ -38,6 +38,9 @@ BUG = Unavailable(Code.INTERNAL, Source.INTERNAL)
 REVOKING = (Code.TOKEN_REVOKED.value, Code.TOKEN_REJECTED.value)
 """A socket that was closed with one of these should never have been: what was started on it is cancelled."""
 
+UNAUTHORIZED = (3000, 4401)
+"""Closed for the credential's sake; where no reason is given, it is taken for the worst one."""
+
 
 class ChatEndpoint:
     """The ASGI application behind `/ws`."""
@@ -139,7 +142,7 @@ class ChatSocket:
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
-                self._disconnected(message.get("reason") or "")
+                self._disconnected(message.get("code"), message.get("reason") or "")
                 return None
             content = message.get("text") or message.get("bytes") or b""
             if _size(content) > MAX_MESSAGE_BYTES:
@@ -152,8 +155,8 @@ class ChatSocket:
             async with asyncio.timeout(self._chat.limits.stall_seconds):
                 await self._websocket.send({"type": "websocket.send", "text": text})
 
-    def _disconnected(self, reason: str) -> None:
-        if reason.startswith(REVOKING):
+    def _disconnected(self, code: int | None, reason: str) -> None:
+        if reason.startswith(REVOKING) or (code in UNAUTHORIZED and not reason):
             for run in self._started:
                 if run.active:
                     run.stop(Ending.CANCELLED)
