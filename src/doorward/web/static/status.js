@@ -17,6 +17,7 @@ const TROUBLE = new Map([
   ["OVERLOADED", "The server is busy just now. You are still signed in."],
   ["RATE_LIMITED", "Too many connections came from your address. You are still signed in."],
   ["RESTARTING", "The server is restarting. You are still signed in."],
+  ["AUTH_TIMEOUT", "Letting you in took too long. You are still signed in."],
   ["INTERNAL", "Something broke on the server. You are still signed in."],
   ["OFFLINE", "This device is offline. You are still signed in."],
 ]);

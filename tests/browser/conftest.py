@@ -1,0 +1,195 @@
+"""Chromium and the whole product: what the browser tests stand on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+START_SECONDS = 60.0
+STOP_SECONDS = 40.0
+PASSWORD = "a long enough passphrase"
+NOT_RUN = "NOT RUN: there is no Chromium here (tools/install-chromium, or DOORWARD_CHROMIUM=<path>)"
+
+
+def find_chromium() -> str | None:
+    if named := os.environ.get("DOORWARD_CHROMIUM"):
+        return named if Path(named).is_file() else None
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+    if not ours or find_chromium():
+        return
+    if os.environ.get("CI"):
+        pytest.exit(f"{NOT_RUN}; CI must run the browser tests", returncode=1)
+    for item in ours:
+        item.add_marker(pytest.mark.skip(reason=NOT_RUN))
+    config.stash[_MISSING] = len(ours)
+
+
+_MISSING = pytest.StashKey[int]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if missing := config.stash.get(_MISSING, 0):
+        terminalreporter.section("browser tests did not run", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{missing} browser tests: {NOT_RUN}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Product:
+    """`doorward up`, running. `url` ends without a slash."""
+
+    url: str
+    sign_in_link: str
+    auth_pid: int
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The auth service stops answering, as with the printed `kill -STOP`."""
+        os.kill(self.auth_pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.auth_pid, signal.SIGCONT)
+
+    def post(self, path: str, **content: str) -> dict[str, str]:
+        """Ask the product itself, for what a test needs to have happened elsewhere."""
+        request = urllib.request.Request(
+            self.url + path, json.dumps(content).encode(), {"content-type": "application/json"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            answer: dict[str, str] = json.loads(response.read() or b"{}")
+            return answer
+
+
+def _wait_for_welcome(process: subprocess.Popen[bytes], output: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        text = output.read_text()
+        if "tail -f" in text:
+            return text
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    pytest.fail(f"`doorward up` did not start:\n{output.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    folder = tmp_path_factory.mktemp("up")
+    output = folder / "output"
+    command = [sys.executable, "-m", "doorward", "up", "--port", "0", "--auth-port", str(free_port())]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DOORWARD_")}
+    with output.open("wb") as stream:
+        process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=stream, env=environment)
+    try:
+        text = _wait_for_welcome(process, output)
+        link = re.search(r"(http://127\.0\.0\.1:\d+)/#signin=[\w.~-]+", text)
+        freeze = re.search(r"kill -STOP (\d+)", text)
+        assert link
+        assert freeze
+        yield Product(link[1], link[0], int(freeze[1]))
+    finally:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        if process.poll() is None:
+            process.kill()
+            process.wait(5)
+
+
+@dataclass
+class Person:
+    """Somebody with an account, in a browser profile of their own."""
+
+    product: Product
+    context: BrowserContext
+    email: str
+    password: str = PASSWORD
+    complaints: list[str] = field(default_factory=list)
+
+    async def tab(self, path: str = "/") -> Page:
+        page = await self.context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        await page.goto(self.product.url + path)
+        return page
+
+    async def signed_in(self) -> Page:
+        page = await self.tab()
+        await page.get_by_label("Email").fill(self.email)
+        await page.get_by_label("Password").fill(PASSWORD)
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_text("Connected", exact=True).wait_for()
+        return page
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if (
+            message.type == "error"
+            and "Failed to load resource" not in message.text
+            and "WebSocket" not in message.text
+        ):
+            self.complaints.append(message.text)
+
+
+@pytest.fixture(scope="session")
+def account(product: Product) -> str:
+    email = "ada@example.com"
+    product.post("/auth/register", email=email, password=PASSWORD)
+    return email
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@pytest.fixture
+async def person(product: Product, account: str, browser: Browser) -> AsyncIterator[Person]:
+    """Fails the test if a page of theirs threw, or broke the Content-Security-Policy."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 800})
+    somebody = Person(product, context, account)
+    yield somebody
+    await context.close()
+    assert somebody.complaints == []

@@ -1,0 +1,302 @@
+"""The real page in Chromium, on the whole product: sign in, chat, auth frozen, auth thawed."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from doorward.core.verdict import TABLE, Action
+
+if TYPE_CHECKING:
+    from tests.browser.conftest import Person
+
+pytestmark = pytest.mark.browser
+
+PROVISIONAL = "Signed in provisionally while the auth service is not answering."
+RETRYING = re.compile(
+    r"The auth service is not answering\. You are still signed in\. (Retrying in \d+ s|Retrying now|Trying now)"
+)
+FOREIGN = """<img src=x onerror=alert(1)> **bold** `a<b`
+
+- one
+- two
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+```
+<script>alert(2)</script>
+```
+"""
+DEADLINE_SECONDS = 2.0
+RECOVERY_SECONDS = 5.0
+
+
+async def ask(page: Page, question: str) -> None:
+    await page.get_by_label("Your message").fill(question)
+    await page.keyboard.press("Enter")
+
+
+async def answered(page: Page, *, count: int = 1) -> str:
+    """The text of the newest answer, once all of it is there."""
+    await expect(page.locator(".run .answer")).to_have_count(count)
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+    return await page.locator(".run .answer").last.inner_text()
+
+
+async def stored(page: Page) -> dict[str, Any] | None:
+    tokens: dict[str, Any] | None = await page.evaluate("JSON.parse(localStorage.getItem('doorward.session'))")
+    return tokens
+
+
+# ------------------------------------------------------------------------------------------------- signing in
+
+
+async def test_sign_in_and_ask_the_warden(person: Person) -> None:
+    page = await person.signed_in()
+    await ask(page, "How is the auth service?")
+    answer = await answered(page)
+    assert len(answer) > 20
+    await expect(page.locator(".question")).to_have_text("How is the auth service?")
+    await expect(page.get_by_label("Your message")).to_have_value("")
+    await expect(page.locator(".thinking")).to_have_count(1)
+    tool = page.locator(".tool").first
+    await expect(tool.locator("pre").last).to_be_hidden()
+    await tool.locator("summary").click()
+    shown = await tool.locator("pre").last.inner_text()
+    assert shown.startswith("{\n  "), "the result is laid out for reading"
+
+
+async def test_a_suggestion_is_a_question(person: Person) -> None:
+    page = await person.signed_in()
+    await page.get_by_role("button", name="What did you decide in the last minutes?").click()
+    assert re.search(r"\d", await answered(page))
+
+
+async def test_the_link_signs_in_once(person: Person) -> None:
+    link = person.product.sign_in_link.removeprefix(person.product.url)
+    page = await person.tab(link)
+    await page.get_by_text("Connected", exact=True).wait_for()
+    assert "signin" not in page.url
+    await page.get_by_role("button", name="Sign out").click()
+    again = await person.tab(link)
+    await expect(again.get_by_role("alert")).to_contain_text("was used already")
+    assert "signin" not in again.url
+
+
+async def test_a_wrong_password_is_told_plainly(person: Person) -> None:
+    page = await person.tab()
+    await page.get_by_label("Email").fill("nobody@example.com")
+    await page.get_by_label("Password").fill("not the right one")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_have_text("Email or password is not right.")
+    assert await stored(page) is None
+
+
+async def test_an_account_can_be_made_where_that_is_on(person: Person) -> None:
+    page = await person.tab()
+    await page.get_by_role("button", name="Create one").click()
+    await page.get_by_label("Email").fill(f"new-{time.time_ns()}@example.com")
+    await page.get_by_label("Password").fill(person.password)
+    await page.get_by_role("button", name="Create account").click()
+    await page.get_by_text("Connected", exact=True).wait_for()
+
+
+async def test_signing_out_in_one_tab_signs_out_the_other(person: Person) -> None:
+    first = await person.signed_in()
+    second = await person.tab()
+    await second.get_by_text("Connected", exact=True).wait_for()
+    await first.get_by_role("button", name="Sign out").click()
+    await first.get_by_role("button", name="Sign in").wait_for()
+    await expect(first.get_by_role("alert")).to_be_empty()
+    await expect(second.get_by_role("alert")).to_contain_text("You were signed out because")
+    assert await stored(first) is None
+
+
+async def test_a_session_ended_elsewhere_leads_to_the_sign_in_page(person: Person) -> None:
+    page = await person.signed_in()
+    tokens = await stored(page)
+    assert tokens is not None
+    person.product.post("/auth/logout", refresh_token=tokens["refreshToken"])
+    await expect(page.get_by_role("alert")).to_contain_text("You were signed out because your session was ended")
+
+
+# ------------------------------------------------------------------------------------------------- the conversation
+
+
+async def test_a_reload_brings_the_conversation_back(person: Person) -> None:
+    page = await person.signed_in()
+    await ask(page, "Who is connected?")
+    before = await answered(page)
+    await page.reload()
+    await expect(page.locator(".question")).to_have_text("Who is connected?")
+    assert await answered(page) == before
+
+
+async def test_a_new_chat_is_empty_and_the_next_question_is_answered(person: Person) -> None:
+    page = await person.signed_in()
+    await ask(page, "How is the auth service?")
+    await answered(page)
+    await page.get_by_role("button", name="New chat").click()
+    await expect(page.locator(".run")).to_have_count(0)
+    await expect(page.get_by_role("heading", name="Good to see you.")).to_be_visible()
+    await ask(page, "Why was my last decision made?")
+    assert await answered(page)
+
+
+async def test_shift_enter_starts_a_line(person: Person) -> None:
+    page = await person.signed_in()
+    box = page.get_by_label("Your message")
+    await box.press_sequentially("one")
+    await page.keyboard.press("Shift+Enter")
+    await box.press_sequentially("two")
+    await expect(box).to_have_value("one\ntwo")
+    await expect(page.locator(".question")).to_have_count(0)
+
+
+async def test_escape_stops_a_run(person: Person) -> None:
+    page = await person.signed_in()
+    await ask(page, "How is the auth service?")
+    await page.get_by_role("button", name="Stop").wait_for()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+    await expect(page.locator(".stopped")).to_have_text("Stopped.")
+
+
+async def test_what_looks_like_html_is_shown_as_it_is_written(person: Person) -> None:
+    page = await person.tab()
+    shown = await page.evaluate(
+        """async (text) => {
+            const { Prose } = await import('/static/prose.js');
+            const target = document.createElement('div');
+            const prose = new Prose(target);
+            prose.append(text);
+            prose.render();
+            const count = (selector) => target.querySelectorAll(selector).length;
+            return [count('img, script'), count('strong'), count('li'), count('td'), target.innerText];
+        }""",
+        FOREIGN,
+    )
+    assert shown[:4] == [0, 1, 2, 2]
+    assert "<img src=x onerror=alert(1)>" in shown[4]
+    assert "<script>alert(2)</script>" in shown[4]
+
+
+# ------------------------------------------------------------------------------------------------- auth frozen, thawed
+
+
+async def test_auth_frozen_then_thawed(person: Person) -> None:
+    """New tabs get in before their deadline and say so; five seconds after the thaw all is normal."""
+    first = tab = await person.signed_in()
+    with person.product.frozen():
+        for _ in range(3):
+            began = time.monotonic()
+            tab = await person.tab()
+            await tab.locator("#pill[data-tone=ok], #pill[data-tone=warn]").wait_for()
+            assert time.monotonic() - began < DEADLINE_SECONDS + 1.0, (
+                "the deadline, and a second for the browser to start a page"
+            )
+        await expect(tab.locator("#banner")).to_have_text(PROVISIONAL)
+        await expect(first.locator("#pill")).to_have_text("Connected")
+        await ask(tab, "How is the auth service?")
+        assert await answered(tab)
+    thawed = time.monotonic()
+    await expect(tab.locator("#pill")).to_have_text("Connected", timeout=RECOVERY_SECONDS * 1000)
+    await expect(tab.locator("#banner")).to_have_text("All is normal again.")
+    assert time.monotonic() - thawed < RECOVERY_SECONDS
+
+
+async def test_auth_frozen_and_no_token_left(person: Person) -> None:
+    """Nothing proves who this is, and nobody is signed out for it: words, a countdown, and in again after the thaw."""
+    page = await person.signed_in()
+    with person.product.frozen():
+        await page.evaluate(
+            "const held = JSON.parse(localStorage['doorward.session']); held.expiresAt = 0;"
+            "localStorage['doorward.session'] = JSON.stringify(held)"
+        )
+        await page.reload()
+        await expect(page.locator("#banner")).to_have_text(RETRYING)
+        first = await page.locator("#banner-text").inner_text()
+        await expect(page.locator("#banner-text")).not_to_have_text(first)
+        await expect(page.get_by_role("button", name="Sign in", exact=True)).to_be_hidden()
+        assert (await stored(page) or {}).get("refreshToken")
+    await expect(page.locator("#pill")).to_have_text("Connected", timeout=15_000)
+
+
+async def test_auth_frozen_at_the_sign_in_page(person: Person) -> None:
+    page = await person.tab()
+    with person.product.frozen():
+        await page.get_by_label("Email").fill(person.email)
+        await page.get_by_label("Password").fill(person.password)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("Nothing is wrong with what you entered", timeout=9_000)
+    await page.keyboard.press("Enter")
+    await page.get_by_text("Connected", exact=True).wait_for()
+
+
+# ------------------------------------------------------------------------------------------------- how it looks
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+async def test_nothing_sticks_out_sideways(person: Person, width: int) -> None:
+    page = await person.tab()
+    await page.set_viewport_size({"width": width, "height": 700})
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert await page.evaluate(overflow) == 0
+    await page.get_by_label("Email").fill(person.email)
+    await page.get_by_label("Password").fill(person.password)
+    await page.keyboard.press("Enter")
+    await page.get_by_text("Connected", exact=True).wait_for()
+    assert await page.evaluate(overflow) == 0
+    for name in ("New chat", "Sign out", "Send"):
+        box = await page.get_by_role("button", name=name).bounding_box()
+        assert box
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+
+
+async def test_a_banner_moves_nothing(person: Person) -> None:
+    page = await person.signed_in()
+    await ask(page, "How is the auth service?")
+    await answered(page)
+    places = """['#question', '.question', '.composer', '.bar'].map(
+        (selector) => JSON.stringify(document.querySelector(selector).getBoundingClientRect()))"""
+    before = await page.evaluate(places)
+    await page.evaluate(
+        "document.querySelector('#banner').hidden = false; document.querySelector('#banner-text').textContent = 'x'"
+    )
+    assert await page.evaluate(places) == before
+
+
+async def test_everything_can_be_reached_by_keyboard(person: Person) -> None:
+    page = await person.signed_in()
+    await ask(page, "How is the auth service?")
+    await answered(page)
+    reached = set()
+    for _ in range(25):
+        await page.keyboard.press("Tab")
+        reached.add(await page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    assert {"new-thread", "sign-out", "question", "send", "SUMMARY"} <= reached
+
+
+async def test_every_row_of_the_table_has_words(person: Person) -> None:
+    """And none of those that mean "try again" or "could not ask" says that somebody is signed out."""
+    page = await person.tab()
+    rows = [{"code": row.code, "cause": row.cause, "action": row.action} for row in TABLE]
+    words: list[str] = await page.evaluate(
+        """async (rows) => {
+            const { describe } = await import('/static/status.js');
+            const name = (row) => row.action === 'stop' ? 'stopped' : 'waiting';
+            return rows.map((reason) => describe({ name: name(reason), reason, retryAt: 3000 }, { now: 100 }).banner);
+        }""",
+        rows,
+    )
+    for row, text in zip(TABLE, words, strict=True):
+        assert text, row
+        if row.action is Action.RETRY:
+            assert "You are still signed in. Retrying in 3 s." in text
