@@ -50,6 +50,9 @@ _REASONS = {
     "forbidden": "a permission was missing",
     "origin_denied": "the page came from an origin that is not allowed",
     "rate_limited": "too many attempts came from one address",
+    "restarting": "the server was restarting",
+    "store": "the node\u2019s own store did not answer",
+    "internal": "something failed on our side",
 }
 
 
