@@ -6,8 +6,8 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,10 @@ class RunningDoor:
     async def healed(self, within_seconds: float = 5.0) -> float:
         """Wait until the breaker is closed and nothing is suspect. Returns how long it took."""
         began = time.monotonic()
-        await eventually(lambda: not self.door.gate.in_outage, within_seconds=within_seconds, what="healed")
+        try:
+            await eventually(lambda: not self.door.gate.in_outage, within_seconds=within_seconds, what="healed")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.door.insight.service()}, {self.door.gate.suspect}") from None
         return time.monotonic() - began
 
 
@@ -139,17 +142,22 @@ async def running_door(
     **settings: Any,
 ) -> AsyncIterator[RunningDoor]:
     """Auth service and proxy are started unless they are given; then they are the caller's, as over a restart of the door."""
-    if auth is None:
-        async with FakeAuthService() as own:
-            async with running_door(tmp_path, auth=own, proxy=proxy, app=app, opening=opening, **settings) as running:
-                yield running
-        return
-    if proxy is None:
-        async with FaultProxy(auth.host, auth.port, seed=1) as own_proxy:
-            async with running_door(tmp_path, auth=auth, proxy=own_proxy, app=app, opening=opening, **settings) as running:
-                yield running
-        return
-    chosen = auth_settings(auth, proxy) | dict(settings.pop("auth_settings", {}))
+    async with AsyncExitStack() as stack:
+        auth = auth or await stack.enter_async_context(FakeAuthService())
+        proxy = proxy or await stack.enter_async_context(FaultProxy(auth.host, auth.port, seed=1))
+        yield await stack.enter_async_context(_running(tmp_path, auth, proxy, app, opening, settings))
+
+
+@asynccontextmanager
+async def _running(
+    tmp_path: Path,
+    auth: FakeAuthService,
+    proxy: FaultProxy,
+    app: App,
+    opening: OpeningPolicy | None,
+    settings: dict[str, Any],
+) -> AsyncIterator[RunningDoor]:
+    chosen = auth_settings(auth, proxy) | settings.pop("auth_settings", {})
     loaded = Settings(auth=chosen, data_dir=tmp_path / "data", **settings)
     records: list[DecisionRecord] = []
     door = Door(loaded, emit=records.append)
@@ -164,7 +172,7 @@ async def running_door(
         listener.close()
 
 
-def auth_settings(auth: FakeAuthService, proxy: FaultProxy) -> Mapping[str, Any]:
+def auth_settings(auth: FakeAuthService, proxy: FaultProxy) -> dict[str, Any]:
     return {
         "url": f"http://{proxy.host}:{proxy.port}",
         "issuer": auth.issuer,

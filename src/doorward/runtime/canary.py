@@ -46,9 +46,8 @@ class Canary:
         while True:
             if self._clock.monotonic() - flown >= self._interval():
                 flown = self._clock.monotonic()
-                succeeded = await self.fly()
-                if succeeded and self._gate.breaker.state is State.HALF_OPEN:
-                    continue
+                if await self.fly() and self._gate.breaker.state is State.HALF_OPEN:
+                    await self.fly()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def fly(self) -> bool:
