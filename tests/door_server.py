@@ -143,9 +143,13 @@ async def running_door(
 ) -> AsyncIterator[RunningDoor]:
     """Auth service and proxy are started unless they are given; then they are the caller's, as over a restart of the door."""
     async with AsyncExitStack() as stack:
-        auth = auth or await stack.enter_async_context(FakeAuthService())
-        proxy = proxy or await stack.enter_async_context(FaultProxy(auth.host, auth.port, seed=1))
-        yield await stack.enter_async_context(_running(tmp_path, auth, proxy, app, opening, settings))
+        service = auth if auth is not None else await stack.enter_async_context(FakeAuthService())
+        between = (
+            proxy
+            if proxy is not None
+            else await stack.enter_async_context(FaultProxy(service.host, service.port, seed=1))
+        )
+        yield await stack.enter_async_context(_running(tmp_path, service, between, app, opening, settings))
 
 
 @asynccontextmanager

@@ -174,6 +174,8 @@ class AdmittedConnection:
             if event is None:
                 break
             if event["type"] == "websocket.disconnect":
+                if self._closing is not None:
+                    break
                 self.gone()
                 return event
             text = event.get("text")
@@ -325,7 +327,8 @@ class AdmittedConnection:
     def _disconnect_event(self) -> Message:
         self.gone()
         code = self._shared.denier.code_of(self._closing) if self._closing is not None else 1006
-        return {"type": "websocket.disconnect", "code": code, "reason": ""}
+        reason = self._closing.code.value if self._closing is not None else ""
+        return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
     async def _next_event(self) -> Message | None:
         """The server's next event; `None` if the door closed the connection while we waited."""
