@@ -7,10 +7,12 @@ An unknown key is a `ConfigError` that suggests the right one.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -18,9 +20,11 @@ from typing import Annotated, Any, Literal, Self, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from doorward.core.degrade import Mode
+from doorward.core.keyset import KEY_TYPES
+from doorward.core.origin import normalised
 from doorward.errors import ConfigError
 
 ENV_PREFIX = "DOORWARD_"
@@ -31,11 +35,16 @@ _PASSWORD_IN_URL = re.compile(r"(://[^/?#\s:]*:)[^/?#\s]*@")
 
 
 def _split(value: object) -> object:
-    """Accept `a, b` where a list is asked for, because that is what people put into an environment variable."""
-    if isinstance(value, str):
-        stripped = value.strip()
-        return [part for part in (piece.strip() for piece in stripped.strip("[]").split(",")) if part]
-    return value
+    """Accept `a, b` and JSON where a list is asked for, because that is what people put into an environment variable."""
+    if not isinstance(value, str):
+        return value
+    stripped = value.strip()
+    with suppress(ValueError):
+        if isinstance(parsed := json.loads(stripped), list):
+            return parsed
+    if stripped.startswith("[") and stripped.endswith("]") and "[" not in stripped[1:]:  # an IPv6 address has its own
+        stripped = stripped[1:-1]
+    return [part for part in (piece.strip() for piece in stripped.split(",")) if part]
 
 
 def _unquoted(value: object) -> object:
@@ -60,7 +69,7 @@ class Verify(StrEnum):
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class AuthSettings(Section):
@@ -73,8 +82,10 @@ class AuthSettings(Section):
     service_secret_header: str | None = Field(None, description="Send the secret in this header instead of HTTP Basic")
     jwks_url: str | None = Field(None, description="Key set (RFC 7517); default: <url>/.well-known/jwks.json")
     issuer: str | None = Field(None, description="Exact `iss` of its tokens; default: the URL")
-    audience: Strings = Field(("doorward",), description="Accepted `aud` values; the first is sent along when we ask")
-    algorithms: Strings = Field(("ES256", "RS256", "EdDSA"), description="Accepted JWS algorithms")
+    audience: Strings = Field(
+        ("doorward",), min_length=1, description="Accepted `aud` values; the first is sent along when we ask"
+    )
+    algorithms: Strings = Field(("ES256", "RS256", "EdDSA"), min_length=1, description="Accepted JWS algorithms")
     typ: str | None = Field(
         None, description="Required `typ` header, e.g. at+jwt (RFC 9068); unset accepts JWT and at+jwt"
     )
@@ -227,6 +238,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
     )
@@ -265,6 +277,8 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
+        except SettingsError as error:
+            raise ConfigError(f"environment: {error}; write it as JSON") from error
 
     @classmethod
     def load(cls, file: Path | None = None, **overrides: Any) -> Self:
@@ -289,12 +303,12 @@ class Settings(BaseSettings):
         if self.patience_seconds > self.deadline_seconds:
             raise ValueError("patience_seconds must not be greater than deadline_seconds")
         for network in self.trusted_proxies:
-            ip_network(network, strict=False)
+            _check_network(network)
         for origin in self.allowed_origins:
-            parts = urlsplit(origin)
-            if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path:
+            if normalised(origin) is None or origin != origin.lower():
                 raise ValueError(
-                    f"allowed_origins: {origin!r} is not an origin; write scheme://host[:port], with no path and no slash"
+                    f"allowed_origins: {origin!r} is not an origin; write scheme://host[:port] in lower case, with no path "
+                    "and no slash"
                 )
         _check_auth(self.auth, self.environment)
         return self
@@ -324,17 +338,32 @@ def child_environment(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_auth(auth: AuthSettings, environment: Environment) -> None:
-    if auth.url is None:
-        return
-    parts = urlsplit(auth.url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"auth.url: {auth.url!r} is not an http(s) URL")
-    if environment is Environment.PRODUCTION and parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError(
-            "auth.url: https is required in production except on loopback; use https, or set environment = staging"
-        )
+    for key, url in (("auth.url", auth.url), ("auth.jwks_url", auth.jwks_url)):
+        if url is not None:
+            _check_url(key, url, environment)
+    unknown = sorted(set(auth.algorithms) - set(KEY_TYPES))
+    if unknown:
+        raise ValueError(f"auth.algorithms: {unknown[0]!r} is not accepted; known are {', '.join(KEY_TYPES)}")
     if (auth.service_id_header is None) != (auth.service_secret_header is None):
         raise ValueError("auth.service_id_header and auth.service_secret_header go together")
+
+
+def _check_url(key: str, url: str, environment: Environment) -> None:
+    """Whoever can change the key set, or the answer, can let in anybody: no plain text in production."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        raise ValueError(f"{key} is not an http(s) URL; write https://host[:port][/path], with no user name in it")
+    if environment is Environment.PRODUCTION and parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError(
+            f"{key}: https is required in production except on loopback; use https, or set environment = staging"
+        )
+
+
+def _check_network(text: str) -> None:
+    try:
+        ip_network(text, strict=False)
+    except ValueError as error:
+        raise ValueError(f"trusted_proxies: {error}; write 10.0.0.0/8 or 2001:db8::/32") from error
 
 
 def _is_loopback(host: str) -> bool:
@@ -403,12 +432,16 @@ def _unknown_keys(content: Mapping[str, Any], model: type[BaseModel], prefix: st
 
 
 def _suggestion(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    longer = [name for name in known if name.startswith(f"{key}_")]
+    close = longer or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else "; see docs/reference/settings.md"
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    known = {ENV_PREFIX + key.upper().replace(".", "__") for key in _keys(Settings)} | {CONFIG_FILE_VARIABLE}
+    """A whole section in one variable is unknown too: it would be merged with the file in an order nobody can tell."""
+    sections = {name for name, section in _sections(Settings) if section is not None}
+    keys = (key for key in _keys(Settings) if key not in sections)
+    known = {ENV_PREFIX + key.upper().replace(".", "__") for key in keys} | {CONFIG_FILE_VARIABLE}
     for name in environment:
         if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
             raise ConfigError(f"environment: unknown variable {name}{_suggestion(name.upper(), sorted(known))}")
