@@ -1,0 +1,427 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from doorward.asgi.policies import breaker_policy, phase_caps
+from doorward.config import ENV_PREFIX, Environment, Settings, Verify, child_environment, file_in_use, variable_of
+from doorward.core.degrade import Mode
+from doorward.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting from outside, and a working directory without a file."""
+    for name in list(os.environ):
+        if name.upper().startswith(ENV_PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    return tmp_path / "settings.toml"
+
+
+def problem(**values: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Settings(**values)
+    return str(caught.value)
+
+
+# Precedence
+
+
+def test_arguments_go_before_the_environment_and_that_before_the_file(
+    toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml.write_text(
+        'deadline_seconds = 1.0\npatience_seconds = 0.1\nverify = "local"\n'
+        '[auth]\nurl = "https://file"\nservice_id = "file"\nissuer = "file"\n'
+    )
+    monkeypatch.setenv("DOORWARD_PATIENCE_SECONDS", "0.2")
+    monkeypatch.setenv("DOORWARD_AUTH__SERVICE_ID", "environment")
+    monkeypatch.setenv("DOORWARD_AUTH__URL", "https://environment")
+    settings = Settings.load(toml, auth={"url": "https://arguments"})
+
+    assert (settings.deadline_seconds, settings.patience_seconds, settings.verify) == (1.0, 0.2, Verify.LOCAL)
+    assert (settings.auth.url, settings.auth.service_id, settings.auth.issuer) == (
+        "https://arguments",
+        "environment",
+        "file",
+    )
+    assert settings.auth.audience == ("doorward",)
+
+
+def test_the_environment_goes_before_the_file_in_small_letters_too(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text('[degrade]\nmode = "deny"\n')
+    monkeypatch.setenv("doorward_degrade__mode", "cached_only")
+
+    assert Settings.load(toml).degrade.mode is Mode.CACHED_ONLY
+
+
+def test_the_file_is_the_given_one_else_the_named_one_else_the_one_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(["given.toml", "named.toml", "doorward.toml"], 1):
+        (tmp_path / name).write_text(f"deadline_seconds = {number}.0\n")
+
+    assert Settings.load().deadline_seconds == 3.0
+    assert file_in_use() == Path("doorward.toml")
+    monkeypatch.setenv("DOORWARD_CONFIG", str(tmp_path / "named.toml"))
+    assert Settings.load().deadline_seconds == 2.0
+    assert Settings.load(tmp_path / "given.toml").deadline_seconds == 1.0
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    assert file_in_use() is None
+    assert Settings.load() == Settings()
+
+
+def test_routes_are_read_from_the_file(toml: Path) -> None:
+    toml.write_text('[[routes]]\npath = "/ws/*"\ntransports = ["header"]\nrequired_scopes = ["chat"]\n')
+    (route,) = Settings.load(toml).routes
+
+    assert (route.path, route.transports, route.required_scopes) == ("/ws/*", ("header",), ("chat",))
+
+
+def test_settings_never_change() -> None:
+    settings = Settings()
+
+    with pytest.raises(ValidationError):
+        settings.verify = Verify.LOCAL  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        settings.auth.url = "https://evil.example"  # type: ignore[misc]
+
+
+# Lists
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://a.example, http://b.example:8000", ("https://a.example", "http://b.example:8000")),
+        ('["https://a.example", "http://b.example:8000"]', ("https://a.example", "http://b.example:8000")),
+        ("[https://a.example,'http://b.example:8000']", ("https://a.example", "http://b.example:8000")),
+        (" https://a.example ,, ", ("https://a.example",)),
+        ("http://[::1]", ("http://[::1]",)),
+        ("", ()),
+    ],
+)
+def test_a_list_may_be_written_the_way_people_write_one(
+    text: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOORWARD_ALLOWED_ORIGINS", text)
+
+    assert Settings().allowed_origins == expected
+
+
+@pytest.mark.parametrize("text", ["[::1]:53, 10.0.0.53", '["[::1]:53", "10.0.0.53"]'])
+def test_an_ipv6_address_in_a_list_keeps_its_brackets(text: str) -> None:
+    assert Settings(auth={"dns_servers": text}).auth.dns_servers == ("[::1]:53", "10.0.0.53")
+
+
+# Unknown keys
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("DOORWARD_AUTH__UR", "DOORWARD_AUTH__URL"),
+        ("DOORWARD_DEADLINE", "DOORWARD_DEADLINE_SECONDS"),
+        ("DOORWARD_AUTH_URL", "DOORWARD_AUTH__URL"),
+        ("doorward_enviroment", "DOORWARD_ENVIRONMENT"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_right_name(
+    name: str, suggestion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "s3cret")
+    text = problem()
+
+    assert name in text
+    assert f"did you mean '{suggestion}'?" in text
+    assert "s3cret" not in text
+
+
+def test_a_variable_like_nothing_points_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOORWARD_XYZZY_QUUX", "1")
+
+    assert "docs/reference/settings.md" in problem()
+
+
+def test_a_whole_section_in_one_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOORWARD_AUTH", '{"url": "https://evil.example"}')
+
+    assert "unknown variable DOORWARD_AUTH" in problem()
+
+
+def test_variables_of_others_are_none_of_our_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOT_DOORWARD_X", "1")
+
+    assert Settings() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "suggestion"),
+    [
+        ('enviroment = "staging"', "enviroment", "environment"),
+        ('[auth]\nulr = "x"', "auth.ulr", "auth.url"),
+        ("[limits]\nbulkheads = 3", "limits.bulkheads", "limits.bulkhead"),
+    ],
+)
+def test_an_unknown_key_of_the_file_is_refused_with_file_and_name(
+    content: str, key: str, suggestion: str, toml: Path
+) -> None:
+    toml.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(toml)
+
+    assert str(caught.value) == f"{toml}: unknown key {key!r}; did you mean {suggestion!r}?"
+
+
+def test_an_unknown_argument_is_refused_with_the_right_name() -> None:
+    assert "deadline: unknown key; did you mean 'deadline_seconds'?" in problem(deadline=2)
+    assert "auth.uri: unknown key; did you mean 'auth.url'?" in problem(auth={"uri": "https://a.example"})
+    assert "routes.0.transport: unknown key" in problem(routes=[{"path": "/ws", "transport": "header"}])
+
+
+@pytest.mark.parametrize("content", ["deadline_seconds = ", "\xff\xfe", "[auth", "a = 1\na = 2"])
+def test_a_file_that_is_no_toml_is_named(content: str, toml: Path) -> None:
+    toml.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ConfigError, match=str(toml)):
+        Settings.load(toml)
+
+
+def test_a_file_that_is_not_there_is_named(toml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        Settings.load(toml)
+    with pytest.raises(ConfigError, match=str(tmp_path)):
+        Settings.load(tmp_path)
+    monkeypatch.setenv("DOORWARD_CONFIG", str(toml))
+    with pytest.raises(ConfigError, match="no such file"):
+        Settings.load()
+
+
+@pytest.mark.parametrize("content", ['auth = "https://a.example"', '[[auth]]\nurl = "https://a.example"'])
+def test_a_section_that_is_no_table_is_named(content: str, toml: Path) -> None:
+    toml.write_text(content)
+    with pytest.raises(ConfigError, match=r"^auth: "):
+        Settings.load(toml)
+
+
+# Values
+
+
+def test_the_text_says_where_a_value_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert problem(deadline_seconds=99).endswith("(arguments or doorward.toml)")
+    monkeypatch.setenv("DOORWARD_DEADLINE_SECONDS", "s3cret")
+    text = problem()
+
+    assert text.startswith("deadline_seconds: ")
+    assert text.endswith("(environment variable DOORWARD_DEADLINE_SECONDS)")
+    assert "s3cret" not in text
+
+
+def test_every_problem_is_told_at_once() -> None:
+    text = problem(deadline_seconds=-1, limits={"bulkhead": 0})
+
+    assert "deadline_seconds: " in text
+    assert "limits.bulkhead: " in text
+
+
+def test_a_variable_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOORWARD_ROUTES", "s3cret")
+    text = problem()
+
+    assert "routes" in text
+    assert "s3cret" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"environment": "prod"}, "environment"),
+        ({"patience_seconds": 3.0}, "patience_seconds"),
+        ({"deadline_seconds": float("nan")}, "deadline_seconds"),
+        ({"breaker": {"open_seconds": float("inf")}}, "breaker.open_seconds"),
+        ({"session": {"expiry_grace_seconds": float("inf")}}, "session.expiry_grace_seconds"),
+        ({"trusted_proxies": ["10.0.0.0/99"]}, "trusted_proxies"),
+        ({"allowed_origins": ["https://app.example/"]}, "allowed_origins"),
+        ({"allowed_origins": ["https://app.example?x=1"]}, "allowed_origins"),
+        ({"allowed_origins": ["https://App.example"]}, "allowed_origins"),
+        ({"allowed_origins": ["app.example"]}, "allowed_origins"),
+        ({"allowed_origins": ["https://[::1"]}, "allowed_origins"),
+        ({"allowed_origins": ["*"]}, "allowed_origins"),
+        ({"allowed_origins": ["null"]}, "allowed_origins"),
+        ({"auth": {"url": "auth.internal"}}, "auth.url"),
+        ({"auth": {"url": "ftp://auth.internal"}}, "auth.url"),
+        ({"auth": {"url": "https://"}}, "auth.url"),
+        ({"auth": {"url": "https://me:s3cret@auth.internal"}}, "auth.url"),
+        ({"auth": {"jwks_url": "file:///etc/keys"}}, "auth.jwks_url"),
+        ({"auth": {"algorithms": ["HS256"]}}, "auth.algorithms"),
+        ({"auth": {"algorithms": ["ES256", "none"]}}, "auth.algorithms"),
+        ({"auth": {"algorithms": []}}, "auth.algorithms"),
+        ({"auth": {"audience": ""}}, "auth.audience"),
+        ({"auth": {"service_id_header": "X-Service-ID"}}, "auth.service_id_header"),
+        ({"auth": {"service_secret": ["s3cret"]}}, "auth.service_secret"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_by_name(values: dict[str, Any], key: str) -> None:
+    text = problem(**values)
+
+    assert key in text
+    assert "s3cret" not in text
+
+
+def test_values_that_can_work_are_taken() -> None:
+    settings = Settings(
+        trusted_proxies=["10.0.0.1/8", "2001:db8::/32"],
+        allowed_origins=["https://app.example:8443"],
+        auth={"service_id_header": "X-Service-ID", "service_secret_header": "X-Service-Secret"},
+    )
+
+    assert settings.trusted_proxies == ("10.0.0.1/8", "2001:db8::/32")
+
+
+# The auth service's address
+
+
+@pytest.mark.parametrize("key", ["url", "jwks_url"])
+@pytest.mark.parametrize("host", ["auth.internal", "10.0.0.1", "[2001:db8::1]", "localhost.example"])
+def test_production_refuses_plain_http(key: str, host: str) -> None:
+    auth = {"url": "https://auth.internal", key: f"http://{host}:8001"}
+
+    assert "https is required in production" in problem(auth=auth)
+    for environment in ("staging", "development"):
+        assert Settings(auth=auth, environment=environment).auth.url
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "[::1]", "localhost", "auth.localhost"])
+def test_plain_http_on_loopback_is_fine_in_production(host: str) -> None:
+    assert Settings(auth={"url": f"http://{host}:8001"}).environment is Environment.PRODUCTION
+
+
+def test_the_rest_follows_from_the_url_unless_it_is_set() -> None:
+    auth = Settings(auth={"url": "https://auth.internal/base/"}).auth
+    own = Settings(auth={"url": "https://a.internal", "issuer": "https://i", "jwks_url": "https://k/keys"}).auth
+
+    assert auth.base_url == auth.expected_issuer == "https://auth.internal/base"
+    assert auth.keyset_url == "https://auth.internal/base/.well-known/jwks.json"
+    assert (own.expected_issuer, own.keyset_url) == ("https://i", "https://k/keys")
+
+
+def test_without_a_url_the_text_says_which_key_to_set() -> None:
+    with pytest.raises(ConfigError, match=r"auth\.url is not set: set DOORWARD_AUTH__URL"):
+        _ = Settings().auth.base_url
+
+
+# Environments
+
+
+@pytest.mark.parametrize(
+    ("environment", "caps", "breaker"),
+    [
+        ("staging", (1, 2, 1, 2), (2, 10, 5, 30)),
+        ("production", (2, 5, 3, 5), (5, None, 5, 60)),
+        ("development", (1, 3, 1, 3), (5, None, 5, 60)),
+    ],
+)
+def test_each_environment_has_its_own_numbers(
+    environment: str, caps: tuple[float, ...], breaker: tuple[float | None, ...]
+) -> None:
+    settings = Settings(environment=environment)
+    phase, policy = phase_caps(settings), breaker_policy(settings)
+
+    assert (phase.connect_seconds, phase.read_seconds, phase.write_seconds, phase.pool_seconds) == caps
+    assert (
+        policy.failures,
+        policy.failure_window_seconds,
+        policy.open_seconds,
+        policy.max_open_seconds,
+    ) == breaker
+
+
+def test_a_number_that_is_set_holds_in_every_environment() -> None:
+    for environment in Environment:
+        settings = Settings(
+            environment=environment,
+            breaker={"failures": 9, "max_open_seconds": 45},
+            caps={"connect_seconds": 0.5, "read_seconds": 0.6, "write_seconds": 0.7, "pool_seconds": 0.8},
+        )
+        phase, policy = phase_caps(settings), breaker_policy(settings)
+        assert (policy.failures, policy.max_open_seconds) == (9, 45)
+        assert (phase.connect_seconds, phase.read_seconds, phase.write_seconds, phase.pool_seconds) == (
+            0.5,
+            0.6,
+            0.7,
+            0.8,
+        )
+
+
+def test_the_default_is_production_with_the_specified_numbers() -> None:
+    settings = Settings()
+
+    assert settings.environment is Environment.PRODUCTION
+    assert settings.verify is Verify.REMOTE
+    assert (settings.deadline_seconds, settings.patience_seconds) == (2.0, 0.5)
+    assert (settings.limits.bulkhead, settings.limits.unproven_lane) == (64, 16)
+    assert (settings.limits.address_rate_per_second, settings.limits.address_burst) == (200, 2_500)
+    assert settings.limits.reconnect_rate_per_second == 100
+    assert (settings.degrade.rate_per_second, settings.degrade.burst) == (500, 2_000)
+    assert (settings.degrade.max_outage_seconds, settings.degrade.grant_seconds) == (1_800, 900)
+    assert (settings.cache.positive_seconds, settings.cache.negative_seconds) == (60, 5)
+    assert (settings.cache.positive_entries, settings.cache.negative_entries) == (32_768, 4_096)
+    assert (settings.session.expiring_notice_seconds, settings.session.expiry_grace_seconds) == (60, 900)
+
+
+# What is shown
+
+
+def test_secrets_are_masked_wherever_settings_are_shown() -> None:
+    settings = Settings(
+        auth={"service_secret": "s3cret"},
+        serve={"metrics_token": "s3cret"},
+        authd={"admin_password": "s3cret", "database_url": "postgresql+asyncpg://me:s3cret@db.internal/auth"},
+    )
+    shown = {key: value for key, value, _ in settings.described()}
+
+    assert "s3cret" not in str(shown)
+    assert "s3cret" not in f"{settings.auth!r} {settings.serve!r} {settings.auth}"
+    assert shown["auth.service_secret"] == shown["serve.metrics_token"] == shown["authd.admin_password"] == "***"
+    assert shown["authd.database_url"] == "postgresql+asyncpg://me:***@db.internal/auth"
+
+
+def test_each_setting_is_described_with_whether_it_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOORWARD_AUTH__SERVICE_ID", "door")
+    described = {key: (value, was_set) for key, value, was_set in Settings(allowed_origins=["https://a"]).described()}
+
+    assert described["auth.service_id"] == ("door", True)
+    assert described["auth.url"] == ("-", False)
+    assert described["allowed_origins"] == ("https://a", True)
+    assert described["trusted_proxies"] == ("-", False)
+    assert described["environment"] == ("production", False)
+    assert described["limits.bulkhead"] == ("64", False)
+
+
+def test_a_key_knows_the_variable_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert variable_of("auth.url") is None
+    monkeypatch.setenv("doorward_auth__url", "https://a")
+
+    assert variable_of("auth.url") == "doorward_auth__url"
+
+
+def test_a_process_of_ours_gets_just_the_settings_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOORWARD_AUTH__SERVICE_SECRET", "s3cret")
+    monkeypatch.setenv("UNRELATED", "kept")
+    environment = child_environment({"auth.url": "https://a", "environment": "development"})
+
+    assert {name: value for name, value in environment.items() if name.startswith(ENV_PREFIX)} == {
+        "DOORWARD_AUTH__URL": "https://a",
+        "DOORWARD_ENVIRONMENT": "development",
+    }
+    assert environment["UNRELATED"] == "kept"
