@@ -90,6 +90,7 @@ class Door:
         self.routes = route_rules(settings)
         self.reader = HandshakeReader(self.routes, settings.trusted_proxies)
         self.draining = False
+        self.unready = False
         self.opened_at: float | None = None
         self._validator = validator
         self._uniform: Callable[[], float] = random.SystemRandom().random
@@ -137,7 +138,7 @@ class Door:
     @property
     def ready(self) -> bool:
         """May this process take traffic? An auth outage later does not change it."""
-        if self.draining or self.opened_at is None:
+        if self.unready or self.draining or self.opened_at is None:
             return False
         waited = self.clock.monotonic() - self.opened_at
         return self.keys.keyset is not None or waited >= READY_SECONDS
@@ -147,7 +148,11 @@ class Door:
         """Can tokens not be refreshed now, as far as this process can see?"""
         return self.gate.in_outage or self.health.health.condition is Condition.UNHEALTHY
 
-    async def drain(self, *, spread_seconds: float = 10.0, deadline: Deadline | None = None) -> None:
+    def turn_away(self) -> None:
+        """Not ready any more, and still serving: a load balancer should look elsewhere."""
+        self.unready = True
+
+    async def drain(self, spread_seconds: float = 10.0, deadline: Deadline | None = None) -> None:
         """Refuse new handshakes with `RESTARTING` and close the open sockets with 1012, spread out.
 
         Cancellation: what is not closed yet stays open; new handshakes stay refused.

@@ -63,7 +63,7 @@ class Doorward:
 
     async def drain(self, *, spread_seconds: float = 10.0, deadline: Deadline | None = None) -> None:
         """For servers other than `doorward serve`: call it on shutdown, before the server closes the sockets."""
-        await self.door.drain(spread_seconds=spread_seconds, deadline=deadline)
+        await self.door.drain(spread_seconds, deadline)
 
     # One handshake
 
