@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.doorward-ready
 
-.PHONY: setup run test check bench lock clean help
+.PHONY: setup run test check bench lock clean help browser
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -19,6 +19,21 @@ $(STAMP): requirements/dev.txt pyproject.toml
 
 run: setup ## start the whole product and print where to look
 	$(BIN)/doorward up
+
+browser: setup
+	@tools/install-chromium || true
+
+test: setup browser ## run every test, with real servers and a real browser
+	$(BIN)/pytest $(ARGS)
+
+check: setup ## format, lint, types, import floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## remove what was made here
+	rm -rf $(VENV) .doorward build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 lock: ## refresh the hashed requirement files
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet --python-version 3.11 --all-extras --group pyproject.toml:dev pyproject.toml -o requirements/dev.txt

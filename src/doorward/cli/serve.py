@@ -87,8 +87,8 @@ def serve(
 
         doorward serve ready http://127.0.0.1:8000 pid=4242
 
-    SIGTERM drains: /readyz says no, sockets are closed with 1012 and advice on when to come back, runs get to their end, exit within
-    30 seconds. A second signal exits at once.
+    SIGTERM drains: /readyz says no, sockets are closed with 1012 and advice on when to come back, runs get to their end, exit
+    within 30 seconds. A second signal exits at once.
     """
     given = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
     settings = Settings.load(config, **({"serve": given} if given else {}))
@@ -97,8 +97,4 @@ def serve(
     async def main() -> int:
         return await run(assemble(settings), settings)
 
-    try:
-        code = run_process(main)
-    finally:
-        writer.aclose()
-    sys.exit(code)
+    sys.exit(run_process(main, last=writer.aclose))

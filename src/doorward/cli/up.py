@@ -141,11 +141,7 @@ def up(
         async def main() -> int:
             return await _up(settings, process)
 
-        try:
-            code = run_process(main)
-        finally:
-            writer.aclose()
-    sys.exit(code)
+        sys.exit(run_process(main, last=writer.aclose))
 
 
 async def _up(settings: Settings, process: AuthProcess) -> int:
