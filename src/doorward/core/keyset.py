@@ -33,6 +33,7 @@ CURVES: Mapping[str, tuple[str | None, ...]] = {
 """Curves that sign with one of these algorithms, by key type. X25519, for one, only encrypts."""
 
 REFUSED_HEADERS = frozenset({"jku", "x5u", "jwk", "x5c", "crit", "b64", "zip"})
+PLAIN_TYPES = (None, "jwt", "at+jwt")
 MIN_RSA_BITS = 2_048
 MAX_KEYS = 100
 
@@ -113,7 +114,9 @@ def parse_token(token: str, algorithms: frozenset[str], typ: str | None) -> Pars
 
     Args:
         algorithms: the allow-list.
-        typ: required `typ` header (RFC 9068: at+jwt); `None` takes any.
+        typ: required `typ` header (RFC 9068: at+jwt); `None` takes JWT, at+jwt and a token without one.
+
+    Source: RFC 8725, section 3.11: a JWT made for something else, such as a logout token, must not pass for an access token.
     """
     parts = token.split(".")
     if len(parts) != 3:
@@ -131,8 +134,8 @@ def parse_token(token: str, algorithms: frozenset[str], typ: str | None) -> Pars
     if kid is not None and not isinstance(kid, str):
         return _invalid("kid is not a string")
     found = _media_type(header.get("typ"))
-    if typ is not None and found != _media_type(typ):
-        return _invalid("typ is not the required one")
+    if found not in (PLAIN_TYPES if typ is None else (_media_type(typ),)):
+        return _invalid("typ is not an accepted one")
     if payload is None or not signature:
         return _invalid("the token is not base64url")
     return Parsed(algorithm, kid, found, f"{parts[0]}.{parts[1]}".encode(), signature, payload)
@@ -233,4 +236,7 @@ def _json_object(document: bytes | None) -> dict[str, Any] | None:
 
 
 def _media_type(typ: object) -> str | None:
-    return typ.lower().removeprefix("application/") if isinstance(typ, str) else None
+    """`None` if there is none; what is no text is no type."""
+    if typ is None:
+        return None
+    return typ.lower().removeprefix("application/") if isinstance(typ, str) else ""

@@ -218,7 +218,17 @@ def test_a_kid_that_is_no_string_is_refused(kid: object) -> None:
 
 @pytest.mark.parametrize("typ", [None, "JWT", "at+jwtx", ["at+jwt"], "doorward-e2e+jwt"])
 def test_the_required_typ_is_required(typ: object) -> None:
-    assert refused(compact({"alg": "ES256", "typ": typ}), typ="at+jwt") == "typ is not the required one"
+    assert refused(compact({"alg": "ES256", "typ": typ}), typ="at+jwt") == "typ is not an accepted one"
+
+
+@pytest.mark.parametrize("typ", ["doorward-e2e+jwt", "logout+jwt", "secevent+jwt", "dpop+jwt", "", 7, ["JWT"]])
+def test_a_jwt_made_for_something_else_is_no_access_token(typ: object) -> None:
+    assert refused(compact({"alg": "ES256", "typ": typ})) == "typ is not an accepted one"
+
+
+@pytest.mark.parametrize("typ", [None, "JWT", "jwt", "at+jwt", "application/at+jwt"])
+def test_without_a_required_typ_the_usual_ones_will_do(typ: object) -> None:
+    assert parsed(compact({"alg": "ES256", "typ": typ})).algorithm == "ES256"
 
 
 @pytest.mark.parametrize("typ", ["at+jwt", "AT+JWT", "application/at+jwt"])
