@@ -1,0 +1,228 @@
+"""`doorward check-config`: what is set, where it was read, and what it means."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from doorward.adapters.private_files import distrust_dir
+from doorward.asgi.policies import breaker_policy, phase_caps, route_rules
+from doorward.cli.output import AsJson, ConfigFile, console, print_json
+from doorward.config import Environment, Settings, Verify, file_in_use, variable_of
+from doorward.core.degrade import Mode
+from doorward.errors import ConfigError
+
+_DEGRADE = {
+    None: "not set: local_jwt once the auth service has a revocation feed, else cached_only",
+    Mode.LOCAL_JWT: (
+        "local_jwt: in an outage a fresh JWT with a good signature gets in, and so does what was validated a short time before"
+    ),
+    Mode.CACHED_ONLY: "cached_only: in an outage only those get in whose token was validated a short time before",
+    Mode.DENY: "deny: in an outage nobody new gets in",
+}
+
+
+class Program(StrEnum):
+    SERVE = "serve"
+    AUTHD = "authd"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`source`: where it was read; `None` for a default."""
+
+    key: str
+    value: str
+    source: str | None
+
+
+def check_config(
+    config: ConfigFile = None,
+    program: Annotated[
+        Program,
+        typer.Option("--for", help="Whose settings these are: what `serve` (and your own app) or `authd` needs."),
+    ] = Program.SERVE,
+    everything: Annotated[bool, typer.Option("--all", help="List the defaults too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check the settings without starting anything, and say in words what they mean.
+
+    Reads what `serve` would read: the TOML file and DOORWARD_* variables. Secrets print as `***`.
+
+        doorward check-config
+        DOORWARD_ENVIRONMENT=staging doorward check-config --all
+
+    Exit codes: 0 they can work, warnings included; 2 they cannot.
+    """
+    file = file_in_use(config)
+    settings = Settings.load(config)
+    problems = list(_problems(settings)) if program is Program.SERVE else []
+    warnings = list(_warnings(settings, program))
+    listed = [setting for setting in _listed(settings, file) if everything or setting.source is not None]
+    meaning = dict(_meaning(settings))
+    if as_json:
+        print_json(
+            {
+                "ok": not problems,
+                "file": None if file is None else str(file),
+                "settings": [asdict(setting) for setting in listed],
+                "meaning": meaning,
+                "effective": _effective(settings),
+                "problems": problems,
+                "warnings": warnings,
+            }
+        )
+    else:
+        _show(file, listed, meaning, problems, warnings)
+    sys.exit(2 if problems else 0)
+
+
+def _listed(settings: Settings, file: Path | None) -> Iterator[Setting]:
+    for key, value, was_set in settings.described():
+        variable = variable_of(key)
+        yield Setting(key, value, variable or (str(file) if was_set and file is not None else None))
+
+
+def _problems(settings: Settings) -> Iterator[str]:
+    """What stops the door from starting."""
+    auth = settings.auth
+    if auth.url is None:
+        yield "auth.url is not set: set DOORWARD_AUTH__URL, or url under auth in doorward.toml"
+    if auth.service_secret is None and settings.verify is Verify.REMOTE:
+        yield "auth.service_secret is not set: set DOORWARD_AUTH__SERVICE_SECRET (doorward authd init makes a pair)"
+    try:
+        route_rules(settings)
+    except ConfigError as error:
+        yield str(error)
+
+
+def _meaning(settings: Settings) -> Iterator[tuple[str, str]]:
+    caps, breaker, degrade = phase_caps(settings), breaker_policy(settings), settings.degrade
+    yield "environment", settings.environment.value
+    yield (
+        "answer",
+        f"every handshake within {settings.deadline_seconds:g} s; within {settings.patience_seconds:g} s where the token is"
+        " proven without the auth service",
+    )
+    yield "verify", _verify_in_words(settings)
+    yield (
+        "phase caps",
+        f"connect {caps.connect_seconds:g} s, read {caps.read_seconds:g} s, write {caps.write_seconds:g} s, pool"
+        f" {caps.pool_seconds:g} s, each cut to what is left of the deadline",
+    )
+    yield (
+        "breaker",
+        f"opens after {breaker.failures} failures in a row, at {breaker.failure_rate:.0%} failures, or at {breaker.slow_rate:.0%}"
+        f" calls over {breaker.slow_seconds:g} s; stays open {breaker.open_seconds:g} s, doubling up to"
+        f" {breaker.max_open_seconds:g} s, or until two canaries come back",
+    )
+    yield "degraded mode", _DEGRADE[degrade.mode]
+    if degrade.mode is not Mode.DENY:
+        yield (
+            "outage",
+            f"after {degrade.max_outage_seconds / 60:g} min of outage nobody new gets in; a grant lasts"
+            f" {degrade.grant_seconds / 60:g} min",
+        )
+    yield "origins", _origins_in_words(settings)
+
+
+def _verify_in_words(settings: Settings) -> str:
+    if settings.verify is Verify.REMOTE:
+        return (
+            f"remote: the auth service is asked about each token, and again after {settings.cache.positive_seconds:g} s"
+        )
+    return "local: the auth service is never asked about a JWT; signature, claims and the revocation feed decide"
+
+
+def _origins_in_words(settings: Settings) -> str:
+    if not settings.allowed_origins:
+        return "pages of the same origin only (allowed_origins is not set)"
+    return f"pages of the same origin and of {', '.join(settings.allowed_origins)}"
+
+
+def _warnings(settings: Settings, program: Program) -> Iterator[str]:
+    yield from _data_dir_warnings(settings.data_dir)
+    if program is Program.AUTHD:
+        return
+    auth = settings.auth
+    if settings.public:
+        yield f"public: {', '.join(settings.public)} is not guarded at all; anybody may connect"
+    if (
+        auth.url is not None
+        and urlsplit(auth.url).scheme == "http"
+        and settings.environment is not Environment.PRODUCTION
+    ):
+        yield "auth.url is http: tokens and our credential travel in clear; production refuses that except on loopback"
+    if settings.verify is Verify.LOCAL and auth.revocations == "off":
+        yield "verify = local with auth.revocations = off: a revoked token gets in until it expires"
+    if settings.degrade.mode is Mode.LOCAL_JWT and auth.revocations == "off":
+        yield "degrade.mode = local_jwt with auth.revocations = off: in an outage a revoked token may get in"
+    if not settings.breaker.canary:
+        yield "breaker.canary is off: after an outage only requests that hold a fallback probe, so healing takes longer"
+    if auth.typ is None:
+        yield "auth.typ is not set: any JWT of the issuer counts, an ID token too; set at+jwt if its tokens say so (authd's do)"
+
+
+def _data_dir_warnings(path: Path) -> Iterator[str]:
+    if not path.is_dir():
+        if path.exists():
+            yield f"data_dir: {path} is not a directory"
+        elif not os.access(next(parent for parent in path.absolute().parents if parent.exists()), os.W_OK):
+            yield f"data_dir: {path} is not there and cannot be made by this user"
+        return
+    reason = distrust_dir(path)
+    if reason is not None:
+        yield f"data_dir: {reason}; until then what is kept there is not believed"
+
+
+def _effective(settings: Settings) -> dict[str, Any]:
+    return {
+        "environment": settings.environment.value,
+        "verify": settings.verify.value,
+        "degrade_mode": settings.degrade.mode.value if settings.degrade.mode is not None else None,
+        "caps": asdict(phase_caps(settings)),
+        "breaker": asdict(breaker_policy(settings)),
+    }
+
+
+def _show(
+    file: Path | None,
+    listed: Sequence[Setting],
+    meaning: dict[str, str],
+    problems: Sequence[str],
+    warnings: Sequence[str],
+) -> None:
+    out = console()
+    for problem in problems:
+        out.print(Text(f"Cannot work: {problem}", style="bold red"), soft_wrap=True)
+    if not problems:
+        out.print(Text("The settings can work.", style="green"))
+    out.print(f"File: {file or 'none'}", soft_wrap=True)
+    if listed:
+        out.print(
+            _table(("setting", "value", "from"), [(one.key, one.value, one.source or "default") for one in listed])
+        )
+    else:
+        out.print("Nothing is set; --all lists the defaults.")
+    out.print(_table(("what it means", ""), list(meaning.items())))
+    for warning in warnings:
+        out.print(Text(f"Warning: {warning}", style="yellow"), soft_wrap=True)
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table

@@ -1,0 +1,351 @@
+"""What `doorward doctor` looks at: the way to the auth service, one step after another, each within a bound of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import ssl
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from doorward.adapters.dns import AresDnsClient
+from doorward.adapters.health_http import HttpHealthProbe
+from doorward.adapters.jwks_http import HttpKeySetSource
+from doorward.adapters.revocations_http import HttpRevocationSource
+from doorward.adapters.service_credential import ServiceCredential
+from doorward.adapters.state_files import DirectoryStateFiles
+from doorward.adapters.transport import HttpAnswer, HttpTransport, tls_context
+from doorward.adapters.validate_http import HttpValidator
+from doorward.asgi.policies import phase_caps, route_rules
+from doorward.cli import diagnosis
+from doorward.cli.diagnosis import NEEDS_SECRET, Asked, Finding, Status, Step, skipped
+from doorward.config import Settings, Verify
+from doorward.core.answer import Valid, shown
+from doorward.core.deadline import Deadline
+from doorward.core.keyset import KEY_TYPES, BadKeySet, KeySet, parse_keyset
+from doorward.errors import BackendError, BadAnswer, ConfigError, ConnectError, ConnectTimeout, TlsError
+from doorward.runtime.bounded import Reaper, bounded
+from doorward.runtime.clock import SystemClock
+from doorward.runtime.ports import Address, FeedMissing
+from doorward.runtime.resolver import Resolver
+
+CONNECT_SECONDS: Final = 0.8
+ASK_SECONDS: Final = 2.0
+CLOSE_SECONDS: Final = 0.2
+CONNECTIONS: Final = 8
+MAX_ADDRESSES: Final = 8
+MAX_SHOWN_KIDS: Final = 5
+
+Look = Callable[[Deadline], Coroutine[Any, Any, Finding]]
+
+
+class Checkup:
+    """One look at everything. A failure is a finding like any other; what cannot be looked at any more is skipped.
+
+    Args:
+        deadline: of the whole.
+
+    Raises:
+        ConfigError: there is no auth service to look at.
+    """
+
+    def __init__(self, settings: Settings, *, deadline: Deadline) -> None:
+        self._settings = settings
+        self._deadline = deadline
+        self._clock = SystemClock()
+        self._reaper = Reaper()
+        self._stack = AsyncExitStack()
+        self._findings: dict[Step, Finding] = {}
+        self._addresses: Sequence[Address] = ()
+        self._skews: list[float] = []
+        parts = urlsplit(settings.auth.base_url)
+        self._host = parts.hostname or ""
+        self._tls = parts.scheme == "https"
+        self._port = parts.port or (443 if self._tls else 80)
+
+    async def run(self) -> Sequence[Finding]:
+        """One finding for each `Step`, in their order.
+
+        Cancellation: what is open is closed within `CLOSE_SECONDS`.
+        """
+        try:
+            await self._look_at_everything()
+        finally:
+            closing = asyncio.ensure_future(self._stack.aclose())
+            await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+            await self._reaper.aclose(seconds=CLOSE_SECONDS)
+        return [self._findings.get(step, skipped(step)) for step in Step]
+
+    async def _look_at_everything(self) -> None:
+        if not await self._take(Step.SETTINGS, ASK_SECONDS, self._prepare):
+            return
+        reached = (
+            await self._take(Step.DNS, ASK_SECONDS, self._resolve)
+            and await self._take(Step.TCP, CONNECT_SECONDS, self._connect)
+            and await self._take(Step.TLS, CONNECT_SECONDS, self._shake_hands)
+        )
+        auth = self._settings.auth
+        elsewhere = urlsplit(auth.keyset_url).netloc != urlsplit(auth.base_url).netloc
+        questions = {Step.KEYSET: self._fetch_keys} if reached or elsewhere else {}
+        if reached:
+            questions |= {Step.CREDENTIAL: self._ask, Step.HEALTH: self._probe, Step.REVOCATIONS: self._poll}
+        await asyncio.gather(*(self._take(step, ASK_SECONDS, look) for step, look in questions.items()))
+        self._findings[Step.CLOCK] = diagnosis.clock(self._skews)
+        if self._settings.verify is Verify.REMOTE and auth.service_secret is None:
+            self._findings[Step.SETTINGS] = diagnosis.no_secret()
+
+    async def _take(self, step: Step, cap_seconds: float, look: Look) -> bool:
+        """Take one look and note what was found. Says whether to look further."""
+        began = self._clock.monotonic()
+        if step is Step.CREDENTIAL:
+            cap_seconds = min(cap_seconds, self._settings.deadline_seconds)  # the door waits no longer either
+        deadline = self._deadline.earlier(began + cap_seconds)
+        try:
+            finding = await bounded(look(deadline), deadline, clock=self._clock, reaper=self._reaper)
+        except ConfigError as error:
+            finding = diagnosis.bad_settings(error)
+        except BackendError as error:
+            finding = diagnosis.failure(step, error, self._asked(step, max(deadline.at - began, 0.0)))
+        self._findings[finding.step] = replace(finding, seconds=self._clock.monotonic() - began)
+        return finding.status is not Status.FAIL
+
+    def _asked(self, step: Step, seconds: float) -> Asked:
+        auth = self._settings.auth
+        what = {
+            Step.CREDENTIAL: auth.validate_path,
+            Step.HEALTH: auth.health_path,
+            Step.KEYSET: shown(auth.keyset_url),
+            Step.REVOCATIONS: auth.revocations_path,
+        }
+        return Asked(self._host, self._peer, what.get(step, ""), seconds)
+
+    @property
+    def _peer(self) -> str:
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+
+    # --- the steps ----------------------------------------------------------------------------------------------------
+
+    async def _prepare(self, _deadline: Deadline) -> Finding:
+        """What start-up would refuse too is refused here."""
+        settings, auth = self._settings, self._settings.auth
+        route_rules(settings)
+        dns = AresDnsClient(auth.dns_servers)
+        self._stack.push_async_callback(dns.aclose)
+        self._resolver = Resolver(dns, self._clock, tls=self._tls)
+        self._stack.push_async_callback(self._resolver.aclose)
+        self._context = await tls_context(auth.ca_file)
+        self._transport = _DatedTransport(self._resolver, limit=CONNECTIONS, tls=self._context)
+        self._transport.skews = self._skews
+        self._stack.push_async_callback(self._transport.aclose)
+        secret = auth.service_secret.get_secret_value() if auth.service_secret is not None else ""
+        self._credential = ServiceCredential(
+            auth.service_id, secret, auth.service_id_header, auth.service_secret_header
+        )
+        sentence = f"{auth.base_url}, environment {settings.environment.value}, verify = {settings.verify.value}"
+        return Finding(Step.SETTINGS, Status.OK, sentence)
+
+    async def _resolve(self, deadline: Deadline) -> Finding:
+        self._addresses = await self._resolver.resolve(self._host, deadline=deadline)
+        hosts = [address.host for address in self._addresses]
+        return Finding(Step.DNS, Status.OK, f"{self._host} is {', '.join(hosts[:4])}", facts={"addresses": hosts})
+
+    async def _connect(self, deadline: Deadline) -> Finding:
+        """To every address at once. One that refuses costs nothing while another answers; one that is silent does."""
+        attempts = {
+            asyncio.create_task(_reach(address, self._port)): address for address in self._addresses[:MAX_ADDRESSES]
+        }
+        try:
+            await asyncio.wait(attempts, timeout=deadline.remaining(self._clock.monotonic()) * 0.9)
+            reached = [address for attempt, address in attempts.items() if attempt.done() and attempt.result() is None]
+            silent = [address.host for attempt, address in attempts.items() if not attempt.done()]
+            refusals = [attempt.result() for attempt in attempts if attempt.done() and attempt.result() is not None]
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
+        if not reached:
+            raise ConnectTimeout("no answer") if silent else ConnectError(refusals[0])
+        self._addresses = reached
+        facts = {"reached": [address.host for address in reached], "silent": silent}
+        if silent:
+            sentence = f"{reached[0].host} accepts connections, {', '.join(silent)} does not answer"
+            mend = "a new connection may lose 250 ms there, so take the dead address out of DNS or mend the route"
+            return Finding(Step.TCP, Status.WARN, sentence, mend, facts=facts)
+        return Finding(Step.TCP, Status.OK, f"{reached[0].host} accepts connections on port {self._port}", facts=facts)
+
+    async def _shake_hands(self, _deadline: Deadline) -> Finding:
+        if not self._tls:
+            return skipped(Step.TLS, "auth.url is http: the token and our credential travel in clear")
+        try:
+            left = await _certificate_seconds(self._addresses[0], self._port, self._context, self._host)
+        except ssl.SSLError as error:
+            raise TlsError(getattr(error, "verify_message", None) or error.reason or type(error).__name__) from error
+        except OSError as error:
+            raise TlsError("the peer broke the connection off") from error
+        return diagnosis.certificate(self._peer, left)
+
+    async def _ask(self, deadline: Deadline) -> Finding:
+        """A random token: the answer proves the path, our credential and the contract, and is about nobody."""
+        settings, auth = self._settings, self._settings.auth
+        if auth.service_secret is None:
+            why = "auth.service_secret is not set" + (
+                ", and verify = local needs it for opaque tokens only" if settings.verify is Verify.LOCAL else ""
+            )
+            return skipped(Step.CREDENTIAL, why)
+        validator = HttpValidator(
+            self._transport,
+            url=auth.base_url + auth.validate_path,
+            audience=auth.audience[0],
+            credential=self._credential,
+            caps=phase_caps(settings),
+        )
+        began = self._clock.monotonic()
+        answer = await validator.validate(f"canary-{secrets.token_urlsafe(32)}", deadline=deadline)
+        took = self._clock.monotonic() - began
+        if isinstance(answer, Valid):
+            mend = "let nobody in with it: check what listens at auth.url and auth.validate_path"
+            return Finding(Step.CREDENTIAL, Status.FAIL, "The auth service calls a random token valid", mend)
+        if took > settings.breaker.slow_seconds:
+            sentence = f"The auth service takes {took:.1f} s to answer {auth.validate_path}"
+            mend = (
+                f"calls over {settings.breaker.slow_seconds:g} s count as slow and open the breaker; look at its load"
+            )
+            return Finding(Step.CREDENTIAL, Status.WARN, sentence, mend)
+        sentence = f"It knows us as {auth.service_id}, and refuses a random token as it must"
+        return Finding(Step.CREDENTIAL, Status.OK, sentence)
+
+    async def _probe(self, deadline: Deadline) -> Finding:
+        auth = self._settings.auth
+        probe = HttpHealthProbe(self._transport, url=auth.base_url + auth.health_path, caps=phase_caps(self._settings))
+        await probe.probe(deadline=deadline)
+        return Finding(Step.HEALTH, Status.OK, f"{auth.health_path} says that it is well")
+
+    async def _fetch_keys(self, deadline: Deadline) -> Finding:
+        auth = self._settings.auth
+        source = HttpKeySetSource(self._transport, url=auth.keyset_url, caps=phase_caps(self._settings))
+        document, kept_seconds = await asyncio.gather(source.fetch(deadline=deadline), self._kept_keys_age())
+        try:
+            keyset = parse_keyset(document, self._clock.wall())
+        except BadKeySet as error:
+            raise BadAnswer(str(error)) from error
+        facts = {"keys": len(keyset.keys), "kids": [key.kid for key in keyset.keys], "kept_copy_seconds": kept_seconds}
+        if not any(keyset.candidates(None, algorithm) for algorithm in auth.algorithms if algorithm in KEY_TYPES):
+            sentence = f"No key at {shown(auth.keyset_url)} can sign with {', '.join(auth.algorithms)}"
+            return Finding(Step.KEYSET, Status.FAIL, sentence, "check auth.algorithms and auth.jwks_url", facts=facts)
+        return Finding(Step.KEYSET, Status.OK, f"{_keys_in_words(keyset)}; {_age_in_words(kept_seconds)}", facts=facts)
+
+    async def _kept_keys_age(self) -> float | None:
+        """Of the copy on disk, which a restart in an outage lives on."""
+        auth = self._settings.auth
+        files = DirectoryStateFiles(self._settings.data_dir, issuer=auth.expected_issuer, keyset_url=auth.keyset_url)
+        try:
+            kept = await files.load_keyset()
+        finally:
+            await files.aclose()
+        return None if kept is None else round(max(self._clock.wall() - kept.fetched_at, 0.0), 1)
+
+    async def _poll(self, deadline: Deadline) -> Finding:
+        auth = self._settings.auth
+        if auth.revocations == "off":
+            return skipped(Step.REVOCATIONS, "auth.revocations is off")
+        if auth.service_secret is None:
+            return Finding(
+                Step.REVOCATIONS, Status.WARN, "The revocation feed needs our service credential", NEEDS_SECRET
+            )
+        source = HttpRevocationSource(
+            self._transport,
+            url=auth.base_url + auth.revocations_path,
+            credential=self._credential,
+            caps=phase_caps(self._settings),
+        )
+        try:
+            page = await source.poll(epoch=None, cursor=None, wait_seconds=0, deadline=deadline)
+        except FeedMissing:
+            return _no_feed(required=auth.revocations == "on")
+        facts = {"as_of": page.as_of, "items": len(page.items), "more": page.more}
+        sentence = f"The feed is there: {len(page.items)}{' or more' if page.more else ''} revocations in force"
+        return Finding(Step.REVOCATIONS, Status.OK, sentence, facts=facts)
+
+
+class _DatedTransport(HttpTransport):
+    """Notes in `skews` how far the peer's clock runs ahead, by each answer's `Date`."""
+
+    skews: list[float]
+
+    async def request(self, method: str, url: str, **options: Any) -> HttpAnswer:
+        began = time.time()
+        answer = await super().request(method, url, **options)
+        skew = skew_of(answer.headers.get("Date", ""), began, time.time())
+        if skew is not None and "Age" not in answer.headers:  # a cache repeats the date of the origin
+            self.skews.append(skew)
+        return answer
+
+
+def skew_of(date: str, began: float, ended: float) -> float | None:
+    """Seconds that the peer's clock runs ahead at least; 0 if it may be right. `Date` has whole seconds.
+
+    Args:
+        began, ended: wall time before and after the exchange.
+    """
+    try:
+        seconds = parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if seconds > ended:
+        return seconds - ended
+    return min(seconds + 1.0 - began, 0.0)
+
+
+async def _reach(address: Address, port: int) -> str | None:
+    """Why there is no connection, or `None`."""
+    try:
+        _, writer = await asyncio.open_connection(address.host, port)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    await _closed(writer)
+    return None
+
+
+async def _certificate_seconds(address: Address, port: int, context: ssl.SSLContext, host: str) -> float | None:
+    """How long the peer's certificate is good, after a whole handshake."""
+    _, writer = await asyncio.open_connection(address.host, port, ssl=context, server_hostname=host)
+    expiry = (writer.get_extra_info("peercert") or {}).get("notAfter")
+    writer.transport.abort()
+    await _closed(writer)
+    return None if expiry is None else ssl.cert_time_to_seconds(expiry) - time.time()
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+def _keys_in_words(keyset: KeySet) -> str:
+    kids = ", ".join(shown(key.kid) for key in keyset.keys[:MAX_SHOWN_KIDS] if key.kid is not None)
+    count = f"{len(keyset.keys)} key{'s' if len(keyset.keys) != 1 else ''}"
+    return f"{count} ({kids}{', ...' if len(keyset.keys) > MAX_SHOWN_KIDS else ''})" if kids else count
+
+
+def _age_in_words(seconds: float | None) -> str:
+    if seconds is None:
+        return "no copy on disk here yet"
+    return (
+        f"the copy on disk is {seconds:.0f} s old"
+        if seconds < 120
+        else f"the copy on disk is {seconds / 60:.0f} min old"
+    )
+
+
+def _no_feed(*, required: bool) -> Finding:
+    if required:
+        sentence = "There is no revocation feed, and auth.revocations = on asks for one"
+        return Finding(Step.REVOCATIONS, Status.FAIL, sentence, "check auth.revocations_path, or set it to auto")
+    sentence = "There is no revocation feed, so open sockets learn of a sign-out late"
+    mend = "offer one if you can; without it degraded mode is cached_only unless degrade.mode says otherwise"
+    return Finding(Step.REVOCATIONS, Status.WARN, sentence, mend)
