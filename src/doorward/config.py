@@ -91,9 +91,9 @@ class AuthSettings(Section):
     )
     dns_servers: Strings = Field((), description="Name servers to ask instead of the system's; host or host:port")
     ca_file: Path | None = Field(None, description="Certificates of a private CA, PEM")
-    validate_path: str = "/auth/validate"
-    health_path: str = "/auth/health"
-    revocations_path: str = "/auth/revocations"
+    validate_path: str = Field("/auth/validate", description="Where to ask about a token")
+    health_path: str = Field("/auth/health", description="Where to ask how the service is")
+    revocations_path: str = Field("/auth/revocations", description="Where the revocation feed is")
     revocations: Literal["auto", "on", "off"] = Field(
         "auto", description="Follow the revocation feed; auto: if it is there"
     )
@@ -119,14 +119,18 @@ class DegradeSettings(Section):
     mode: Mode | None = Field(
         None, description="local_jwt, cached_only or deny; unset: local_jwt with a revocation feed, else cached_only"
     )
-    max_token_age_seconds: float = Field(3600, gt=0, le=86400)
+    max_token_age_seconds: float = Field(3600, gt=0, le=86400, description="Oldest `iat` that local proof may rest on")
     max_stale_seconds: float = Field(1800, ge=0, le=86400, description="Age of a live verdict that may still admit")
-    max_keyset_age_seconds: float = Field(86400, gt=0, le=604800)
-    max_feed_age_seconds: float = Field(300, gt=0, le=86400)
+    max_keyset_age_seconds: float = Field(
+        86400, gt=0, le=604800, description="Oldest key set that local proof may rest on"
+    )
+    max_feed_age_seconds: float = Field(
+        300, gt=0, le=86400, description="How old the revocation feed may have been when the outage began"
+    )
     max_outage_seconds: float = Field(1800, gt=0, le=86400, description="After this long an outage fails closed")
-    grant_seconds: float = Field(900, gt=0, le=86400)
-    rate_per_second: float = Field(500, gt=0)
-    burst: int = Field(2000, gt=0)
+    grant_seconds: float = Field(900, gt=0, le=86400, description="Longest degraded admission")
+    rate_per_second: float = Field(500, gt=0, description="Degraded admissions, on average")
+    burst: int = Field(2000, gt=0, description="Degraded admissions at once")
     privileged_scopes: Strings = Field((), description="Permissions a degraded connection does not get")
 
 
@@ -134,45 +138,45 @@ class BreakerSettings(Section):
     """Unset fields take the environment's own number (docs/reference/settings.md)."""
 
     failures: int | None = Field(None, gt=0, description="Consecutive failures that open it")
-    window_seconds: float = Field(10, gt=0)
-    failure_rate: float = Field(0.5, gt=0, le=1)
-    slow_seconds: float = Field(1.0, gt=0)
-    slow_rate: float = Field(0.8, gt=0, le=1)
-    min_calls: int = Field(10, gt=0)
-    open_seconds: float = Field(5, gt=0)
-    max_open_seconds: float | None = Field(None, gt=0)
+    window_seconds: float = Field(10, gt=0, description="Window of the two rates")
+    failure_rate: float = Field(0.5, gt=0, le=1, description="Share of failed calls that opens it")
+    slow_seconds: float = Field(1.0, gt=0, description="A call that takes longer is slow")
+    slow_rate: float = Field(0.8, gt=0, le=1, description="Share of slow calls that opens it")
+    min_calls: int = Field(10, gt=0, description="Fewer calls in the window open it by no rate")
+    open_seconds: float = Field(5, gt=0, description="First open time without a canary; it doubles")
+    max_open_seconds: float | None = Field(None, gt=0, description="Longest open time without a canary")
     canary: bool = Field(True, description="While open, ask about a random token once a second; two answers close it")
 
 
 class CapsSettings(Section):
     """Phase caps in seconds, each also clipped by what is left of the deadline. Unset: the environment's own."""
 
-    connect_seconds: float | None = Field(None, gt=0)
-    read_seconds: float | None = Field(None, gt=0)
-    write_seconds: float | None = Field(None, gt=0)
-    pool_seconds: float | None = Field(None, gt=0)
+    connect_seconds: float | None = Field(None, gt=0, description="DNS, TCP and TLS")
+    read_seconds: float | None = Field(None, gt=0, description="The answer")
+    write_seconds: float | None = Field(None, gt=0, description="The request")
+    pool_seconds: float | None = Field(None, gt=0, description="A free connection")
 
 
 class LimitSettings(Section):
     bulkhead: int = Field(64, gt=0, le=4096, description="Calls to the auth service in flight")
     unproven_lane: int = Field(16, gt=0, description="Of these, how many may be about tokens that nothing proves yet")
     abandoned: int = Field(64, gt=0, le=4096, description="Calls given up on whose clean-up is still running")
-    pending_handshakes: int = Field(4096, gt=0)
-    address_rate_per_second: float = Field(200, gt=0)
-    address_burst: int = Field(2500, gt=0)
+    pending_handshakes: int = Field(4096, gt=0, description="Opening handshakes that wait for their verdict")
+    address_rate_per_second: float = Field(200, gt=0, description="Handshakes of one address (IPv6: /64), on average")
+    address_burst: int = Field(2500, gt=0, description="Handshakes of one address at once")
     lingering_refusals: int = Field(
         128, ge=0, description="Accepted-then-refused sockets; past it refusals go over HTTP"
     )
-    reconnect_rate_per_second: float = Field(100, gt=0)
-    incomplete_handshakes: int = Field(512, gt=0)
+    reconnect_rate_per_second: float = Field(100, gt=0, description="Reconnects that clients are spread out to")
+    incomplete_handshakes: int = Field(512, gt=0, description="Opening handshakes that are still being sent")
     silent_seconds: float = Field(10, gt=0, description="A connection that sends nothing is cut after this")
 
 
 class CacheSettings(Section):
-    positive_seconds: float = Field(60, ge=0, le=600)
-    negative_seconds: float = Field(5, ge=0, le=60)
-    positive_entries: int = Field(32_768, gt=0)
-    negative_entries: int = Field(4_096, gt=0)
+    positive_seconds: float = Field(60, ge=0, le=600, description="How long a live yes is fresh, at most")
+    negative_seconds: float = Field(5, ge=0, le=60, description="How long a live no is told without asking again")
+    positive_entries: int = Field(32_768, gt=0, description="Tokens remembered as good")
+    negative_entries: int = Field(4_096, gt=0, description="Tokens remembered as refused")
 
 
 class RouteSettings(Section):
@@ -180,52 +184,58 @@ class RouteSettings(Section):
 
     path: str = Field(description="Exact path, or a prefix that ends in /*")
     transports: Strings = Field(("header", "subprotocol", "ticket"), description="header, subprotocol, ticket, cookie")
-    required_scopes: Strings = ()
-    allow_degraded: bool = True
+    required_scopes: Strings = Field((), description="Permissions that a client must have")
+    allow_degraded: bool = Field(True, description="May somebody come in here while the auth service cannot be asked?")
 
 
 class SessionSettings(Section):
-    expiring_notice_seconds: float = Field(60, ge=0)
-    expiry_grace_seconds: float = Field(900, ge=0)
-    revalidate_rate_per_second: float = Field(50, gt=0)
+    expiring_notice_seconds: float = Field(
+        60, ge=0, description="The client is told to refresh this long before its end"
+    )
+    expiry_grace_seconds: float = Field(
+        900, ge=0, description="How long an expired connection stays while nobody can refresh"
+    )
+    revalidate_rate_per_second: float = Field(50, gt=0, description="Connections asked about again after an outage")
 
 
 class ServeSettings(Section):
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
-    drain_delay_seconds: float = Field(5, ge=0, le=30)
-    drain_spread_seconds: float = Field(10, ge=0, le=60)
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one")
+    drain_delay_seconds: float = Field(5, ge=0, le=30, description="From unready to the first close, on SIGTERM")
+    drain_spread_seconds: float = Field(10, ge=0, le=60, description="Over which the sockets are closed")
     run_until_seconds: float = Field(
         25, ge=0, le=600, description="Seconds after SIGTERM at which running agents are interrupted"
     )
-    exit_seconds: float = Field(30, gt=0, le=900)
+    exit_seconds: float = Field(30, gt=0, le=900, description="After SIGTERM the process ends within this")
     metrics_token: SecretStr | None = Field(None, description="Bearer for /metrics from elsewhere than loopback")
 
 
 class AuthdSettings(Section):
     """Settings of our own auth service, `doorward authd`."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(8001, ge=0, le=65535)
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0: any free one")
     database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the data directory")
     issuer: str | None = Field(
         None, description="`iss` of its tokens; default: auth.issuer, else its own http://HOST:PORT"
     )
-    access_token_seconds: int = Field(600, ge=30, le=3600)
-    refresh_token_seconds: int = Field(1_209_600, ge=600)
-    refresh_overlap_seconds: float = Field(30, ge=0, le=300)
+    access_token_seconds: int = Field(600, ge=30, le=3600, description="Life of an access token")
+    refresh_token_seconds: int = Field(1_209_600, ge=600, description="Life of a refresh token")
+    refresh_overlap_seconds: float = Field(
+        30, ge=0, le=300, description="How long a used refresh token still gives the same successor"
+    )
     allow_register: bool = Field(False, description="Let anyone make an account; only `doorward up` turns it on")
     admin_email: str | None = Field(None, description="A first admin, made at start if it does not exist")
-    admin_password: SecretStr | None = None
-    hash_workers: int = Field(2, gt=0, le=16)
-    hash_queue: int = Field(32, ge=0)
+    admin_password: SecretStr | None = Field(None, description="Its password")
+    hash_workers: int = Field(2, gt=0, le=16, description="Threads that hash passwords")
+    hash_queue: int = Field(32, ge=0, description="Sign-ins that wait for one; more get 429")
     allowed_origins: Strings = Field((), description="Origins whose pages may call it (CORS)")
     new_user_permissions: Strings = Field(("chat",), description="Permissions of an account that registered itself")
     store_seconds: float = Field(2.0, gt=0, le=30, description="Longest wait for the database; then the answer is 503")
     login_address_per_second: float = Field(2, gt=0, description="Failed sign-ins per address, on average")
-    login_address_burst: int = Field(60, gt=0)
+    login_address_burst: int = Field(60, gt=0, description="Failed sign-ins per address at once")
     login_account_per_second: float = Field(0.2, gt=0, description="Failed sign-ins per account, on average")
-    login_account_burst: int = Field(10, gt=0)
+    login_account_burst: int = Field(10, gt=0, description="Failed sign-ins per account at once")
 
 
 class Settings(BaseSettings):
@@ -243,22 +253,35 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
     )
 
-    environment: Environment = Environment.PRODUCTION
+    environment: Environment = Field(
+        Environment.PRODUCTION, description="production, staging or development; picks the numbers of the table below"
+    )
     verify: Verify = Field(
         Verify.REMOTE, description="remote: ask the auth service; local: signature, claims and revocations decide"
     )
-    deadline_seconds: float = Field(2.0, gt=0.05, le=30)
-    patience_seconds: float = Field(0.5, ge=0, le=30)
+    deadline_seconds: float = Field(2.0, gt=0.05, le=30, description="Every opening handshake is answered within this")
+    patience_seconds: float = Field(
+        0.5,
+        ge=0,
+        le=30,
+        description="How long to wait for the auth service when the token is proven already; then it is let in provisionally",
+    )
     data_dir: Path = Field(Path(".doorward"), description="What must survive a restart; made with mode 0700")
     allowed_origins: Strings = Field(
         (), description="Exact origins that may connect besides the same origin, e.g. https://app.example"
     )
     trusted_proxies: Strings = Field((), description="CIDRs whose X-Forwarded-For and -Proto count")
     public: Strings = Field((), description="WebSocket paths that are not guarded: exact, or a prefix that ends in /*")
-    close_codes: Literal["iana", "http"] = "iana"
-    denial: Literal["auto", "http", "close"] = "auto"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["auto", "json", "console"] = "auto"
+    close_codes: Literal["iana", "http"] = Field(
+        "iana", description="iana: 3000, 3003, 3008, 1013; http: 4401, 4403, 4408, 4429, 4503"
+    )
+    denial: Literal["auto", "http", "close"] = Field(
+        "auto", description="How a refusal is told; auto: a close frame to a browser client of ours, HTTP to all others"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least serious line that is logged"
+    )
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
 
     auth: AuthSettings = AuthSettings()
     degrade: DegradeSettings = DegradeSettings()
@@ -267,7 +290,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
     session: SessionSettings = SessionSettings()
-    routes: tuple[RouteSettings, ...] = ()
+    routes: tuple[RouteSettings, ...] = Field((), description="Rules for WebSocket paths; see below")
     serve: ServeSettings = ServeSettings()
     authd: AuthdSettings = AuthdSettings()
 
