@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,19 @@ class Authd:
     def database(self) -> Path:
         return self.settings.data_dir / "authd" / "authd.sqlite3"
 
+    async def sql(self, *statements: str) -> None:
+        """Run statements as another process would. Off the loop: the service may hold the lock that this waits for."""
+        await asyncio.to_thread(_run_sql, self.database, statements)
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Hold the write lock, as another process would."""
+        database = await asyncio.to_thread(_lock, self.database)
+        try:
+            yield
+        finally:
+            database.close()
+
     async def post(self, path: str, body: object = None, **options: Any) -> Answer:
         async with self.http.post(self.url + path, json=body, **options) as answer:
             return answer.status, await answer.json(content_type=None)
@@ -60,6 +74,18 @@ class Authd:
         return await self.get("/auth/revocations", params=params, headers=service_header())
 
 
+def _run_sql(path: Path, statements: Sequence[str]) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as database:
+        for statement in statements:
+            database.execute(statement)
+
+
+def _lock(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+    database.execute("BEGIN IMMEDIATE")
+    return database
+
+
 def service_header(secret: str = SECRET) -> dict[str, str]:
     return {"authorization": aiohttp.encode_basic_auth("doorward", secret)}
 
@@ -77,7 +103,12 @@ def serve_in(data_dir: Path) -> Serve:
     @asynccontextmanager
     async def start(**authd: Any) -> AsyncIterator[Authd]:
         top = authd.pop("settings", {})
-        options = {"allow_register": True, "admin_email": "root@example.com", "admin_password": "correct horse"}
+        options = {
+            "allow_register": True,
+            "store_seconds": 10,
+            "admin_email": "root@example.com",
+            "admin_password": "correct horse",
+        }
         settings = Settings(data_dir=data_dir, auth={"service_secret": SECRET}, authd={**options, **authd}, **top)
         with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"

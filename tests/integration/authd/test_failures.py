@@ -6,11 +6,10 @@ import asyncio
 import os
 import signal
 import socket
-import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,37 +43,34 @@ def is_unavailable(answer: tuple[int, Any]) -> bool:
 
 async def test_a_failing_store_is_503_and_never_invalid(authd: Authd) -> None:
     tokens = await authd.sign_up()
-    with closing(sqlite3.connect(authd.database, isolation_level=None)) as database:
-        for table in ("sessions", "services"):
-            database.execute(f"ALTER TABLE {table} RENAME TO hidden_{table}")
-        for token in (tokens["access_token"], "opaque"):
-            assert is_unavailable(await authd.validate(token))
-        assert is_unavailable(await authd.get("/auth/me", headers=bearer(tokens)))
-        assert is_unavailable(await authd.post("/auth/refresh", {"refresh_token": tokens["refresh_token"]}))
-        assert is_unavailable(await authd.post("/auth/logout", {"refresh_token": tokens["refresh_token"]}))
-        assert is_unavailable(await authd.get("/auth/health"))
-        assert is_unavailable(await authd.post("/auth/validate", {"token": "x"}, headers=service_header("wrong")))
-        for table in ("sessions", "services"):
-            database.execute(f"ALTER TABLE hidden_{table} RENAME TO {table}")
+    body = {"refresh_token": tokens["refresh_token"]}
+    tables = ("sessions", "services")
+    await authd.sql(*(f"ALTER TABLE {table} RENAME TO hidden_{table}" for table in tables))
+    for token in (tokens["access_token"], "opaque"):
+        assert is_unavailable(await authd.validate(token))
+    assert is_unavailable(await authd.get("/auth/me", headers=bearer(tokens)))
+    assert is_unavailable(await authd.post("/auth/refresh", body))
+    assert is_unavailable(await authd.post("/auth/logout", body))
+    assert is_unavailable(await authd.get("/auth/health"))
+    assert is_unavailable(await authd.post("/auth/validate", {"token": "x"}, headers=service_header("wrong")))
+    await authd.sql(*(f"ALTER TABLE hidden_{table} RENAME TO {table}" for table in tables))
     assert (await authd.validate(tokens["access_token"]))[1]["valid"] is True
     assert (await authd.validate("opaque"))[1]["valid"] is False
-    assert (await authd.post("/auth/refresh", {"refresh_token": tokens["refresh_token"]}))[0] == 200
+    assert (await authd.post("/auth/refresh", body))[0] == 200
 
 
 async def test_a_locked_store_answers_within_its_bound(serve: Serve) -> None:
     async with serve(store_seconds=BOUND_SECONDS) as authd:
         tokens = await authd.sign_up()
-        with closing(sqlite3.connect(authd.database, isolation_level=None)) as database:
-            database.execute("BEGIN IMMEDIATE")
+        body = {"refresh_token": tokens["refresh_token"]}
+        async with authd.locked():
             started = time.monotonic()
-            answers = await asyncio.gather(
-                *(authd.post("/auth/refresh", {"refresh_token": tokens["refresh_token"]}) for _ in range(5)),
-                authd.post("/auth/logout", {"refresh_token": tokens["refresh_token"]}),
-            )
+            calls = [authd.post("/auth/refresh", body) for _ in range(5)]
+            answers = await asyncio.gather(*calls, authd.post("/auth/logout", body))
             assert time.monotonic() - started < BOUND_SECONDS + SLACK_SECONDS
             assert all(is_unavailable(answer) for answer in answers)
             assert (await authd.validate(tokens["access_token"]))[1]["valid"] is True
-        assert (await authd.post("/auth/refresh", {"refresh_token": tokens["refresh_token"]}))[0] == 200
+        assert (await authd.post("/auth/refresh", body))[0] == 200
 
 
 @asynccontextmanager

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
-from contextlib import closing
 from typing import Any
 
 import aiohttp
@@ -66,8 +64,7 @@ async def test_our_own_credential_refused_never_looks_like_the_users(authd: Auth
 
 async def test_permissions_are_the_live_ones(authd: Authd) -> None:
     tokens = await authd.sign_up()
-    with closing(sqlite3.connect(authd.database, isolation_level=None)) as database:
-        database.execute("UPDATE users SET permissions = '[\"chat\", \"later\"]' WHERE email = 'ann@example.com'")
+    await authd.sql("UPDATE users SET permissions = '[\"chat\", \"later\"]' WHERE email = 'ann@example.com'")
     assert (await authd.validate(tokens["access_token"]))[1]["permissions"] == ["chat", "later"]
 
 
@@ -134,12 +131,13 @@ async def test_a_question_that_cannot_be_answered(authd: Authd, query: dict[str,
 
 
 async def test_pages_follow_on_through_more(authd: Authd) -> None:
-    with closing(sqlite3.connect(authd.database, isolation_level=None)) as database:
-        database.execute("BEGIN IMMEDIATE")
-        rows = [(number, f"j{number}", time.time()) for number in range(1, 1201)]
-        database.executemany("INSERT INTO revocations (seq, jti, at) VALUES (?, ?, ?)", rows)
-        database.execute("UPDATE feed SET head = 1200")
-        database.execute("COMMIT")
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)"
+    await authd.sql(
+        "BEGIN IMMEDIATE",
+        f"{numbers} INSERT INTO revocations (seq, jti, at) SELECT i, 'j' || i, {time.time()} FROM n",
+        "UPDATE feed SET head = 1200",
+        "COMMIT",
+    )
     _, page = await authd.revocations()
     seen = list(page["items"])
     while page["more"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from doorward.config import Settings
 from doorward.testing import ManualClock
 
 SettingsOf = Callable[..., Settings]
+
+PATIENT_SECONDS = 20.0
+HASTY_SECONDS = 0.5
 
 
 @pytest.fixture
@@ -28,10 +32,25 @@ def settings_of(tmp_path: Path) -> SettingsOf:
 
 @pytest.fixture
 async def store(settings_of: SettingsOf) -> AsyncIterator[Store]:
-    opened, worker = await open_store(settings_of(store_seconds=0.5))
-    yield opened
-    await opened.aclose()
-    worker.stop_nowait()
+    async with opened_store(settings_of(store_seconds=PATIENT_SECONDS)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hasty(settings_of: SettingsOf) -> AsyncIterator[Store]:
+    """The same store with a bound that a test can wait for."""
+    async with opened_store(settings_of(store_seconds=HASTY_SECONDS)) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings) -> AsyncIterator[Store]:
+    opened, worker = await open_store(settings)
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
+        worker.stop_nowait()
 
 
 @pytest.fixture
@@ -41,7 +60,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def service(settings_of: SettingsOf, clock: ManualClock) -> AsyncIterator[AuthService]:
-    settings = settings_of(login_account_burst=3, login_address_burst=5)
+    settings = settings_of(login_account_burst=3, login_address_burst=5, store_seconds=PATIENT_SECONDS)
     opened = await AuthService.open(settings, issuer="https://auth.test", clock=clock)
     yield opened
     await opened.aclose()
