@@ -80,22 +80,25 @@ class Gate:
         return permit
 
     def answered(self, permit: Permit, seconds: float) -> None:
-        """The service said yes or no. Either way it works."""
+        """The service said yes or no. Either way it works. The answer that ends an outage tells `on_recovered`."""
+        was_out = self.in_outage
         self._record(permit, succeeded=True, seconds=seconds)
-        self._settle(None)
+        self._suspect = None
+        if was_out and not self.in_outage:
+            self.on_recovered()
 
     def failed(self, permit: Permit, seconds: float, unanswered: Unanswered) -> None:
         self._record(permit, succeeded=False, seconds=seconds)
-        self._settle(unanswered)
+        self._suspect = unanswered
 
     def held_off(self, lane: Lane, unanswered: Unanswered) -> None:
         """429, or 503 with Retry-After: this lane stays quiet for a while. Not the breaker's business."""
         self._throttles[lane].hold(self._clock.monotonic(), unanswered.retry_after_seconds or 1.0)
-        self._settle(unanswered)
+        self._suspect = unanswered
 
     def misconfigured(self, unanswered: Unanswered) -> None:
         """Our own credential was refused: neither success nor failure of the service."""
-        self._settle(unanswered)
+        self._suspect = unanswered
 
     def _record(self, permit: Permit, *, succeeded: bool, seconds: float) -> None:
         before = self.breaker.state
@@ -105,9 +108,3 @@ class Gate:
     def _watch(self, before: State) -> None:
         if self.breaker.state is not before:
             self._telemetry.breaker_moved(before, self.breaker.state)
-
-    def _settle(self, unanswered: Unanswered | None) -> None:
-        was_out = self._suspect is not None
-        self._suspect = unanswered
-        if was_out and not self.in_outage:
-            self.on_recovered()
