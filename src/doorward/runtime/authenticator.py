@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from doorward.core import degrade
 from doorward.core.answer import Invalid, Valid, shown
 from doorward.core.claims import ClaimsPolicy, check, is_expired, merged
-from doorward.core.credential import Presented, extract
+from doorward.core.credential import Presented, Transport, extract
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import TokenKey, VerdictCache
 from doorward.core.keyset import KeySet, Parsed, UnknownKey, parse_token, verify
@@ -153,6 +153,8 @@ class Authenticator:
         trace.mark("extract")
         if isinstance(credential, Deny):
             return Judgement(credential)
+        if credential.transport is Transport.COOKIE and handshake.origin is None:
+            return Judgement(Deny(Code.ORIGIN_DENIED, Source.ORIGIN, "a cookie counts only with an allowed Origin"))
         self.pending += 1
         try:
             return await self.judge(credential.token, handshake.route, deadline, trace)
@@ -203,6 +205,11 @@ class Authenticator:
     def is_revoked(self, principal: Principal, good_at: float) -> bool:
         """Asked once more when the connection is registered: a revocation may have come in meanwhile."""
         return self._memory.revocations.is_revoked(principal, good_at)
+
+    def validated_at(self, subject: Subject) -> float | None:
+        """When we last asked about a token that was then called valid: wall-clock seconds. Stands in for a missing `iat`."""
+        entry = self._cache.known(subject.key)
+        return entry.validated_at if entry is not None else None
 
     def permitted(self, verdict: Verdict, route: Route) -> Verdict:
         """The route's own demands. What only a degraded admission lacks is `Unavailable`: it is not a *no*."""
@@ -354,6 +361,8 @@ class Authenticator:
         if isinstance(passed, Unanswered):
             return passed
 
+        asked_at = self._clock.wall()
+
         async def fly() -> Finding:
             try:
                 answer = await self._inquirer.ask(
@@ -361,7 +370,7 @@ class Authenticator:
                 )
             finally:
                 self._gate.leave(passed)
-            return await self._learn(subject, answer)
+            return await self._learn(subject, answer, asked_at)
 
         return self._flights.start(subject.key.slot, fly())
 
@@ -370,7 +379,7 @@ class Authenticator:
             return "the answer names another user or session than the token"
         return None
 
-    async def _learn(self, subject: Subject, answer: Valid | Invalid | Unanswered) -> Finding:
+    async def _learn(self, subject: Subject, answer: Valid | Invalid | Unanswered, asked_at: float) -> Finding:
         """Remember a live answer: cache, bar, contact. Each write is bounded by the store itself."""
         if isinstance(answer, Unanswered):
             return answer
@@ -384,7 +393,7 @@ class Authenticator:
             return answer
         principal = merged(subject.local, answer, self.policy.claims.issuer)
         assert principal is not None  # noqa: S101 - a mismatch was refused as a complaint
-        self._cache.put_valid(subject.key, principal, now=now, wall_now=wall, hint_seconds=answer.cache_seconds)
+        self._cache.put_valid(subject.key, principal, now=now, wall_now=asked_at, hint_seconds=answer.cache_seconds)
         await self._memory.lift(subject.bar)
         await self._memory.contact()
         return principal
@@ -399,7 +408,7 @@ class Authenticator:
         wall = self._clock.wall()
         if is_expired(finding, self.policy.claims, wall):
             return Deny(Code.TOKEN_EXPIRED, Source.REMOTE)
-        if self._memory.revocations.is_revoked(finding, wall):
+        if self._memory.revocations.is_revoked(finding, self.validated_at(subject)):
             return Deny(Code.TOKEN_REVOKED, Source.REVOKED)
         return Allow(finding, Assurance.LIVE, Source.REMOTE)
 
