@@ -102,8 +102,9 @@ class NodeMemory:
             self.last_feed = complete_at
             if self._staged is not None:
                 self.revocations, self._staged = self._staged, None
+        stored_feed = self.last_feed if self._staged is None else None  # half a snapshot must not pass for a fresh feed
         try:
-            await self._store.apply_page(page, snapshot=snapshot, forget_at=forget_at, last_feed=self.last_feed or 0.0)
+            await self._store.apply_page(page, snapshot=snapshot, forget_at=forget_at, last_feed=stored_feed or 0.0)
         except StoreError as error:
             log.warning("revocations not stored", error=str(error))
 
