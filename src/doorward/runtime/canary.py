@@ -2,13 +2,15 @@
 
 `valid: false` proves the path, our own credential and the contract, and risks nobody's handshake. While there is an outage it flies
 every second; two successes in a row close the breaker. When all is well it flies only if nobody was asked about for a minute, so
-that the record of the last live contact stays true without traffic.
+that the record of the last live contact stays true without traffic, or if a health probe failed and nothing was answered since: so an
+outage is known before a handshake runs into it, and a broken health endpoint alone is not taken for one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 
 from doorward.core.answer import Invalid, Valid
 from doorward.core.breaker import Permit, State
@@ -33,12 +35,14 @@ class Canary:
         *,
         clock: Clock,
         seconds: float,
+        failing_since: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._inquirer = inquirer
         self._gate = gate
         self._memory = memory
         self._clock = clock
         self._seconds = seconds
+        self._failing_since = failing_since
 
     async def run(self) -> None:
         """Fly for ever, when it is due."""
@@ -69,7 +73,9 @@ class Canary:
             return float("inf")
         contact = self._memory.last_contact
         idle = contact is None or self._clock.wall() - contact >= IDLE_SECONDS
-        return EVERY_SECONDS if self._gate.in_outage or idle else float("inf")
+        failing_since = self._failing_since()
+        suspicious = contact is not None and failing_since is not None and contact < failing_since
+        return EVERY_SECONDS if self._gate.in_outage or idle or suspicious else float("inf")
 
 
 def _accepts_anything(answer: Valid | Invalid) -> str | None:

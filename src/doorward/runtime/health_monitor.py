@@ -33,7 +33,10 @@ class HealthMonitor:
         uniform: Callable[[], float],
         in_outage: Callable[[], bool],
     ) -> None:
+        self.on_change: Callable[[], None] = lambda: None
         self.health = Health()
+        self.failing_since: float | None = None
+        """Wall-clock second of the first of the probes that failed in a row; `None` after a good one."""
         self.last_ms: float | None = None
         self.last_error: str | None = None
         self._probe = probe
@@ -51,7 +54,7 @@ class HealthMonitor:
 
     async def check(self) -> None:
         """One probe, at most half a second."""
-        began = self._clock.monotonic()
+        began, wall = self._clock.monotonic(), self._clock.wall()
         deadline = Deadline.after(began, PROBE_SECONDS)
         error: str | None = None
         try:
@@ -60,6 +63,8 @@ class HealthMonitor:
             error = f"{type(problem).__name__}: {problem}"
         seconds = self._clock.monotonic() - began
         self.last_ms, self.last_error = round(seconds * 1000, 1), error
+        self.failing_since = None if error is None else self.failing_since or wall
         self._metrics.probe("failure" if error else "success", seconds)
         if self.health.record(succeeded=error is None):
             log.info("auth service health", condition=self.health.condition.value, ms=self.last_ms, error=error)
+            self.on_change()
