@@ -69,10 +69,11 @@ class Canary:
 
     def _interval(self) -> float:
         """How long after the last flight the next one is due, as things are now."""
-        if self._gate.throttled_seconds(Lane.UNPROVEN) > 0:
+        bulkhead = self._gate.bulkhead
+        if self._gate.throttled_seconds(Lane.UNPROVEN) > 0 or bulkhead.abandoned >= bulkhead.max_abandoned:
             return float("inf")
         contact = self._memory.last_contact
-        idle = contact is None or self._clock.wall() - contact >= IDLE_SECONDS
+        idle = contact is None or not 0 <= self._clock.wall() - contact < IDLE_SECONDS
         failing_since = self._failing_since()
         suspicious = contact is not None and failing_since is not None and contact < failing_since
         return EVERY_SECONDS if self._gate.in_outage or idle or suspicious else float("inf")

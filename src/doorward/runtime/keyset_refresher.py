@@ -72,14 +72,14 @@ class KeysetRefresher:
                 return False
             self._refetch.started(now)
             flight = self._flights.start(0, self._fetch())
-        return await landed(flight, deadline.remaining(self._clock.monotonic())) and flight.result()
+        return await landed(flight, deadline.remaining(self._clock.monotonic())) and _brought(flight)
 
     async def run(self) -> None:
         """Refresh for ever: every five minutes, sooner while it fails."""
         attempt = 0
         while True:
             flight = self._flights.get(0) or self._flights.start(0, self._fetch())
-            succeeded = await landed(flight, FETCH_SECONDS * 2) and flight.result()
+            succeeded = await landed(flight, FETCH_SECONDS * 2) and _brought(flight)
             attempt = 0 if succeeded else attempt + 1
             await asyncio.sleep(self._next_seconds(attempt))
 
@@ -130,3 +130,8 @@ class KeysetRefresher:
         if self.last_error is None:
             log.warning("the key set could not be refreshed; the last good one stays", error=error)
         self.last_error = error
+
+
+def _brought(flight: asyncio.Task[bool]) -> bool:
+    """Did it bring a set? A flight that is cut short, when the door closes, cancels nobody who waited for it."""
+    return not flight.cancelled() and flight.result()

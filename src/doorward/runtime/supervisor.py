@@ -32,7 +32,7 @@ class Supervisor:
         if self._closing:
             work.close()
             return
-        self._add(self._logged(work, name), name)
+        self._add(work, name).add_done_callback(_log_failure)
 
     async def aclose(self, *, seconds: float) -> None:
         """Cancel everything and wait at most `seconds`."""
@@ -45,10 +45,11 @@ class Supervisor:
             for task in stuck:
                 log.error("a background task does not stop", task=task.get_name())
 
-    def _add(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _add(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=f"doorward:{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _kept(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -59,8 +60,8 @@ class Supervisor:
                 log.exception("a background task failed and starts again", task=name)
             await asyncio.sleep(RESTART_SECONDS)
 
-    async def _logged(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("a background task failed", task=name)
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("a background task failed", task=task.get_name(), exc_info=error)
