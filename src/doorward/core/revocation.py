@@ -68,12 +68,16 @@ class Bars:
     def add(self, digest: bytes, until: float, lane: Lane) -> bool:
         """False if there was no room: the lane is incomplete from now on."""
         if digest not in self._until and self._counts[lane] >= self.capacity:
-            self._overflow_until[lane] = max(until, self._overflow_until.get(lane, 0.0))
+            self.overflowed(until, lane)
             return False
         self.lift(digest)
         self._until[digest] = (until, lane)
         self._counts[lane] += 1
         return True
+
+    def overflowed(self, until: float, lane: Lane) -> None:
+        """There was no room for a bar that holds until then, here or in an earlier run."""
+        self._overflow_until[lane] = max(until, self._overflow_until.get(lane, 0.0))
 
     def lift(self, digest: bytes) -> bool:
         """The auth service said *valid* again. True if there was a bar."""

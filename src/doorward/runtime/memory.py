@@ -16,6 +16,8 @@ from doorward.runtime.ports import Clock, NodeStore, RevocationItem, RevocationP
 
 KEEP_REVOCATIONS_SECONDS = 25 * 3600.0
 CONTACT_EVERY_SECONDS = 5.0
+OVERFLOW = {Lane.PROVEN: b"overflow", Lane.UNPROVEN: b"overflow of strangers"}
+"""Stand in the store for the bars that there was no room for. No digest is as short."""
 
 log = structlog.get_logger("doorward")
 
@@ -35,6 +37,12 @@ class NodeMemory:
         self._clock = clock
         self._contact_written = 0.0
         self._staged: RevocationSet | None = None
+        self._reloading = False
+
+    @property
+    def feed_as_of(self) -> float | None:
+        """`last_feed`, as far as it may be relied on: while a lost cursor makes us reload all of it, it counts as stale."""
+        return 0.0 if self._reloading else self.last_feed
 
     async def open(self) -> None:
         """Load everything.
@@ -45,7 +53,11 @@ class NodeMemory:
         state = await self._store.open()
         self.key = state.key
         for bar in state.bars:
-            self.bars.add(bar.digest, bar.until, Lane.PROVEN if bar.proven else Lane.UNPROVEN)
+            lane = Lane.PROVEN if bar.proven else Lane.UNPROVEN
+            if bar.digest == OVERFLOW[lane]:
+                self.bars.overflowed(bar.until, lane)
+            else:
+                self.bars.add(bar.digest, bar.until, lane)
         for item, forget_at in state.revocations:
             revoke(self.revocations, item, forget_at)
         self.feed_epoch, self.feed_cursor = state.feed_epoch, state.feed_cursor
@@ -55,11 +67,12 @@ class NodeMemory:
         await self._store.aclose()
 
     async def bar(self, digest: bytes, until: float, lane: Lane) -> None:
-        """The auth service refused this token: on disk before the refusal is told."""
-        if self.bars.holds(digest, self._clock.wall()) or not self.bars.add(digest, until, lane):
+        """The auth service refused this token: on disk before the refusal is told. Where there is no room, that is on disk."""
+        if self.bars.holds(digest, self._clock.wall()):
             return
+        stored = digest if self.bars.add(digest, until, lane) else OVERFLOW[lane]
         try:
-            await self._store.add_bar(StoredBar(digest, until, lane is Lane.PROVEN))
+            await self._store.add_bar(StoredBar(stored, until, lane is Lane.PROVEN))
         except StoreError as error:
             log.error("bar not stored; it holds in this process only", error=str(error))
 
@@ -83,6 +96,11 @@ class NodeMemory:
             self._contact_written = 0.0
             log.warning("last contact not stored", error=str(error))
 
+    def lose_cursor(self) -> None:
+        """The service no longer knows where we were: from here on only a full snapshot will do."""
+        self.feed_epoch = self.feed_cursor = None
+        self._reloading = self.last_feed is not None
+
     async def apply(self, page: RevocationPage, *, snapshot: bool, complete_at: float | None) -> None:
         """Take a page of the feed in.
 
@@ -99,10 +117,10 @@ class NodeMemory:
                 revoke(self._staged, item, forget_at)
         self.feed_epoch, self.feed_cursor = page.epoch, page.cursor
         if complete_at is not None:
-            self.last_feed = complete_at
+            self.last_feed, self._reloading = complete_at, False
             if self._staged is not None:
                 self.revocations, self._staged = self._staged, None
-        stored_feed = self.last_feed if self._staged is None else None  # half a snapshot must not pass for a fresh feed
+        stored_feed = self.feed_as_of if self._staged is None else None  # half a snapshot must not pass for a fresh feed
         try:
             await self._store.apply_page(page, snapshot=snapshot, forget_at=forget_at, last_feed=stored_feed or 0.0)
         except StoreError as error:

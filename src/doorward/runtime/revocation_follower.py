@@ -19,6 +19,8 @@ ANSWER_SECONDS = 5.0
 MISSING_SECONDS = 60.0
 RETRY_BASE_SECONDS = 0.5
 RETRY_CAP_SECONDS = 5.0
+MIN_POLL_SECONDS = 0.25
+"""A service that answers a long poll at once, with nothing new, is not asked again sooner than this."""
 
 log = structlog.get_logger("doorward")
 
@@ -51,15 +53,13 @@ class RevocationFollower:
         attempt = 0
         while True:
             try:
-                await self._poll()
+                if not await self._poll():
+                    await asyncio.sleep(MIN_POLL_SECONDS)
                 attempt = 0
             except FeedMissing:
                 self.state = "missing"
                 await asyncio.sleep(MISSING_SECONDS)
-            except CursorExpired:
-                log.warning("the revocation cursor has run out; loading a full snapshot")
-                self._memory.feed_epoch = self._memory.feed_cursor = None
-            except BackendError as error:
+            except (CursorExpired, BackendError) as error:
                 self._failed(error)
                 attempt += 1
                 delay = next_delay(
@@ -67,16 +67,19 @@ class RevocationFollower:
                 )
                 await asyncio.sleep(RETRY_BASE_SECONDS / 2 + delay)
 
-    async def _poll(self) -> None:
-        began = self._clock.wall()
+    async def _poll(self) -> bool:
+        """Take one page in. False if it brought nothing, and came at once."""
+        began, asked_at, cursor = self._clock.wall(), self._clock.monotonic(), self._memory.feed_cursor
         page = await self._ask()
-        snapshot = self._memory.feed_cursor is None
+        took_seconds = self._clock.monotonic() - asked_at
+        snapshot = cursor is None
         self._snapshot_pending = self._snapshot_pending or snapshot
         complete_at = None if page.more else began
         await self._memory.apply(page, snapshot=snapshot, complete_at=complete_at)
         self._on_items(page.items)
         self._snapshot_pending = self._snapshot_pending and page.more
         self.last_error, self.state = None, "live"
+        return page.cursor != cursor or took_seconds >= MIN_POLL_SECONDS
 
     async def _ask(self) -> RevocationPage:
         cursor = self._memory.feed_cursor
@@ -85,8 +88,11 @@ class RevocationFollower:
         poll = self._source.poll(epoch=self._memory.feed_epoch, cursor=cursor, wait_seconds=wait, deadline=deadline)
         return await bounded(poll, deadline, clock=self._clock, reaper=self._reaper)
 
-    def _failed(self, error: BackendError) -> None:
-        if self.last_error is None:
+    def _failed(self, error: CursorExpired | BackendError) -> None:
+        if isinstance(error, CursorExpired):
+            log.warning("the revocation cursor has run out; loading a full snapshot")
+            self._memory.lose_cursor()
+        elif self.last_error is None:
             log.warning("the revocation feed does not answer", error=f"{type(error).__name__}: {error}")
         self.last_error = f"{type(error).__name__}: {error}"
         self.state = "stale"
