@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import secrets
 import signal
 import sys
@@ -65,7 +66,7 @@ class AuthProcess:
 
         Cancellation: the process is killed with the parent, or by `stop`.
         """
-        with self._log_file.open("ab") as errors:
+        with open(self._log_file, "ab", opener=_private) as errors:  # noqa: ASYNC230 - opener; before anybody is served
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "doorward", "authd", "serve", "--host", "127.0.0.1", "--port", str(self.port),
                 env=self._environment,
@@ -134,7 +135,7 @@ def up(
     auth = {"url": issuer, "issuer": issuer, "service_secret": secret, "typ": "at+jwt", "revocations": "on"}
     settings = Settings.load(config, environment=Environment.DEVELOPMENT, auth=auth, serve={"host": host, "port": port})
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (settings.data_dir / "doorward.log").open("a", encoding="utf-8") as stream:
+    with open(settings.data_dir / "doorward.log", "a", encoding="utf-8", opener=_private) as stream:
         writer = configure(level=settings.log_level, style="json", stream=stream)
         process = AuthProcess(settings, secret, issuer, auth_port, settings.data_dir / "authd.log")
 
@@ -188,6 +189,11 @@ def _welcome(
         f"[bold]Decisions[/]   tail -f {settings.data_dir}/doorward.log",
     ]
     console.print(Panel("\n".join(lines), title="Doorward is up", expand=False, padding=(1, 2)), soft_wrap=True)
+
+
+def _private(path: str, flags: int) -> int:
+    """Logs say who was here: for the owner's eyes only."""
+    return os.open(path, flags, 0o600)
 
 
 def _die_with_parent() -> None:
