@@ -114,7 +114,9 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     folder = tmp_path_factory.mktemp("up")
     output = folder / "output"
     command = [sys.executable, "-m", "doorward", "up", "--port", "0", "--auth-port", str(free_port())]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DOORWARD_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DOORWARD_")} | {
+        "COLUMNS": "200"
+    }
     with output.open("wb") as stream:
         process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=stream, env=environment)
     try:

@@ -34,6 +34,8 @@ FOREIGN = """<img src=x onerror=alert(1)> **bold** `a<b`
 ```
 """
 DEADLINE_SECONDS = 2.0
+PAGE_SECONDS = 1.0
+"""What Chromium may take to open a tab and start the page, besides."""
 RECOVERY_SECONDS = 5.0
 
 
@@ -190,17 +192,25 @@ async def test_what_looks_like_html_is_shown_as_it_is_written(person: Person) ->
 # ------------------------------------------------------------------------------------------------- auth frozen, thawed
 
 
+async def unseen_token(person: Person, page: Page) -> None:
+    """Give this profile a good token that the door has never seen, so that no cached verdict can speak for it."""
+    tokens = await stored(page)
+    assert tokens is not None
+    fresh = person.product.post("/auth/refresh", refresh_token=tokens["refreshToken"])
+    tokens |= {"accessToken": fresh["access_token"], "refreshToken": fresh["refresh_token"]}
+    await page.evaluate("(tokens) => localStorage.setItem('doorward.session', JSON.stringify(tokens))", tokens)
+
+
 async def test_auth_frozen_then_thawed(person: Person) -> None:
     """New tabs get in before their deadline and say so; five seconds after the thaw all is normal."""
     first = tab = await person.signed_in()
+    await unseen_token(person, first)
     with person.product.frozen():
         for _ in range(3):
             began = time.monotonic()
             tab = await person.tab()
             await tab.locator("#pill[data-tone=ok], #pill[data-tone=warn]").wait_for()
-            assert time.monotonic() - began < DEADLINE_SECONDS + 1.0, (
-                "the deadline, and a second for the browser to start a page"
-            )
+            assert time.monotonic() - began < DEADLINE_SECONDS + PAGE_SECONDS
         await expect(tab.locator("#banner")).to_have_text(PROVISIONAL)
         await expect(first.locator("#pill")).to_have_text("Connected")
         await ask(tab, "How is the auth service?")

@@ -78,6 +78,7 @@ export class SignIn {
     try {
       await ask();
       this.#code = null;
+      byId("signin-message").textContent = "";
       byId("signin-form").reset();
       this.#onSignedIn();
     } catch (error) {
