@@ -61,12 +61,15 @@ async def until_nobody_is_incomplete(port: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def shake_hands(port: int, address: str) -> bool:
+async def shake_hands(port: int, address: str, token: str) -> bool:
     """One honest handshake, from its own address, used once."""
+    headers = {"Authorization": f"Bearer {token}"}
     try:
         async with (
             asyncio.timeout(5.0),
-            connect(f"ws://127.0.0.1:{port}/ws", local_addr=(address, 0), compression=None) as client,
+            connect(
+                f"ws://127.0.0.1:{port}/ws", local_addr=(address, 0), compression=None, additional_headers=headers
+            ) as client,
         ):
             await client.send("in")
             return await client.recv() == "in"
@@ -74,12 +77,12 @@ async def shake_hands(port: int, address: str) -> bool:
         return False
 
 
-async def shake_hands_for(port: int, seconds: float) -> list[bool]:
+async def shake_hands_for(port: int, seconds: float, token: str) -> list[bool]:
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     tasks: list[asyncio.Task[bool]] = []
     while loop.time() < end:
-        tasks.append(asyncio.create_task(shake_hands(port, f"127.0.2.{len(tasks) % 250 + 1}")))
+        tasks.append(asyncio.create_task(shake_hands(port, f"127.0.2.{len(tasks) % 250 + 1}", token)))
         await asyncio.sleep(1 / HONEST_PER_SECOND)
     return await asyncio.gather(*tasks)
 
@@ -89,12 +92,13 @@ async def shake_hands_for(port: int, seconds: float) -> list[bool]:
 )
 async def test_honest_people_get_in(first: str, share: float) -> None:
     seconds = DURATION_SECONDS * share
-    async with process("drain_server.py", "{}") as server:
+    async with process("siege_door.py") as server:
+        token = (await line_of(server)).strip()
         match = re.search(r"http://127\.0\.0\.1:(\d+) ", await line_of(server))
         assert match is not None
         port = int(match[1])
         async with process("siege.py", str(port), str(seconds), str(SILENT_PER_SECOND), first) as siege:
-            outcomes = await shake_hands_for(port, seconds)
+            outcomes = await shake_hands_for(port, seconds, token)
             during = await counters(port)
             besieged = json.loads(await line_of(siege))
         await until_nobody_is_incomplete(port)
