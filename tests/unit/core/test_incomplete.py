@@ -48,7 +48,9 @@ def test_leaving_twice_is_harmless() -> None:
     incomplete: Incomplete[str] = Incomplete(1)
     incomplete.enter("a", "x")
 
+    assert "a" in incomplete
     assert incomplete.leave("a") is True
+    assert "a" not in incomplete
     assert incomplete.leave("a") is False
     assert len(incomplete) == 0
     assert incomplete.enter("b", "x") is None
