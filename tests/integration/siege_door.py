@@ -27,7 +27,8 @@ def echo(counters: OpeningCounters) -> App:
         if scope["type"] == "http":
             cut = {str(why): count for why, count in counters.cut.items()}
             body = json.dumps({"incomplete": counters.incomplete, "cut": cut}).encode()
-            await send({"type": "http.response.start", "status": 200, "headers": []})
+            headers = [(b"content-length", str(len(body)).encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
             return
         await receive()
