@@ -93,6 +93,7 @@ def auth_policy(settings: Settings) -> AuthPolicy:
         patience_seconds=settings.patience_seconds,
         allowed_origins=frozenset(settings.allowed_origins),
         max_pending=settings.limits.pending_handshakes,
+        probes=not (settings.breaker.canary and settings.verify is Verify.REMOTE),
         degraded=degrade_policy(settings),
     )
 

@@ -20,7 +20,7 @@ from doorward.core.answer import Invalid, Valid, shown
 from doorward.core.claims import ClaimsPolicy, check, is_expired, merged
 from doorward.core.credential import Presented, Transport, extract
 from doorward.core.deadline import Deadline
-from doorward.core.decisions import TokenKey, VerdictCache
+from doorward.core.decisions import Entry, TokenKey, VerdictCache
 from doorward.core.keyset import KeySet, Parsed, UnknownKey, parse_token, verify
 from doorward.core.limits import AddressLimit, Lane, TokenBucket
 from doorward.core.lru import Lru
@@ -45,7 +45,10 @@ _OUTAGE_CAUSES = frozenset({Cause.DEADLINE, Cause.UPSTREAM, Cause.BREAKER_OPEN})
 
 @dataclass(frozen=True, slots=True)
 class AuthPolicy:
-    """What the pipeline goes by. Seconds."""
+    """What the pipeline goes by. Seconds.
+
+    `probes`: a handshake that holds a fallback may find out whether the service is back; for where no canary flies.
+    """
 
     claims: ClaimsPolicy
     algorithms: frozenset[str]
@@ -55,6 +58,7 @@ class AuthPolicy:
     patience_seconds: float = 0.5
     allowed_origins: frozenset[str] = frozenset()
     max_pending: int = 4_096
+    probes: bool = False
     degraded: degrade.DegradePolicy = field(default_factory=degrade.DegradePolicy)
 
 
@@ -208,22 +212,22 @@ class Authenticator:
 
     def validated_at(self, subject: Subject) -> float | None:
         """When we last asked about a token that was then called valid: wall-clock seconds. Stands in for a missing `iat`."""
-        entry = self._cache.known(subject.key)
+        entry = self._entry(subject)
         return entry.validated_at if entry is not None else None
 
     def permitted(self, verdict: Verdict, route: Route) -> Verdict:
         """The route's own demands. What only a degraded admission lacks is `Unavailable`: it is not a *no*."""
         if not isinstance(verdict, Allow):
             return verdict
-        permissions = verdict.principal.permissions
-        if not route.required_scopes <= permissions:
-            return Deny(Code.FORBIDDEN, Source.POLICY, "a required scope is missing")
-        kept = permissions - self.policy.degraded.privileged_scopes
-        if verdict.degraded and not route.required_scopes <= kept:
-            return Unavailable(
-                Code.SERVICE_UNAVAILABLE, Source.POLICY, self._outage_cause(), "the route needs a privileged scope"
-            )
-        return verdict
+        kept = verdict.principal.permissions
+        if verdict.degraded:
+            kept -= self.policy.degraded.privileged_scopes
+        if route.required_scopes <= kept:
+            return verdict
+        if verdict.degraded:
+            why = "the route needs a scope that a degraded admission lacks"
+            return Unavailable(Code.SERVICE_UNAVAILABLE, Source.POLICY, self._outage_cause(), why)
+        return Deny(Code.FORBIDDEN, Source.POLICY, "a required scope is missing")
 
     # ORIGIN, ADMIT
 
@@ -250,7 +254,7 @@ class Authenticator:
         subject = Subject(
             token=token,
             key=TokenKey(digest[:16], digest[16:]),
-            bar=hmac.digest(self._memory.key, hashlib.sha256(self._binding + raw).digest(), "sha256"),
+            bar=self._bar(b"opaque\0" + raw),
             lane=Lane.UNPROVEN,
             is_jwt=False,
             local=None,
@@ -263,7 +267,14 @@ class Authenticator:
             return subject
         if isinstance(parsed, Deny):
             return parsed
-        return await self._verify(replace(subject, is_jwt=True), parsed, waiting)
+        return await self._verify(replace(subject, is_jwt=True, bar=self._jwt_bar(token)), parsed, waiting)
+
+    def _jwt_bar(self, token: str) -> bytes:
+        """Of what is signed, without the signature: an ECDSA signature has a twin that holds too."""
+        return self._bar(b"jwt\0" + token.rpartition(".")[0].encode())
+
+    def _bar(self, content: bytes) -> bytes:
+        return hmac.digest(self._memory.key, hashlib.sha256(self._binding + content).digest(), "sha256")
 
     def _proven_before(self, subject: Subject) -> Subject | Deny | None:
         """The proof of an earlier handshake: the signature still holds, the clock is asked again."""
@@ -273,7 +284,7 @@ class Authenticator:
         principal = found[2]
         if is_expired(principal, self.policy.claims, self._clock.wall()):
             return Deny(Code.TOKEN_EXPIRED, Source.LOCAL)
-        return replace(subject, is_jwt=True, lane=Lane.PROVEN, local=principal)
+        return replace(subject, is_jwt=True, bar=self._jwt_bar(subject.token), lane=Lane.PROVEN, local=principal)
 
     async def _verify(self, subject: Subject, parsed: Parsed, waiting: Deadline) -> Subject | Deny | Unavailable:
         keyset = self._keys.keyset
@@ -312,7 +323,7 @@ class Authenticator:
             return Judgement(Allow(subject.local, Assurance.LOCAL, Source.LOCAL))
         now = self._clock.monotonic()
         entry = self._cache.fresh(subject.key, now, self._clock.wall())
-        if entry is not None:
+        if entry is not None and entry is self._entry(subject):
             if self._cache.claim_refresh(entry, now) and self._flights.get(subject.key.slot) is None:
                 self._start(subject, Deadline.after(now, self.policy.patience_seconds * 4))
             return Judgement(Allow(entry.principal, Assurance.CACHED, Source.CACHE))
@@ -321,13 +332,30 @@ class Authenticator:
         return None
 
     def _revoked(self, subject: Subject) -> Deny | None:
-        entry = self._cache.known(subject.key)
-        principal = subject.local or (entry.principal if entry is not None else None)
+        principal = self._known(subject)
         if principal is None:
             return None
-        good_at = entry.validated_at if entry is not None else None
-        revoked = self._memory.revocations.is_revoked(principal, good_at)
+        revoked = self._memory.revocations.is_revoked(principal, self.validated_at(subject))
         return Deny(Code.TOKEN_REVOKED, Source.REVOKED) if revoked else None
+
+    def _known(self, subject: Subject) -> Principal | None:
+        """Who the token is about, without asking: its claims, with the session and the expiry that were said of it live.
+
+        The permissions are those of the claims; an opaque token has only what was said of it.
+        """
+        entry = self._entry(subject)
+        if entry is None or subject.local is None:
+            return subject.local if entry is None else entry.principal
+        return replace(entry.principal, permissions=subject.local.permissions)
+
+    def _entry(self, subject: Subject) -> Entry | None:
+        """The last live *valid*; not one from a time without a key set, if the claims now say more, or somebody else."""
+        entry, local = self._cache.known(subject.key), subject.local
+        if entry is None or local is None:
+            return entry
+        said = entry.principal
+        same = (said.user_id, said.jti, said.issued_at) == (local.user_id, local.jti, local.issued_at)
+        return entry if same else None
 
     # GATE, REMOTE
 
@@ -337,7 +365,7 @@ class Authenticator:
         grant = self._grant(subject, route)
         flight = self._flights.get(subject.key.slot)
         if flight is None:
-            started = self._start(subject, deadline, probe=isinstance(grant, degrade.Grant))
+            started = self._start(subject, deadline, probe=self.policy.probes and isinstance(grant, degrade.Grant))
             trace.mark("gate")
             if isinstance(started, Unanswered):
                 return Judgement(self._fallback(subject, route, started))
@@ -345,14 +373,27 @@ class Authenticator:
         if patient and isinstance(grant, degrade.Grant):
             patience = waiting.earlier(trace.began + self.policy.patience_seconds)
             if not await landed(flight, patience.remaining(self._clock.monotonic())):
-                trace.mark("patience")
-                self._telemetry.metrics.wait_bounded("patience")
-                verdict = self._admitted(subject, grant, Source.PATIENCE, provisional=True)
-                return Judgement(verdict, question=Question(subject, route, flight, deadline))
-        else:
-            await landed(flight, waiting.remaining(self._clock.monotonic()))
+                verdict = self._provisional(subject, route)
+                if verdict is not None:
+                    trace.mark("patience")
+                    self._telemetry.metrics.wait_bounded("patience")
+                    return Judgement(verdict, question=Question(subject, route, flight, deadline))
+        await landed(flight, waiting.remaining(self._clock.monotonic()))
         trace.mark("remote")
         return Judgement(self._found(subject, route, _finding(flight)))
+
+    def _provisional(self, subject: Subject, route: Route) -> Allow | None:
+        """In before the answer, if that is still right: a refusal may have come meanwhile, and be on its way to disk.
+
+        A scope that the claims lack may be in the answer, so such a route is worth the whole wait.
+        """
+        grant = self._grant(subject, route)
+        if isinstance(grant, degrade.Refusal):
+            return None
+        principal = self._proven(subject)
+        if not route.required_scopes <= principal.permissions:
+            return None
+        return Allow(principal, grant.assurance, Source.PATIENCE, provisional=True)
 
     def _start(
         self, subject: Subject, deadline: Deadline, *, probe: bool = False
@@ -418,19 +459,21 @@ class Authenticator:
             return Deny(Code.TOKEN_REJECTED, Source.FALLBACK, "refused live before")
         if not unanswered.fallback:
             return _unavailable(unanswered, Source.FALLBACK)
+        revoked = self._revoked(subject)
+        if revoked is not None:
+            return revoked
         grant = self._grant(subject, route)
         if isinstance(grant, degrade.Refusal):
             return self._refused(subject, unanswered, grant)
         if not self._degraded_rate.take(self._clock.monotonic()):
             return Unavailable(Code.OVERLOADED, Source.FALLBACK, detail="too many degraded admits")
         self._telemetry.metrics.degraded_admit(grant.assurance)
-        return self._admitted(subject, grant, Source.FALLBACK, provisional=False)
+        return Allow(self._proven(subject), grant.assurance, Source.FALLBACK, degraded=True, grant_until=grant.until)
 
     def _refused(self, subject: Subject, unanswered: Unanswered, why: degrade.Refusal) -> Unavailable:
         if subject.is_jwt and subject.local is None and unanswered.cause in _OUTAGE_CAUSES:
             return Unavailable(Code.SERVICE_UNAVAILABLE, Source.FALLBACK, Cause.KEYSET, "no key set yet")
-        proven = subject.local is not None or self._cache.known(subject.key) is not None
-        cause = why.cause if proven else None
+        cause = why.cause if self._known(subject) is not None else None
         detail = f"{unanswered.detail}; no fallback: {why}" if unanswered.detail else f"no fallback: {why}"
         if cause is not None and unanswered.cause is not Cause.CONFIG:
             return Unavailable(Code.SERVICE_UNAVAILABLE, Source.FALLBACK, cause, detail)
@@ -439,39 +482,28 @@ class Authenticator:
     def _grant(self, subject: Subject, route: Route) -> degrade.Grant | degrade.Refusal:
         """What the degraded rules would say now (their rate apart)."""
         wall = self._clock.wall()
-        entry = self._cache.known(subject.key)
+        principal = self._known(subject)
         surroundings = degrade.Surroundings(
             last_contact=self._memory.last_contact,
-            last_feed=self._memory.last_feed,
+            last_feed=self._memory.feed_as_of,
             keyset_age_seconds=self._keys.age_seconds(),
             route_allows=route.allow_degraded,
             bars_complete=self._memory.bars.complete(subject.lane, wall),
         )
-        principal = subject.local or (entry.principal if entry is not None else None)
         proof = degrade.Proof(
             verified=subject.local is not None,
             issued_at=subject.local.issued_at if subject.local is not None else None,
             expires_at=principal.expires_at if principal is not None else None,
-            validated_at=entry.validated_at if entry is not None else None,
+            validated_at=self.validated_at(subject),
             barred=self._memory.bars.holds(subject.bar, wall),
         )
         return degrade.admit(self.policy.degraded, surroundings, proof, wall)
 
-    def _admitted(self, subject: Subject, grant: degrade.Grant, source: Source, *, provisional: bool) -> Allow:
-        """Degraded permissions come from the token's own claims; an opaque token has only what was said of it live."""
-        principal = subject.local
-        if principal is None:
-            entry = self._cache.known(subject.key)
-            assert entry is not None  # noqa: S101 - only a verdict in the cache can have proven an opaque token
-            principal = entry.principal
-        return Allow(
-            principal,
-            grant.assurance,
-            source,
-            degraded=not provisional,
-            provisional=provisional,
-            grant_until=None if provisional else grant.until,
-        )
+    def _proven(self, subject: Subject) -> Principal:
+        """Whom a grant is for."""
+        principal = self._known(subject)
+        assert principal is not None  # noqa: S101 - nothing unknown is ever granted; this tells the type checker
+        return principal
 
     def _outage_cause(self) -> Cause:
         suspect = self._gate.suspect

@@ -2,8 +2,8 @@
 
 `valid: false` proves the path, our own credential and the contract, and risks nobody's handshake. While there is an outage it flies
 every second; two successes in a row close the breaker. When all is well it flies only if nobody was asked about for a minute, so
-that the record of the last live contact stays true without traffic, or if a health probe failed and nothing was answered since: so an
-outage is known before a handshake runs into it, and a broken health endpoint alone is not taken for one.
+that the record of the last live contact stays true without traffic, or if a health probe failed and nothing was answered since:
+so an outage is known before a handshake runs into it, and a broken health endpoint alone is not taken for one.
 """
 
 from __future__ import annotations

@@ -120,7 +120,8 @@ class NodeMemory:
             self.last_feed, self._reloading = complete_at, False
             if self._staged is not None:
                 self.revocations, self._staged = self._staged, None
-        stored_feed = self.feed_as_of if self._staged is None else None  # half a snapshot must not pass for a fresh feed
+        # Half a snapshot must not pass for a fresh feed after a restart.
+        stored_feed = self.feed_as_of if self._staged is None else None
         try:
             await self._store.apply_page(page, snapshot=snapshot, forget_at=forget_at, last_feed=stored_feed or 0.0)
         except StoreError as error:
