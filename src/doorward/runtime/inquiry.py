@@ -91,8 +91,10 @@ class Inquirer:
             log.error("the validator raised", error=type(error).__name__)
             return self._failed(BadAnswer(f"the validator raised {type(error).__name__}"), passed, 0.0)
         seconds = self._clock.monotonic() - began
-        if not isinstance(answer, Valid | Invalid):
-            return self._failed(BadAnswer("the validator returned neither Valid nor Invalid"), passed, seconds)
+        if not isinstance(answer, Valid | Invalid) or (isinstance(answer, Valid) and not answer.user_id):
+            return self._failed(
+                BadAnswer("the validator returned neither Invalid nor Valid with a user"), passed, seconds
+            )
         problem = complaint(answer)
         if problem is not None:
             return self._failed(IdentityMismatch(problem), passed, seconds)
