@@ -196,6 +196,9 @@ class SessionSettings(Section):
         900, ge=0, description="How long an expired connection stays while nobody can refresh"
     )
     revalidate_rate_per_second: float = Field(50, gt=0, description="Connections asked about again after an outage")
+    app_exit_seconds: float = Field(
+        5, gt=0, le=60, description="How long the app may take to leave a connection that the door has closed"
+    )
 
 
 class ServeSettings(Section):

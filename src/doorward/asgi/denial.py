@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
+import structlog
 
 from doorward.asgi.types import Scope, Send
 from doorward.core.credential import offers_ours, real_protocols
@@ -23,6 +24,8 @@ SEND_SECONDS = 1.0
 LINGER_SECONDS = 1.0
 PROBLEM_TYPE = "https://doorward.dev/problems/"
 _SHED_CODES = frozenset({Code.RATE_LIMITED, Code.OVERLOADED})
+
+log = structlog.get_logger("doorward")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +101,20 @@ class Denier:
         """The close code in the configured style."""
         return close_code(row_of(verdict), style=self._style)
 
-    async def deny(self, scope: Scope, send: Send, refusal: Refusal) -> None:
-        """Refuse a handshake that is not accepted yet. Bounded: a peer that does not read is cut."""
-        if self._accepts_first(scope, refusal):
+    async def deny(self, scope: Scope, send: Send, refusal: Refusal, *, may_accept: bool = True) -> None:
+        """Refuse a handshake that is not accepted yet. Bounded: a peer that does not read is cut.
+
+        Args:
+            may_accept: the origin is one that may be let in for a frame.
+        """
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._deny(scope, send, refusal, may_accept=may_accept)
+        except (TimeoutError, OSError, RuntimeError):
+            log.debug("the refusal could not be sent", id=refusal.decision_id)
+
+    async def _deny(self, scope: Scope, send: Send, refusal: Refusal, *, may_accept: bool) -> None:
+        if may_accept and self._accepts_first(scope, refusal):
             await self._close(scope, send, refusal)
         elif "websocket.http.response" in scope.get("extensions", {}) and refusal.row.http is not None:
             await self._respond(send, refusal)

@@ -56,6 +56,7 @@ from doorward.runtime.telemetry import Telemetry
 
 CLOSE_SECONDS = 2.0
 READY_SECONDS = 10.0
+REOPEN_SECONDS = 1.0
 TIDY_SECONDS = 60.0
 CANARY_CONNECTIONS = 4
 
@@ -117,10 +118,7 @@ class Door:
             settings.session.expiry_grace_seconds,
             frozenset(settings.degrade.privileged_scopes),
         )
-        store = SqliteNodeStore(
-            settings.data_dir, issuer=settings.auth.expected_issuer, keyset_url=settings.auth.keyset_url
-        )
-        self.memory = NodeMemory(store, self.clock)
+        self.memory = self._forgetful()
         self.insight = DoorInsight(self)
 
     async def open(self) -> None:
@@ -132,7 +130,7 @@ class Door:
         Cancellation: `aclose` cleans up what was opened.
         """
         if self._opening is None:
-            self._opening = asyncio.ensure_future(self._open())
+            self._opening = asyncio.ensure_future(self._open_or_undo())
         await asyncio.shield(self._opening)
 
     @property
@@ -146,7 +144,14 @@ class Door:
     @property
     def in_outage(self) -> bool:
         """Can tokens not be refreshed now, as far as this process can see?"""
-        return self.gate.in_outage or self.health.health.condition is Condition.UNHEALTHY
+        if self.gate.in_outage:
+            return True
+        return not self._has_canary and self.health.health.condition is Condition.UNHEALTHY
+
+    @property
+    def _has_canary(self) -> bool:
+        """With a canary health needs no say: what a failed probe makes likely, the canary finds out."""
+        return self.settings.verify is Verify.REMOTE and self.settings.breaker.canary
 
     def turn_away(self) -> None:
         """Not ready any more, and still serving: a load balancer should look elsewhere."""
@@ -181,13 +186,34 @@ class Door:
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self.supervisor.spawn(work, name=name)
 
+    async def _open_or_undo(self) -> None:
+        """What failed may be mended meanwhile, so a later call tries again; calls until then share this failure."""
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            self.memory = self._forgetful()
+            asyncio.get_running_loop().call_later(REOPEN_SECONDS, self._forget_failure)
+            raise
+
+    def _forget_failure(self) -> None:
+        self._opening = None
+
+    def _forgetful(self) -> NodeMemory:
+        """A memory that has nothing loaded yet."""
+        settings = self.settings
+        store = SqliteNodeStore(
+            settings.data_dir, issuer=settings.auth.expected_issuer, keyset_url=settings.auth.keyset_url
+        )
+        return NodeMemory(store, self.clock)
+
     async def _open(self) -> None:
         settings, auth = self.settings, self.settings.auth
         lag = LoopLag(self.telemetry.lagged, self.clock.monotonic)
         lag.start()
         self._stack.callback(lag.stop)
-        await self.memory.open()
         self._stack.push_async_callback(self.memory.aclose)
+        await self.memory.open()
         tls = await tls_context(auth.ca_file)
         dns = AresDnsClient(auth.dns_servers)
         self._stack.push_async_callback(dns.aclose)
@@ -265,9 +291,11 @@ class Door:
             clock=self.clock,
             spawn=self.spawn,
             deadline_seconds=settings.deadline_seconds,
+            app_exit_seconds=settings.session.app_exit_seconds,
             in_outage=lambda: self.in_outage,
         )
-        self.gate.on_recovered = lambda: self.spawn(self._after_recovery(), "re-validation")
+        self.gate.on_recovered = self._recovered
+        self.health.on_change = self._recovered
 
     def _start(self) -> None:
         keep, settings = self.supervisor.keep, self.settings
@@ -276,9 +304,16 @@ class Door:
         keep("tidy", self._tidy)
         if settings.auth.revocations != "off":
             keep("revocations", self.follower.run)
-        if settings.verify is Verify.REMOTE and settings.breaker.canary:
-            seconds = settings.deadline_seconds
-            keep("canary", Canary(self.inquirer, self.gate, self.memory, clock=self.clock, seconds=seconds).run)
+        if self._has_canary:
+            canary = Canary(
+                self.inquirer,
+                self.gate,
+                self.memory,
+                clock=self.clock,
+                seconds=settings.deadline_seconds,
+                failing_since=lambda: self.health.failing_since,
+            )
+            keep("canary", canary.run)
         self.metrics.watch(
             keyset_age=self.keys.age_seconds,
             feed_age=lambda: self.insight.feed_age_seconds,
@@ -291,6 +326,10 @@ class Door:
         closed = self.registry.revoke(items)
         if items:
             log.info("revocations", items=len(items), closed=closed)
+
+    def _recovered(self) -> None:
+        if not self.in_outage:
+            self.spawn(self._after_recovery(), "re-validation")
 
     async def _after_recovery(self) -> None:
         """The auth service is back: ask anew about everybody who came in without it, with jitter and a rate."""

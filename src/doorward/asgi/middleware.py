@@ -12,12 +12,14 @@ import structlog
 from doorward.asgi.denial import SEND_SECONDS
 from doorward.asgi.door import Door, new_decision_id
 from doorward.asgi.handshake import scrubbed_scope
+from doorward.asgi.lifespan import Lifespan
 from doorward.asgi.session import AdmittedConnection, ClientDisconnected
-from doorward.asgi.types import App, Message, Receive, Scope, Send
+from doorward.asgi.types import App, Receive, Scope, Send
 from doorward.config import Settings
 from doorward.core.answer import shown
 from doorward.core.credential import offers_ours
 from doorward.core.deadline import Deadline
+from doorward.core.origin import allowed
 from doorward.core.routes import is_public
 from doorward.core.session import Session
 from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict, row_of
@@ -55,7 +57,7 @@ class Doorward:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._lifespan(scope, receive, send)
+            await Lifespan(self.app, self.door, receive, send).run(scope)
         elif scope["type"] == "websocket" and not is_public(self.settings.public, scope["path"]):
             await self._guard(scope, receive, send)
         else:
@@ -78,16 +80,20 @@ class Doorward:
         connection = self._registered(judgement, handshake, decision_id, scope, receive, send)
         if not isinstance(connection, AdmittedConnection):
             refusal = self.door.denier.refusal(connection, decision_id)
-            try:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await self.door.denier.deny(scope, send, refusal)
-            except (TimeoutError, OSError, RuntimeError):
-                log.debug("the refusal could not be sent", id=decision_id)
+            await self.door.denier.deny(scope, send, refusal, may_accept=self._knows_origin(handshake))
             trace.mark("answer")
             self._record(connection, judgement, handshake, deadline, trace, decision_id)
             return
-        self._record(judgement.verdict, judgement, handshake, deadline, trace, decision_id)
-        await self._run(connection, scope, handshake)
+        try:
+            self._record(judgement.verdict, judgement, handshake, deadline, trace, decision_id)
+            await self._run(connection, scope, handshake)
+        finally:
+            connection.left()
+
+    def _knows_origin(self, handshake: Handshake) -> bool:
+        """A page of another origin is not let in even for one frame, whatever came before ORIGIN (a drain, a broken store)."""
+        extra = frozenset(self.settings.allowed_origins)
+        return allowed(handshake.origin, scheme=handshake.scheme, host=handshake.host, extra=extra)
 
     async def _connect(self, receive: Receive) -> None:
         """Servers give `websocket.connect` at once; one that does not is not waited for."""
@@ -163,8 +169,6 @@ class Doorward:
             task = asyncio.current_task()
             if not connection.forced or task is None or task.uncancel() > 0:
                 raise
-        finally:
-            connection.gone()
 
     def _record(
         self,
@@ -201,45 +205,3 @@ class Doorward:
                 steps=trace.steps,
             )
         )
-
-    # Lifespan
-
-    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Open with the app and close after it; an app without a lifespan of its own makes no difference."""
-        started = False
-
-        async def opening_receive() -> Message:
-            nonlocal started
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                started = True
-                await self.door.open()
-            return message
-
-        async def closing_send(message: Message) -> None:
-            if message["type"].startswith("lifespan.shutdown"):
-                await self.door.aclose()
-            await send(message)
-
-        try:
-            await self.app(scope, opening_receive, closing_send)
-        except DoorwardError as error:
-            log.critical("the door cannot open", error=str(error))
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-        except Exception as error:  # noqa: BLE001 - ASGI: an app that raises here has no lifespan
-            log.debug("the app has no lifespan", error=type(error).__name__)
-            await self._own_lifespan(receive, send, started=started)
-
-    async def _own_lifespan(self, receive: Receive, send: Send, *, started: bool) -> None:
-        if not started:
-            await receive()
-        try:
-            await self.door.open()
-        except DoorwardError as error:
-            log.critical("the door cannot open", error=str(error))
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.door.aclose()
-        await send({"type": "lifespan.shutdown.complete"})

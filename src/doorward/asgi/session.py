@@ -15,18 +15,16 @@ import structlog
 
 from doorward.asgi.denial import SEND_SECONDS, Denier, Refusal, encoded
 from doorward.asgi.types import Message, Receive, Scope, Send
+from doorward.core.credential import Transport, checked, offers_ours, real_protocols
 from doorward.core.deadline import Deadline
 from doorward.core.routes import Route
-from doorward.core.session import Close, Effect, Session
-from doorward.core.verdict import Allow, Assurance, Code, Deny, Principal, Unavailable, Verdict
+from doorward.core.session import Close, Effect, Notify, Session
+from doorward.core.verdict import Allow, Assurance, Code, Deny, Principal, Source, Unavailable, Verdict
 from doorward.runtime.authenticator import Authenticator, Question, Subject
 from doorward.runtime.gate import Gate
 from doorward.runtime.ports import Clock
 from doorward.runtime.registry import Registry
 from doorward.runtime.telemetry import Telemetry, Trace
-
-APP_EXIT_SECONDS = 5.0
-"""How long the app may take to leave a connection that the door has closed."""
 
 INTERRUPT_SECONDS = 0.05
 MAX_REFRESH_BYTES = 16_384
@@ -51,6 +49,7 @@ class Surroundings:
     clock: Clock
     spawn: Callable[[Coroutine[Any, Any, None], str], None]
     deadline_seconds: float
+    app_exit_seconds: float
     in_outage: Callable[[], bool]
 
 
@@ -92,9 +91,9 @@ class AdmittedConnection:
     """Stands between the server and the app for the life of one socket."""
 
     __slots__ = (
-        "_accepted", "_closing", "_connect_given", "_over", "_receiving", "_refreshing", "_route", "_server_receive",
-        "_server_send", "_shared", "_subject", "_task", "_timer", "address", "admission", "good_at", "ours", "scope",
-        "session", "since",
+        "_accepted", "_accepting", "_closing", "_connect_given", "_exits", "_held", "_left", "_over", "_receiving",
+        "_refreshing", "_route", "_server_receive", "_server_send", "_shared", "_subject", "_task", "_timer", "address",
+        "admission", "ours", "scope", "session", "since",
     )  # fmt: skip
 
     def __init__(
@@ -116,7 +115,7 @@ class AdmittedConnection:
         self.admission = Admission(session, decision_id)
         self.address = address
         self.ours = ours
-        self.since = self.good_at = shared.clock.wall()
+        self.since = shared.clock.wall()
         self._shared = shared
         self._server_receive = receive
         self._server_send = send
@@ -125,17 +124,25 @@ class AdmittedConnection:
         self._task = asyncio.current_task()
         self._timer: asyncio.TimerHandle | None = None
         self._receiving: asyncio.Task[Any] | None = None
+        self._accepting = False
         self._accepted = False
         self._connect_given = False
         self._refreshing = False
+        self._held: list[Notify] = []
         self._closing: Deny | Unavailable | None = None
+        self._exits: list[asyncio.TimerHandle] = []
         self._over = False
+        self._left = False
 
     # What the registry asks
 
     @property
     def principal(self) -> Principal:
         return self.session.principal
+
+    @property
+    def good_at(self) -> float:
+        return self._shared.authenticator.validated_at(self._subject) or self.since
 
     def revoke(self) -> None:
         self._perform(self.session.revoked())
@@ -149,8 +156,15 @@ class AdmittedConnection:
         if question is not None:
             self._shared.spawn(self._follow(question), "late verdict")
 
+    def left(self) -> None:
+        """The app has returned: there is nobody to wake or to cancel any more."""
+        self._left = True
+        self.gone()
+        for timer in self._exits:
+            timer.cancel()
+
     def gone(self) -> None:
-        """The socket is closed, or the app has returned."""
+        """The socket is closed."""
         if self._over:
             return
         self._over = True
@@ -169,7 +183,7 @@ class AdmittedConnection:
         if not self._connect_given:
             self._connect_given = True
             return {"type": "websocket.connect"}
-        while self._closing is None:
+        while self._closing is None and not self._over:
             event = await self._next_event()
             if event is None:
                 break
@@ -178,10 +192,10 @@ class AdmittedConnection:
                     break
                 self.gone()
                 return event
-            text = event.get("text")
-            if self.ours and text and _REFRESH in text[:MAX_REFRESH_BYTES] and self._takes(text):
-                continue
-            return event
+            command = _refresh_command(event.get("text")) if self.ours else None
+            if command is None:
+                return event
+            await self._take(command)
         return self._disconnect_event()
 
     async def send(self, message: Message) -> None:
@@ -190,16 +204,13 @@ class AdmittedConnection:
         Raises:
             ClientDisconnected: the door, or the peer, has closed the connection.
         """
-        if self._closing is not None and not self._accepted:
-            await self._shared.denier.deny(self.scope, self._server_send, self._refusal(self._closing))
-            raise ClientDisconnected("refused before it was accepted")
         if self._over or self._closing is not None:
             raise ClientDisconnected("the connection is closed")
-        await self._server_send(message)
         if message["type"] == "websocket.accept":
-            self._accepted = True
-            await self._greet()
-        elif message["type"] == "websocket.close":
+            await self._accept(message)
+            return
+        await self._server_send(message)
+        if message["type"] == "websocket.close":
             self.gone()
 
     def settle(self, verdict: Verdict) -> None:
@@ -207,8 +218,6 @@ class AdmittedConnection:
         before = self.session.principal
         effects = self.session.settled(verdict)
         self._moved(before)
-        if isinstance(verdict, Allow):
-            self.good_at = self._shared.clock.wall()
         self._perform(effects)
 
     def recovered(self) -> None:
@@ -217,10 +226,11 @@ class AdmittedConnection:
     async def recheck(self) -> None:
         """Ask anew about a connection that was let in degraded. Could not ask: it stays as it is."""
         deadline = Deadline.after(self._shared.clock.monotonic(), self._shared.deadline_seconds)
-        verdict = await self._shared.authenticator.recheck(self._subject, self._route, deadline)
+        subject = self._subject
+        verdict = await self._shared.authenticator.recheck(subject, self._route, deadline)
         self._shared.telemetry.metrics.revalidation(verdict.verdict)
         log.info("revalidated", id=self.admission.decision_id, verdict=verdict.verdict, reason=verdict.reason)
-        if not isinstance(verdict, Unavailable):
+        if not isinstance(verdict, Unavailable) and self._subject is subject:
             self.settle(verdict)
 
     async def drain(self, refusal: Unavailable, *, extra_waiting: int) -> None:
@@ -230,8 +240,9 @@ class AdmittedConnection:
         retry = self._shared.denier.refusal(refusal, self.admission.decision_id, extra_waiting=extra_waiting)
         for effect in self.session.draining(retry.retry_after_ms or 0):
             await self._notify(effect)
-        self._begin_close(refusal)
-        await self._close(retry)
+        if self._closing is None:
+            self._begin_close(refusal)
+            await self._close(retry)
 
     def refuse(self, refusal: Deny | Unavailable) -> None:
         """Close it with this refusal, unless something else came first."""
@@ -261,12 +272,14 @@ class AdmittedConnection:
                 if self._closing is None and not self._over:
                     self._begin_close(effect.refusal)
                     self._shared.spawn(self._close(self._refusal(effect.refusal)), "close")
-            elif self.ours and self._accepted:
+            elif self._accepted:
                 self._shared.spawn(self._notify(effect), "notice")
+            elif effect.notice != "auth.assurance":  # the greeting says how it stands then
+                self._held.append(effect)
         self._arm()
 
     async def _notify(self, effect: Effect) -> None:
-        if not isinstance(effect, Close) and self.ours and self._accepted and not self._over:
+        if isinstance(effect, Notify) and self.ours and self._accepted and not self._over:
             await self._say({"notice": effect.notice, **effect.fields})
 
     async def _say(self, message: dict[str, Any]) -> None:
@@ -276,6 +289,19 @@ class AdmittedConnection:
                 await self._server_send({"type": "websocket.send", "text": encoded(message)})
         except (TimeoutError, OSError, RuntimeError):
             log.debug("a notice could not be sent", id=self.admission.decision_id)
+
+    async def _accept(self, message: Message) -> None:
+        """A browser that offered protocols breaks off if none is taken: where the app takes none, it is the door's own."""
+        if message.get("subprotocol") is None:
+            own = next((name for name in real_protocols(self.scope["subprotocols"]) if offers_ours((name,))), None)
+            message = {**message, "subprotocol": own}
+        self._accepting = True
+        await self._server_send(message)
+        self._accepted = True
+        if self._closing is not None:  # while the server was at it
+            await self._close(self._refusal(self._closing))
+            raise ClientDisconnected("the connection is closed")
+        await self._greet()
 
     async def _greet(self) -> None:
         if self.ours:
@@ -290,11 +316,15 @@ class AdmittedConnection:
                     "expires_at": self.session.ends_at,
                 }
             )
+        held, self._held = self._held, []
+        for effect in held:
+            await self._notify(effect)
 
     async def _follow(self, question: Question) -> None:
         verdict = await self._shared.authenticator.settle(question)
         log.info("late verdict", id=self.admission.decision_id, verdict=verdict.verdict, reason=verdict.reason)
-        self.settle(verdict)
+        if self._subject is question.subject:  # a token that came in-band meanwhile has a verdict of its own
+            self.settle(verdict)
 
     # Closing
 
@@ -303,14 +333,19 @@ class AdmittedConnection:
         self.session.closed()
 
     async def _close(self, wire: Refusal) -> None:
-        if not self._accepted:
-            return  # the app's accept is answered with the refusal
+        if self._accepting and not self._accepted:
+            return  # the accept is on its way, and is followed by the close
         exposed = round(self._shared.clock.wall() - self.since, 3)
         log.info("closed", id=self.admission.decision_id, code=wire.row.code.value, exposed_seconds=exposed)
-        await self._shared.denier.say_and_close(self.scope, self._server_send, wire, ours=self.ours)
-        loop = asyncio.get_running_loop()
-        loop.call_later(INTERRUPT_SECONDS, self._interrupt)
-        loop.call_later(APP_EXIT_SECONDS, self._cancel_app)
+        denier = self._shared.denier
+        if self._accepted:
+            await denier.say_and_close(self.scope, self._server_send, wire, ours=self.ours)
+        else:
+            await denier.deny(self.scope, self._server_send, wire)
+        if not self._left:
+            loop = asyncio.get_running_loop()
+            self._exits.append(loop.call_later(INTERRUPT_SECONDS, self._interrupt))
+            self._exits.append(loop.call_later(self._shared.app_exit_seconds, self._cancel_app))
 
     def _refusal(self, refusal: Deny | Unavailable) -> Refusal:
         return self._shared.denier.refusal(refusal, self.admission.decision_id)
@@ -321,7 +356,7 @@ class AdmittedConnection:
             self._receiving.cancel()
 
     def _cancel_app(self) -> None:
-        if not self._over and self._task is not None and not self._task.done():
+        if not self._left and self._task is not None:
             self._task.cancel()
 
     def _disconnect_event(self) -> Message:
@@ -344,31 +379,30 @@ class AdmittedConnection:
 
     # In-band refresh
 
-    def _takes(self, text: str) -> bool:
-        """Is this message the door's own? Then the app does not see it."""
-        if len(text) > MAX_REFRESH_BYTES:
-            return False
-        try:
-            message = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError):
-            return False
-        if not isinstance(message, dict) or message.get("type") != _REFRESH:
-            return False
-        self._shared.spawn(self._refresh(message.get("id"), message.get("token")), "refresh")
-        return True
-
-    async def _refresh(self, command_id: object, token: object) -> None:
+    async def _take(self, command: dict[str, Any]) -> None:
+        """One refresh at a time; another one meanwhile is refused in place, so that a flood of them holds up its sender only."""
+        command_id, token = command.get("id"), command.get("token")
         reply_to = command_id if isinstance(command_id, str | int) else None
-        if not isinstance(token, str) or not token:
-            answer: Allow | Deny | Unavailable = Deny(Code.BAD_CREDENTIAL_FORMAT, self.session.allow.source)
+        credential = checked(token if isinstance(token, str) else "", Transport.HEADER)
+        if isinstance(credential, Deny):
+            await self._reply(reply_to, credential)
         elif self._refreshing:
-            answer = Unavailable(Code.RATE_LIMITED, self.session.allow.source)
+            await self._reply(reply_to, Unavailable(Code.RATE_LIMITED, Source.ADMIT))
         else:
             self._refreshing = True
-            try:
-                answer = await self._refreshed(token)
-            finally:
-                self._refreshing = False
+            self._shared.spawn(self._refresh(reply_to, credential.token), "refresh")
+
+    async def _refresh(self, reply_to: str | int | None, token: str) -> None:
+        try:
+            answer = await self._refreshed(token)
+        except Exception:
+            log.exception("a refresh failed: this is a bug", id=self.admission.decision_id)
+            answer = Unavailable(Code.INTERNAL, Source.INTERNAL)
+        finally:
+            self._refreshing = False
+        await self._reply(reply_to, answer)
+
+    async def _reply(self, reply_to: str | int | None, answer: Verdict) -> None:
         if isinstance(answer, Allow):
             reply: dict[str, Any] = {"ok": True, "expires_at": self.session.ends_at, "assurance": answer.assurance}
         else:
@@ -385,12 +419,14 @@ class AdmittedConnection:
         judgement = await shared.authenticator.judge(token, self._route, deadline, trace, patient=False)
         if not isinstance(judgement.verdict, Allow) or judgement.subject is None:
             return judgement.verdict
+        validated_at = shared.authenticator.validated_at(judgement.subject) or shared.clock.wall()
+        if shared.authenticator.is_revoked(judgement.verdict.principal, validated_at):
+            return Deny(Code.TOKEN_REVOKED, Source.REVOKED)
         before = self.session.principal
         effects = self.session.refreshed(judgement.verdict)
         if isinstance(effects, Deny):
             return effects
         self._subject = judgement.subject
-        self.good_at = shared.clock.wall()
         self._moved(before)
         self._perform(effects)
         return judgement.verdict
@@ -398,3 +434,14 @@ class AdmittedConnection:
     def _moved(self, before: Principal) -> None:
         if self.session.principal is not before:
             self._shared.registry.move(self, before)
+
+
+def _refresh_command(text: str | None) -> dict[str, Any] | None:
+    """The message, if it is the door's own: then the app does not see it."""
+    if not text or len(text) > MAX_REFRESH_BYTES or _REFRESH not in text:
+        return None
+    try:
+        message = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return message if isinstance(message, dict) and message.get("type") == _REFRESH else None

@@ -114,7 +114,8 @@ def _split(text: str, separator: str) -> list[str]:
     return [part for part in (piece.strip(_SPACE) for piece in text.split(separator)) if part]
 
 
-def _checked(token: str, transport: Transport) -> Credential | Deny:
+def checked(token: str, transport: Transport) -> Credential | Deny:
+    """A token in the form of RFC 6750 and of a bearable length, or what is wrong with it."""
     if len(token) > MAX_TOKEN_BYTES:
         return _malformed(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
     if not _B64TOKEN.fullmatch(token):
@@ -130,7 +131,7 @@ def _from_header(headers: Headers) -> Iterable[Credential | Deny]:
     for value in values:
         scheme, _, token = value.decode("latin-1").partition(" ")
         if scheme.lower() == "bearer":
-            yield _checked(token.strip(_SPACE), Transport.HEADER)
+            yield checked(token.strip(_SPACE), Transport.HEADER)
 
 
 def _from_subprotocols(subprotocols: Sequence[str]) -> Iterable[Credential | Deny]:
@@ -153,7 +154,7 @@ def _decoded(encoded: str) -> Credential | Deny:
         token = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("ascii")
     except (binascii.Error, UnicodeDecodeError):
         return _malformed("the bearer subprotocol is not base64url of a token")
-    return _checked(token, Transport.SUBPROTOCOL)
+    return checked(token, Transport.SUBPROTOCOL)
 
 
 def _from_cookie(headers: Headers, cookie: str) -> Iterable[Credential | Deny]:
@@ -163,4 +164,4 @@ def _from_cookie(headers: Headers, cookie: str) -> Iterable[Credential | Deny]:
         for pair in _split(value.decode("latin-1"), ";"):
             key, _, token = pair.partition("=")
             if key.strip(_SPACE) == cookie:
-                yield _checked(token.strip(_SPACE).strip('"'), Transport.COOKIE)
+                yield checked(token.strip(_SPACE).strip('"'), Transport.COOKIE)
