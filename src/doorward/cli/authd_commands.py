@@ -30,9 +30,11 @@ authd = typer.Typer(
 
     Three steps to a running pair:
 
-        doorward authd init --email ada@example.com > credential.env
+        (umask 077 && doorward authd init --email ada@example.com > credential.env)
         doorward authd serve &
         . ./credential.env && doorward serve
+
+    The file holds the first password, as a comment, and the credential of the door. Keep it, or delete it when both are noted.
     """,
 )
 

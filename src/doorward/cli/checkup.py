@@ -153,7 +153,9 @@ class Checkup:
     async def _resolve(self, deadline: Deadline) -> Finding:
         self._addresses = await self._resolver.resolve(self._host, deadline=deadline)
         hosts = [address.host for address in self._addresses]
-        return Finding(Step.DNS, Status.OK, f"{self._host} is {', '.join(hosts[:4])}", facts={"addresses": hosts})
+        fixed = self._host in hosts or self._host == "localhost"
+        sentence = f"{self._host} needs no name server" if fixed else f"{self._host} is {', '.join(hosts[:4])}"
+        return Finding(Step.DNS, Status.OK, sentence, facts={"addresses": hosts})
 
     async def _connect(self, deadline: Deadline) -> Finding:
         """To every address at once. One that refuses costs nothing while another answers; one that is silent does."""

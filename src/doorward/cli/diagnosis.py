@@ -165,7 +165,8 @@ def _no_answer(error: BackendError, asked: Asked) -> tuple[str, str]:
                 "check auth.url and the path, and that an auth service listens there",
             )
         case ResolveError() | ConnectError() | ConnectTimeout() | TlsError():
-            return f"{asked.what} cannot be connected to ({error})", "check that the service is up, and its address"
+            broken = f"A connection for {asked.what} cannot be made, or breaks at once ({error})"
+            return broken, "check its address, its own log, and what is in between"
     return f"{asked.what} could not be asked ({error})", look
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ TOTAL_SECONDS = 4.0
 HARD_SECONDS = 4.8
 """Then the process ends, whatever holds it up."""
 
+MAX_START_SECONDS = 2.5
+
 _STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red", Status.SKIPPED: "dim"}
 
 
@@ -42,8 +45,8 @@ def doctor(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
     Exit codes: 0 fine, warnings included; 1 trouble; 2 the settings cannot work.
     """
-    began = time.monotonic() - time.process_time()
-    leave_within(HARD_SECONDS - time.process_time(), 1)
+    began = time.monotonic() - _process_age()
+    leave_within(began + HARD_SECONDS - time.monotonic(), 1)
     writer = configure(level="warning", style="auto")
 
     settings = _load(config)
@@ -71,6 +74,16 @@ async def _examine(settings: Settings | ConfigError, deadline: Deadline) -> Sequ
         except ConfigError as error:
             settings = error
     return [diagnosis.bad_settings(settings), *(skipped(step) for step in Step if step is not Step.SETTINGS)]
+
+
+def _process_age() -> float:
+    """Seconds since this process began, at most 2.5: whoever types the command waits for the start of Python too."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        age = time.process_time()
+    return min(max(age, 0.0), MAX_START_SECONDS)
 
 
 def _load(config: Path | None) -> Settings | ConfigError:

@@ -1,0 +1,105 @@
+"""Runs the real commands as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PATIENCE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def json(self) -> dict[str, Any]:
+        assert self.out, self.err
+        content = json.loads(self.out)
+        assert isinstance(content, dict)
+        return content
+
+    @property
+    def said(self) -> str:
+        """stderr without line breaks of the terminal's making."""
+        return " ".join(self.err.split())
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Ours without any `DOORWARD_*`, and these settings: `auth__url="..."`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("DOORWARD_")}
+    return inherited | {f"DOORWARD_{name.upper()}": value for name, value in variables.items()} | {"COLUMNS": "200"}
+
+
+async def doorward(*arguments: str, cwd: Path, stdin: str = "", **variables: str) -> Outcome:
+    """Run `doorward ...` to its end."""
+    began = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "doorward", *arguments,
+        cwd=cwd,
+        env=environment(variables),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), PATIENCE_SECONDS)
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode is not None
+    return Outcome(process.returncode, out.decode(), err.decode(), time.monotonic() - began)
+
+
+@dataclass
+class Running:
+    """A server command. `code` and `stop_seconds` are there after it was stopped."""
+
+    url: str
+    ready_line: str
+    process: asyncio.subprocess.Process
+
+    async def stop(self) -> tuple[int, float, str]:
+        """SIGTERM; exit code, seconds it took, and stderr."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        _, err = await asyncio.wait_for(self.process.communicate(), PATIENCE_SECONDS)
+        assert self.process.returncode is not None
+        return self.process.returncode, time.monotonic() - began, err.decode()
+
+
+@asynccontextmanager
+async def authd_serving(*arguments: str, cwd: Path, **variables: str) -> AsyncIterator[Running]:
+    """`doorward authd serve --port 0`, ready."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "doorward", "authd", "serve", "--port", "0", *arguments,
+        cwd=cwd,
+        env=environment(variables),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line = (await asyncio.wait_for(process.stdout.readline(), PATIENCE_SECONDS)).decode().rstrip("\n")
+        match = re.search(r"ready (http://\S+) pid=(\d+)$", line)
+        assert match is not None, line
+        assert int(match[2]) == process.pid
+        yield Running(match[1], line, process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
