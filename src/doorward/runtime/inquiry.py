@@ -91,10 +91,8 @@ class Inquirer:
             log.error("the validator raised", error=type(error).__name__)
             return self._failed(BadAnswer(f"the validator raised {type(error).__name__}"), passed, 0.0)
         seconds = self._clock.monotonic() - began
-        if not isinstance(answer, Valid | Invalid) or (isinstance(answer, Valid) and not answer.user_id):
-            return self._failed(
-                BadAnswer("the validator returned neither Invalid nor Valid with a user"), passed, seconds
-            )
+        if not _is_answer(answer):
+            return self._failed(BadAnswer("neither Invalid, nor Valid with a user"), passed, seconds)
         problem = complaint(answer)
         if problem is not None:
             return self._failed(IdentityMismatch(problem), passed, seconds)
@@ -164,6 +162,11 @@ def classified(error: BackendError) -> Unanswered:
     elif isinstance(error, _TIMEOUTS):
         cause = Cause.DEADLINE
     return Unanswered(Code.SERVICE_UNAVAILABLE, cause, detail, fallback=not isinstance(error, IdentityMismatch))
+
+
+def _is_answer(answer: object) -> bool:
+    """A validator of the user's own may return anything."""
+    return isinstance(answer, Invalid) or (isinstance(answer, Valid) and bool(answer.user_id))
 
 
 def _worth_retrying(error: BackendError) -> bool:
