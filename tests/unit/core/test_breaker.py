@@ -73,15 +73,14 @@ def test_half_of_ten_calls_failing_opens_it() -> None:
     assert state_of(breaker) is State.OPEN
 
 
-def test_calls_older_than_the_window_do_not_count() -> None:
+@pytest.mark.parametrize(("now", "state"), [(10.0, State.OPEN), (10.1, State.CLOSED)])
+def test_calls_older_than_the_window_do_not_count(now: float, state: State) -> None:
     breaker = CircuitBreaker(PRODUCTION, 0.0)
-    for number in range(8):
+    for number in range(9):
         call(breaker, succeeded=number % 2 == 1, now=0.0)
-    for number in range(8):
-        call(breaker, succeeded=True, now=11.0 + number)
-    call(breaker, succeeded=False, now=19.0)
+    call(breaker, succeeded=True, now=now)
 
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is state
 
 
 def test_slow_successes_open_it_too() -> None:

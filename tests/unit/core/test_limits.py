@@ -23,7 +23,7 @@ def test_a_bucket_never_holds_more_than_its_burst() -> None:
 def test_a_clock_that_stands_still_or_goes_back_fills_no_bucket() -> None:
     bucket = TokenBucket(8.0, 1.0, 100.0)
 
-    assert [bucket.take(100.0), bucket.take(100.0), bucket.take(0.0)] == [True, False, False]
+    assert [bucket.take(now) for now in (100.0, 100.0, 0.0, 100.0)] == [True, False, False, False]
     assert bucket.take(100.125) is True
 
 

@@ -133,6 +133,13 @@ def test_the_close_reason_names_code_wait_and_decision() -> None:
     assert close_reason(Code.TOKEN_EXPIRED, "d-1", None) == "TOKEN_EXPIRED;id=d-1"
 
 
+@pytest.mark.parametrize("decision_id", ["x" * 200, "\u00e9" * 100])
+def test_the_close_reason_fits_into_a_close_frame(decision_id: str) -> None:
+    reason = close_reason(Code.SERVICE_UNAVAILABLE, decision_id, 10**9)
+
+    assert 122 <= len(reason.encode()) <= 123
+
+
 def test_each_verdict_names_its_reason() -> None:
     who = Principal("ada", "https://auth.example")
 
