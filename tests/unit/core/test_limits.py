@@ -20,10 +20,10 @@ def test_a_bucket_never_holds_more_than_its_burst() -> None:
     assert [bucket.take(1_000.0) for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_clock_that_stands_still_or_goes_back_fills_no_bucket() -> None:
+def test_a_clock_that_stands_still_or_goes_back_neither_fills_nor_empties_a_bucket() -> None:
     bucket = TokenBucket(8.0, 1.0, 100.0)
 
-    assert [bucket.take(now) for now in (100.0, 100.0, 0.0, 100.0)] == [True, False, False, False]
+    assert [bucket.take(now) for now in (0.0, 100.0, 0.0, 100.0)] == [True, False, False, False]
     assert bucket.take(100.125) is True
 
 
