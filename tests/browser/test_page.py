@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,14 @@ async def answered(page: Page, *, count: int = 1) -> str:
 async def stored(page: Page) -> dict[str, Any] | None:
     tokens: dict[str, Any] | None = await page.evaluate("JSON.parse(localStorage.getItem('doorward.session'))")
     return tokens
+
+
+async def expire(page: Page) -> None:
+    """Make this profile's access token look expired, so that a page has to refresh before it connects."""
+    await page.evaluate(
+        "const held = JSON.parse(localStorage['doorward.session']); held.expiresAt = 0;"
+        "localStorage['doorward.session'] = JSON.stringify(held)"
+    )
 
 
 # ------------------------------------------------------------------------------------------------- signing in
@@ -126,6 +135,18 @@ async def test_a_session_ended_elsewhere_leads_to_the_sign_in_page(person: Perso
     assert tokens is not None
     person.product.post("/auth/logout", refresh_token=tokens["refreshToken"])
     await expect(page.get_by_role("alert")).to_contain_text("You were signed out because your session was ended")
+
+
+async def test_of_several_tabs_one_refreshes_and_all_get_in(person: Person) -> None:
+    first = await person.signed_in()
+    tabs = [first, await person.tab(), await person.tab()]
+    await expire(first)
+    asked: list[str] = []
+    person.context.on("request", lambda request: asked.append(request.url))
+    await asyncio.gather(*(tab.reload() for tab in tabs))
+    for tab in tabs:
+        await expect(tab.locator("#pill")).to_have_text("Connected")
+    assert sum(url.endswith("/auth/refresh") for url in asked) == 1
 
 
 # ------------------------------------------------------------------------------------------------- the conversation
@@ -225,10 +246,7 @@ async def test_auth_frozen_and_no_token_left(person: Person) -> None:
     """Nothing proves who this is, and nobody is signed out for it: words, a countdown, and in again after the thaw."""
     page = await person.signed_in()
     with person.product.frozen():
-        await page.evaluate(
-            "const held = JSON.parse(localStorage['doorward.session']); held.expiresAt = 0;"
-            "localStorage['doorward.session'] = JSON.stringify(held)"
-        )
+        await expire(page)
         await page.reload()
         await expect(page.locator("#banner")).to_have_text(RETRYING)
         first = await page.locator("#banner-text").inner_text()
