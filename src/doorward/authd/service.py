@@ -356,8 +356,8 @@ class AuthService:
         self._take(self._by_address, address)
 
     async def _prepare(self) -> None:
-        self.tokens.use(await self._keys.load(wall_now=self._clock.wall(), make_first=True))
-        self._key_stamp = await self._keys.stamp()
+        await self._keys.load(wall_now=self._clock.wall(), make_first=True)
+        await self._reload_keys()
         await self._passwords.open()
         own = self._settings.authd
         if own.admin_email is not None:
@@ -395,14 +395,14 @@ class AuthService:
             self._tasks.append(asyncio.create_task(work, name=f"authd {step.__name__}"))
 
     async def _reload_keys(self) -> None:
-        stamp = await self._keys.stamp()
+        stamp = await self._keys.stamp()  # before the look: a key that comes in between is seen next time
         if stamp == self._key_stamp:
             return
         keys = await self._keys.load(wall_now=self._clock.wall())
         if not keys:
             raise StoreError("the directory of signing keys is empty; the keys in memory stay in use")
         self.tokens.use(keys)
-        self._key_stamp = await self._keys.stamp()
+        self._key_stamp = stamp
         log.info("authd.keys_loaded", kids=[key.kid for key in keys])
 
     async def _forget(self) -> None:

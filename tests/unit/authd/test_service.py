@@ -6,14 +6,26 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import structlog
+from argon2 import PasswordHasher
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from doorward.authd import schema
-from doorward.authd.service import AuthService, Refused, SignedIn, TooManyAttempts, Validated
+from doorward.authd.accounts import Account, User
+from doorward.authd.service import (
+    AuthService,
+    Refused,
+    SignedIn,
+    TooManyAttempts,
+    Validated,
+    _repeat,
+    _setting_password,
+)
+from doorward.authd.sessions import Opened
 from doorward.authd.tokens import Unacceptable
 from doorward.config import Settings
-from doorward.errors import ConfigError, UsageError
+from doorward.errors import ConfigError, StoreError, UsageError
 from doorward.runtime.ports import RevocationItem
 from doorward.testing import ManualClock
 
@@ -249,3 +261,56 @@ async def test_a_first_admin_that_cannot_be_is_a_config_error(settings_of: Calla
     settings = settings_of(admin_email="root@example.com", admin_password="short")
     with pytest.raises(ConfigError, match="admin_password"):
         await AuthService.open(settings, issuer="https://auth.test")
+
+
+async def test_an_old_hash_is_made_anew_at_sign_in(service: AuthService, ann: SignedIn) -> None:
+    async def stored(tx: AsyncConnection) -> str:
+        return str((await tx.execute(select(schema.users.c.password_hash))).scalar_one())
+
+    weak = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
+    await service._store.write(_setting_password(ann.user.user_id, weak))
+    await service.login(HOME, EMAIL, PASSWORD)
+    strong = await service._store.read(stored)
+    assert strong != weak
+    await service.login(HOME, EMAIL, PASSWORD)
+    assert await service._store.read(stored) == strong
+
+
+async def test_keys_in_memory_outlive_an_emptied_directory(
+    service: AuthService, settings_of: Callable[..., Settings]
+) -> None:
+    before = service.key_set()
+    await asyncio.to_thread(remove_keys, settings_of())
+    with pytest.raises(StoreError, match="empty"):
+        await service._reload_keys()
+    assert service.key_set() == before
+    assert (await service.register(HOME, EMAIL, PASSWORD)).access_token
+
+
+async def test_background_work_goes_on_after_failures_and_logs_a_streak_once() -> None:
+    stopping, rounds = asyncio.Event(), 0
+
+    async def step() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 7:
+            stopping.set()
+        if rounds not in {4, 7}:
+            raise StoreError("not now")
+
+    with structlog.testing.capture_logs() as events:
+        await asyncio.wait_for(_repeat(step, 0.001, stopping), 5)
+    assert rounds == 7
+    assert [event["event"] for event in events] == ["authd.background_failed"] * 2
+
+
+def remove_keys(settings: Settings) -> None:
+    for path in (settings.data_dir / "authd" / "keys").iterdir():
+        path.unlink()
+
+
+def test_nothing_secret_is_in_a_repr() -> None:
+    user = User("usr_1", EMAIL, ())
+    shown = [SignedIn("s3cret", "s3cret", 600, user), Opened(user, "ses_1", "s3cret"), Account(user, "s3cret")]
+    assert "s3cret" not in repr(shown)
+    assert EMAIL in repr(shown)
