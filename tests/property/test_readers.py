@@ -18,7 +18,7 @@ from doorward.core.verdict import Code, Deny, Principal
 from doorward.errors import BadAnswer
 from doorward.testing.tokens import TokenMint
 
-LIMITS = settings(max_examples=400, deadline=None)
+LIMITS = settings(max_examples=250, deadline=None)
 NOW = 1_700_000_000.0
 ISSUER = "https://auth.example"
 MINT = TokenMint(ISSUER)
