@@ -32,6 +32,10 @@ check: setup ## format, lint, types, import floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: setup ## measure what the door costs, against the same app without it; needs gcc
+	@command -v gcc >/dev/null || { echo "make bench builds its load generator from C and needs gcc. On Debian: apt-get install gcc libc6-dev"; exit 1; }
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
 clean: ## remove what was made here
 	rm -rf $(VENV) .doorward build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

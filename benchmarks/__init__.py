@@ -1,0 +1,1 @@
+"""Benchmarks that a stranger can run: `make bench`. See docs/reference/benchmarks.md."""

@@ -1,0 +1,183 @@
+"""The measurements. Each yields rows: what was measured, the numbers, and whether the goal is met.
+
+A ratio is never taken between two single runs: A B A B ..., a ratio from each pair, and the median of them. What the machine
+does besides hits both sides of a pair alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks import load, subjects
+from benchmarks.machine import CannotMeasure
+from benchmarks.subjects import AuthService, Subject
+from benchmarks.tokens import Purse
+
+IDLE_CONNECTIONS = 5_000
+CALLS_HANDSHAKES = 1_000
+MAX_PER_SECOND = 4_000
+"""Never-seen tokens are minted for so many handshakes a second."""
+
+WRITTEN_SECONDS = 5.0
+
+Started = contextlib.AbstractContextManager[Subject]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How thorough. Seconds are those of one run, its warm-up not counted; `timelines` of decisions give the step table."""
+
+    pairs: int = 5
+    seconds: float = 5.0
+    warm_up: float = 1.0
+    timelines: int = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured thing. `met` is `None` where no goal is set; `samples` are the pairs' own values."""
+
+    name: str
+    value: float
+    unit: str
+    goal: str | None = None
+    met: bool | None = None
+    samples: Sequence[float] = ()
+    details: dict[str, object] = field(default_factory=dict)
+
+
+Say = Callable[[str], None]
+
+
+def cached_token(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
+    """Handshakes with one token that the door knows already."""
+    header = ["-H", f"Authorization: Bearer {purse.token()}"]
+    yield from _ratio("handshakes/s, cached token", 0.85, plan, lambda: subjects.door(auth), header, say)
+
+
+def browser(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
+    """The same as a browser does it: token in a subprotocol, and a first notice from the door, which the bare app lacks."""
+    protocols = f"doorward.v1, base64url.bearer.authorization.doorward.{purse.carried()}"
+    header = ["-H", f"Sec-WebSocket-Protocol: {protocols}"]
+    yield from _ratio("handshakes/s, cached token, as a browser", None, plan, lambda: subjects.door(auth), header, say)
+
+
+def local_tokens(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
+    """Handshakes with `verify = local`, each with an ES256 token that nobody has seen before."""
+    count = int(MAX_PER_SECOND * (plan.seconds + plan.warm_up))
+    say(f"minting {count} tokens")
+    headers = ["-F", str(purse.header_lines(count))]
+    start = lambda: subjects.door(auth, verify="local")  # noqa: E731 - a name for the argument
+    for row in _ratio("handshakes/s, verify=local, never-seen ES256", 0.60, plan, start, headers, say):
+        if max(row.details["headers_used"]) > count:  # type: ignore[call-overload]
+            raise CannotMeasure(f"{count} tokens were not enough, so some were seen before; raise MAX_PER_SECOND")
+        yield row
+
+
+def idle_memory(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
+    """What an open connection costs: many of them, each with its own token, as each has its own user."""
+    earlier, headers = (["-F", str(purse.header_lines(IDLE_CONNECTIONS))] for _ in range(2))
+    extra: list[float] = []
+    bare_kib: list[float] = []
+    for pair in range(plan.pairs):
+        without = _kib_per_connection(subjects.bare, earlier, headers)
+        behind = _kib_per_connection(lambda: subjects.door(auth), earlier, headers)
+        say(f"pair {pair + 1}: bare {without:.1f} KiB, door {behind:.1f} KiB")
+        bare_kib.append(without)
+        extra.append(behind - without)
+    value = statistics.median(extra)
+    kib = statistics.median(bare_kib)
+    details: dict[str, object] = {"bare_kib": round(kib, 2), "door_kib": round(kib + value, 2)}
+    yield Row("extra memory per idle connection", value, "KiB", "<= 4", value <= 4, extra, details)
+
+
+def calls(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
+    """How often the auth service is asked while many present the same token at once, to a door that does not know it yet."""
+    counts: list[float] = []
+    for _ in range(plan.pairs):
+        with subjects.door(auth) as subject:
+            before = auth.calls()
+            load.exactly(subject, CALLS_HANDSHAKES, ["-H", f"Authorization: Bearer {purse.token()}"])
+            counts.append(auth.calls() - before)
+    say(f"calls: {counts}")
+    worst = max(counts)
+    name = f"calls per {CALLS_HANDSHAKES} handshakes with one token"
+    yield Row(name, worst, "calls", "<= 1 a cache period", worst <= 1, counts)
+
+
+def steps(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
+    """Where a decision's time goes, from the door's own timelines. One client at a time: no step waits for another's."""
+    one = ["-H", f"Authorization: Bearer {purse.token()}"]
+    unseen = ["-F", str(purse.header_lines(plan.timelines))]
+    for kind, verify, headers in (
+        ("cached", "remote", one),
+        ("local ES256", "local", unseen),
+        ("live remote", "remote", unseen),
+    ):
+        say(f"{kind}: {plan.timelines} handshakes")
+        with subjects.door(auth, verify=verify) as subject:
+            load.exactly(subject, plan.timelines, headers, concurrency=1)
+            timelines = _written(subject, plan.timelines)
+        for step in timelines[-1]:
+            micros = statistics.median(line[step] * 1000 for line in timelines if step in line)
+            yield Row(f"step {step}, {kind}", micros, "us", details={"step": step, "kind": kind})
+
+
+ALL = {each.__name__: each for each in (cached_token, browser, local_tokens, idle_memory, calls, steps)}
+
+
+def _ratio(
+    name: str, goal: float | None, plan: Plan, start: Callable[[], Started], headers: Sequence[str], say: Say
+) -> Iterator[Row]:
+    """B / A for A the bare app, over the pairs; and what a handshake costs in CPU on either side."""
+    pairs: list[tuple[load.Run, load.Run]] = []
+    for number in range(plan.pairs):
+        bare, other = (_rate(each, headers, plan) for each in (subjects.bare, start))
+        say(f"pair {number + 1}: bare {bare.per_second:.0f}/s, door {other.per_second:.0f}/s")
+        pairs.append((bare, other))
+    ratios = [other.per_second / bare.per_second for bare, other in pairs]
+    value = statistics.median(ratios)
+    met = value >= goal if goal is not None else None
+    yield Row(name, value, "ratio", f">= {goal:.2f}" if goal is not None else None, met, ratios, _details(pairs))
+
+
+def _details(pairs: Sequence[tuple[load.Run, load.Run]]) -> dict[str, object]:
+    bare, other = zip(*pairs, strict=True)
+    return {
+        "bare_per_second": round(statistics.median(run.per_second for run in bare)),
+        "door_per_second": round(statistics.median(run.per_second for run in other)),
+        "bare_cpu_us": round(statistics.median(run.cpu_us for run in bare)),
+        "door_cpu_us": round(statistics.median(run.cpu_us for run in other)),
+        "bare_p99_ms": round(statistics.median(run.p99_ms for run in bare), 1),
+        "door_p99_ms": round(statistics.median(run.p99_ms for run in other), 1),
+        "generator_cpu": round(max(run.generator_cpu for run in (*bare, *other)), 2),
+        "headers_used": [run.headers_used for run in other],
+    }
+
+
+def _rate(start: Callable[[], Started], headers: Sequence[str], plan: Plan) -> load.Run:
+    with start() as subject:
+        return load.handshakes(subject, headers, seconds=plan.seconds, warm_up=plan.warm_up)
+
+
+def _kib_per_connection(start: Callable[[], Started], earlier: Sequence[str], headers: Sequence[str]) -> float:
+    """Of connections with tokens that were never seen, on a process that has served as many others before."""
+    with start() as subject:
+        load.exactly(subject, IDLE_CONNECTIONS, earlier)
+        before = subject.memory_bytes()
+        with load.idle(subject, IDLE_CONNECTIONS, headers):
+            return (subject.memory_bytes() - before) / 1024 / IDLE_CONNECTIONS
+
+
+def _written(subject: Subject, count: int) -> list[dict[str, float]]:
+    """The timelines, once the log's own thread has written them all."""
+    ends_at = time.monotonic() + WRITTEN_SECONDS
+    while len(timelines := subject.timelines()) < count:
+        if time.monotonic() > ends_at:
+            raise CannotMeasure(f"the log holds {len(timelines)} decisions instead of {count}")
+        time.sleep(0.05)
+    return timelines

@@ -1,0 +1,124 @@
+"""What is measured, and what measures it: each a process, started for one run and ended after it.
+
+Another peer (a proxy that asks the auth service itself, another ASGI server) is one more function that yields a `Subject`:
+`pids` are all the processes whose CPU and memory count as its cost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from benchmarks import machine
+from benchmarks.tokens import ISSUER, USER_ID
+
+READY_LINE = re.compile(r"ready (?:http://127\.0\.0\.1:)?(?P<port>\d+)")
+END_SECONDS = 10
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A server that runs. `log`: what it wrote to stderr, its decisions among it."""
+
+    name: str
+    port: int
+    pids: Sequence[int]
+    log: Path
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far, of all its processes."""
+        return sum(_cpu_ticks(pid) for pid in self.pids) / TICKS_PER_SECOND
+
+    def memory_bytes(self) -> int:
+        """Resident and private: what goes away with the processes."""
+        return sum(_private_bytes(pid) for pid in self.pids)
+
+    def timelines(self) -> list[dict[str, float]]:
+        """Step -> milliseconds, of each decision in the log."""
+        lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
+        return [line["timeline"] for line in lines if line.get("event") == "decision" and line["verdict"] == "allow"]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthService:
+    url: str
+
+    def calls(self) -> int:
+        """How often it was asked about a token so far."""
+        with urllib.request.urlopen(f"{self.url}/count", timeout=5) as answer:
+            return int(json.load(answer)["calls"])
+
+
+@contextlib.contextmanager
+def fast_auth(key_set: Path) -> Iterator[AuthService]:
+    """The auth service that costs nothing, on the generator's core."""
+    command = [str(machine.tool("fastauth")), "-k", str(key_set), "-u", USER_ID]
+    with _running(machine.on_generator_core(command)) as (_, port):
+        yield AuthService(f"http://127.0.0.1:{port}")
+
+
+@contextlib.contextmanager
+def bare() -> Iterator[Subject]:
+    """The app without the door."""
+    with _echo_server("bare") as subject:
+        yield subject
+
+
+@contextlib.contextmanager
+def door(auth: AuthService, *, verify: str = "remote") -> Iterator[Subject]:
+    """The same app behind the door."""
+    with tempfile.TemporaryDirectory(prefix="doorward-bench-") as folder:
+        settings = ["--auth-url", auth.url, "--issuer", ISSUER, "--verify", verify, "--data-dir", f"{folder}/data"]
+        with _echo_server("door", *settings) as subject:
+            yield subject
+
+
+@contextlib.contextmanager
+def _echo_server(name: str, *options: str) -> Iterator[Subject]:
+    command = machine.on_server_core([sys.executable, "-m", "benchmarks.echo_server", *options])
+    with (
+        tempfile.NamedTemporaryFile("w", prefix="doorward-bench-", suffix=".log") as log,
+        _running(command, stderr=log) as (process, port),
+    ):
+        yield Subject(name, port, [process.pid], Path(log.name))
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], *, stderr: IO[Any] | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that has printed its ready line, and its port. SIGTERM at the end."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=machine.environment(), cwd=machine.ROOT
+    ) as process:
+        try:
+            line = process.stdout.readline() if process.stdout is not None else ""
+            ready = READY_LINE.search(line)
+            if ready is None:
+                raise machine.CannotMeasure(f"{command[-1]} did not start: {line!r}")
+            yield process, int(ready["port"])
+        finally:
+            process.terminate()
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _cpu_ticks(pid: int) -> int:
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(after_name[11]) + int(after_name[12])
+
+
+def _private_bytes(pid: int) -> int:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(size) * 1024 for size in re.findall(r"^Private_\w+:\s+(\d+) kB", rollup, re.MULTILINE))
