@@ -45,7 +45,7 @@ class Canary:
         self._failing_since = failing_since
 
     async def run(self) -> None:
-        """Fly for ever, when it is due."""
+        """Fly for ever: at the start, and then when it is due."""
         flown = float("-inf")
         while True:
             if self._clock.monotonic() - flown >= self._interval():
