@@ -381,7 +381,8 @@ def _check(settings: Settings, validator: Validator | None) -> None:
     """What must be there before a handshake can be answered."""
     _ = settings.auth.base_url
     asks = settings.verify is Verify.REMOTE and validator is None
-    if asks and settings.auth.service_secret is None:
+    secret = settings.auth.service_secret
+    if asks and not (secret and secret.get_secret_value()):
         raise ConfigError(
             "auth.service_secret is not set: without it every question to the auth service would be refused; "
             "set DOORWARD_AUTH__SERVICE_SECRET (`doorward authd init` makes one)"

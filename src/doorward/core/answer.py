@@ -74,8 +74,9 @@ def parse_answer(body: bytes) -> Valid | Invalid:
 
 
 def _text(content: dict[str, Any], key: str, *, required: bool = False) -> str | None:
+    """An optional text may be absent, null or empty: all three say nothing."""
     value = content.get(key)
-    if value is None and not required:
+    if not required and value in (None, ""):
         return None
     if not isinstance(value, str) or not value or len(value) > MAX_NAME_BYTES:
         raise BadAnswer(f"`{key}` is not a non-empty string of at most {MAX_NAME_BYTES} characters")

@@ -365,7 +365,7 @@ class Authenticator:
         grant = self._grant(subject, route)
         flight = self._flights.get(subject.key.slot)
         if flight is None:
-            started = self._start(subject, deadline, probe=self.policy.probes and isinstance(grant, degrade.Grant))
+            started = self._start(subject, deadline, probe=self._may_probe() and isinstance(grant, degrade.Grant))
             trace.mark("gate")
             if isinstance(started, Unanswered):
                 return Judgement(self._fallback(subject, route, started))
@@ -381,6 +381,10 @@ class Authenticator:
         await landed(flight, waiting.remaining(self._clock.monotonic()))
         trace.mark("remote")
         return Judgement(self._found(subject, route, _finding(flight)))
+
+    def _may_probe(self) -> bool:
+        """Where no canary flies, or the service throttles it, a handshake that holds a fallback may find out."""
+        return self.policy.probes or self._gate.throttled_seconds(Lane.UNPROVEN) > 0
 
     def _provisional(self, subject: Subject, route: Route) -> Allow | None:
         """In before the answer, if that is still right: a refusal may have come meanwhile, and be on its way to disk.

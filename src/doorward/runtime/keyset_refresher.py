@@ -50,8 +50,12 @@ class KeysetRefresher:
         except StoreError as error:
             log.warning("the stored key set could not be read", error=str(error))
             return
-        if stored is not None:
-            self._take(stored.document, stored.fetched_at)
+        if stored is None:
+            return
+        if stored.fetched_at > self._clock.wall():
+            log.warning("the stored key set is dated in the future; it is not used")
+            return
+        self._take(stored.document, stored.fetched_at)
 
     def age_seconds(self) -> float | None:
         return self.keyset.age(self._clock.wall()) if self.keyset is not None else None

@@ -83,12 +83,16 @@ def test_what_is_not_the_contract_is_neither_yes_nor_no(body: bytes) -> None:
         parse_answer(body)
 
 
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_an_optional_text_may_say_nothing(nothing: str | None) -> None:
+    assert read(email=nothing, session_id=nothing) == read()
+
+
 @pytest.mark.parametrize(
     "field",
     [
         {"user_id": "x" * (MAX_NAME_BYTES + 1)},
         {"email": 7},
-        {"email": ""},
         {"session_id": ["s1"]},
         {"permissions": "admin"},
         {"permissions": {"admin": True}},
