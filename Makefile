@@ -31,6 +31,7 @@ check: setup ## format, lint, types, import floors
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/make-reference --check
 
 bench: setup ## measure what the door costs, against the same app without it; needs gcc
 	@command -v gcc >/dev/null || { echo "make bench builds its load generator from C and needs gcc. On Debian: apt-get install gcc libc6-dev"; exit 1; }
