@@ -238,18 +238,20 @@ class FakeStore:
 
 @dataclass
 class Feed:
-    """A `RevocationSource` that plays a list of pages and errors, then holds every poll until its deadline."""
+    """A `RevocationSource` that plays a list of pages and errors; after it there is no news, or, if it is `silent`, no answer."""
 
     script: list[RevocationPage | Exception] = field(default_factory=list)
+    silent: bool = False
     polls: list[tuple[str | None, str | None, float]] = field(default_factory=list)
 
     async def poll(
         self, *, epoch: str | None, cursor: str | None, wait_seconds: float, deadline: Deadline
     ) -> RevocationPage:
         self.polls.append((epoch, cursor, wait_seconds))
-        await asyncio.sleep(0)
         if not self.script:
-            await asyncio.sleep(HANG_SECONDS)
+            await asyncio.sleep(HANG_SECONDS if self.silent else wait_seconds)
+            return page(cursor or "0", epoch=epoch or "e1")
+        await asyncio.sleep(0)
         step = self.script.pop(0)
         if isinstance(step, Exception):
             raise step
