@@ -4,59 +4,72 @@ keep up. Tracebacks never show local variables: one of them may be a token.
 
 from __future__ import annotations
 
+import atexit
 import logging
-import queue
 import sys
 import threading
+from collections import deque
 from typing import IO, Any, Literal
 
 import msgspec
 import structlog
 
 MAX_LINES = 10_000
+GATHER_SECONDS = 0.02
+"""How late a line may be written. A thread switch for each line costs the event loop more than the line itself."""
+
 
 
 class LogWriter:
-    """A stream fed by a daemon thread. `write` never waits."""
+    """A stream fed by a daemon thread. `write` never waits, and wakes the thread once for all lines of a moment."""
 
     def __init__(self, stream: IO[str]) -> None:
         self.dropped = 0
         self._stream = stream
-        self._lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)
+        self._lines: deque[str] = deque()
+        self._filled = threading.Event()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="doorward-log", daemon=True)
         self._thread.start()
 
     def write(self, line: str) -> None:
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if len(self._lines) >= MAX_LINES:
             self.dropped += 1
+            return
+        self._lines.append(line)
+        if not self._filled.is_set():
+            self._filled.set()
 
     def flush(self) -> None:
         """Nothing to do: the thread flushes when it has caught up."""
 
     def aclose(self, *, seconds: float = 1.0) -> None:
         """Write what is there, for at most `seconds`."""
-        try:
-            self._lines.put(None, timeout=seconds)
-        except queue.Full:
-            return
+        self._closing.set()
+        self._filled.set()
         self._thread.join(timeout=seconds)
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
-            try:
-                self._stream.write(line)
-                if self._lines.empty():
-                    self._stream.flush()
-            except (OSError, ValueError):
-                return  # nobody reads any more
+        try:
+            while not self._closing.is_set():
+                self._filled.wait()
+                self._closing.wait(GATHER_SECONDS)
+                self._filled.clear()
+                self._write_out()
+            self._write_out()
+        except (OSError, ValueError):
+            return  # nobody reads any more
+
+    def _write_out(self) -> None:
+        self._stream.write("".join(self._lines.popleft() for _ in range(len(self._lines))))
+        self._stream.flush()
 
 
 def configure(*, level: str, style: Literal["auto", "json", "console"], stream: IO[str] | None = None) -> LogWriter:
     """Send structlog, and the standard library's warnings, through one writer."""
     target = stream or sys.stderr
     writer = LogWriter(target)
+    atexit.register(writer.aclose)
     console = style == "console" or (style == "auto" and target.isatty())
     renderer: Any = structlog.dev.ConsoleRenderer(
         colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
