@@ -96,7 +96,9 @@ async def authd_serving(*arguments: str, cwd: Path, **variables: str) -> AsyncIt
         assert process.stdout is not None
         line = (await asyncio.wait_for(process.stdout.readline(), PATIENCE_SECONDS)).decode().rstrip("\n")
         match = re.search(r"ready (http://\S+) pid=(\d+)$", line)
-        assert match is not None, line
+        if match is None:
+            _, err = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+            raise AssertionError(f"authd did not start: {line} {err.decode()}")
         assert int(match[2]) == process.pid
         yield Running(match[1], line, process)
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from doorward.cli.checkup import Checkup
 from doorward.cli.diagnosis import Finding, Status, Step, skipped
 from doorward.cli.output import AsJson, ConfigFile, console, print_json
 from doorward.cli.process import leave_within, run_process
+from doorward.cli.process_age import process_age
 from doorward.config import Settings
 from doorward.core.deadline import Deadline
 from doorward.errors import ConfigError
@@ -27,8 +27,6 @@ TOTAL_SECONDS = 4.0
 
 HARD_SECONDS = 4.8
 """Then the process ends, whatever holds it up."""
-
-MAX_START_SECONDS = 2.5
 
 _STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red", Status.SKIPPED: "dim"}
 
@@ -45,7 +43,7 @@ def doctor(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
     Exit codes: 0 fine, warnings included; 1 trouble; 2 the settings cannot work.
     """
-    began = time.monotonic() - _process_age()
+    began = time.monotonic() - process_age()
     leave_within(began + HARD_SECONDS - time.monotonic(), 1)
     writer = configure(level="warning", style="auto")
 
@@ -74,16 +72,6 @@ async def _examine(settings: Settings | ConfigError, deadline: Deadline) -> Sequ
         except ConfigError as error:
             settings = error
     return [diagnosis.bad_settings(settings), *(skipped(step) for step in Step if step is not Step.SETTINGS)]
-
-
-def _process_age() -> float:
-    """Seconds since this process began, at most 2.5: whoever types the command waits for the start of Python too."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, AttributeError):
-        age = time.process_time()
-    return min(max(age, 0.0), MAX_START_SECONDS)
 
 
 def _load(config: Path | None) -> Settings | ConfigError:
