@@ -6,6 +6,7 @@ Source: ASGI specification, "Lifespan Protocol" 2.0.
 
 from __future__ import annotations
 
+import asyncio
 from enum import Enum
 
 import structlog
@@ -43,10 +44,15 @@ class Lifespan:
 
         Raises:
             Exception: the app's own, where the server has heard of it already.
+
+        Cancellation: the door is closed.
         """
         error: Exception | None = None
         try:
             await self._app(scope, self._receive, self._send)
+        except asyncio.CancelledError:
+            await self._door.aclose()
+            raise
         except Exception as raised:
             if self._phase is _Phase.ENDED:
                 raise
