@@ -69,6 +69,12 @@ class RunningDoor:
     auth: FakeAuthService
     proxy: FaultProxy
     records: list[DecisionRecord] = field(default_factory=list)
+    counters: OpeningCounters = field(default_factory=OpeningCounters)
+
+    @property
+    def connections(self) -> int:
+        """TCP connections that are open now."""
+        return self.counters.connections
 
     @property
     def url(self) -> str:
@@ -166,11 +172,12 @@ async def _running(
     records: list[DecisionRecord] = []
     door = Door(loaded, emit=records.append)
     middleware = Doorward(app, loaded, door=door)
-    server = Server(middleware, opening=opening or OpeningPolicy(), counters=OpeningCounters())
+    counters = OpeningCounters()
+    server = Server(middleware, opening=opening or OpeningPolicy(), counters=counters)
     listener = bind("127.0.0.1", 0, "serve")
     try:
         await server.start(listener)
-        yield RunningDoor(door, middleware, listener.getsockname()[1], auth, proxy, records)
+        yield RunningDoor(door, middleware, listener.getsockname()[1], auth, proxy, records, counters)
     finally:
         await server.stop(Deadline.after(asyncio.get_running_loop().time(), 5.0))
         listener.close()
