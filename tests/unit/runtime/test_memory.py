@@ -1,0 +1,178 @@
+"""What the node remembers: read without waiting, written through, and a failing store never turns a no into a yes."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+from tests.runtime_kit import FakeStore, page, virtual
+
+from doorward.core.limits import Lane
+from doorward.core.verdict import Principal
+from doorward.errors import StoreError
+from doorward.runtime.memory import CONTACT_EVERY_SECONDS, KEEP_REVOCATIONS_SECONDS, NodeMemory
+from doorward.runtime.ports import RevocationItem, StoredBar
+from doorward.testing import ManualClock
+
+BAR = bytes(range(32))
+
+
+async def opened(store: FakeStore, clock: ManualClock | None = None) -> NodeMemory:
+    memory = NodeMemory(store, clock or ManualClock())
+    await memory.open()
+    return memory
+
+
+@virtual
+async def test_a_bar_holds_over_a_restart_until_it_runs_out() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.bar(BAR, clock.wall() + 100, Lane.PROVEN)
+    again = await opened(store, clock)
+    assert again.bars.holds(BAR, clock.wall())
+    clock.advance(101)
+    assert not again.bars.holds(BAR, clock.wall())
+    await again.tidy()
+    assert store.bars == {}
+    assert len(again.bars) == 0
+
+
+@virtual
+async def test_a_lifted_bar_is_gone_from_the_disk_too() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.bar(BAR, clock.wall() + 100, Lane.PROVEN)
+    await memory.lift(BAR)
+    assert store.bars == {}
+    assert not (await opened(store, clock)).bars.holds(BAR, clock.wall())
+
+
+@virtual
+async def test_the_same_bar_is_written_once_and_no_bar_is_not_lifted() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.bar(BAR, clock.wall() + 100, Lane.UNPROVEN)
+    store.bars.clear()
+    await memory.bar(BAR, clock.wall() + 100, Lane.UNPROVEN)
+    assert store.bars == {}
+    store.bars[b"other"] = StoredBar(b"other", 9e9, proven=True)
+    await memory.lift(b"other")
+    assert b"other" in store.bars
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_an_overflow_holds_over_a_restart(lane: Lane) -> None:
+    """The bar there was no room for is not known any more, so degraded admission of its lane is off until it has run out."""
+
+    @virtual
+    async def main() -> None:
+        store, clock = FakeStore(), ManualClock()
+        memory = await opened(store, clock)
+        memory.bars.capacity = 1
+        await memory.bar(BAR, clock.wall() + 50, lane)
+        await memory.bar(bytes(32), clock.wall() + 100, lane)
+        assert not memory.bars.complete(lane, clock.wall())
+        again = await opened(store, clock)
+        other = Lane.PROVEN if lane is Lane.UNPROVEN else Lane.UNPROVEN
+        assert not again.bars.complete(lane, clock.wall() + 99)
+        assert again.bars.complete(lane, clock.wall() + 100)
+        assert again.bars.complete(other, clock.wall())
+        assert again.bars.holds(BAR, clock.wall())
+
+    main()
+
+
+@virtual
+async def test_a_failing_store_takes_nothing_back() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    store.error = StoreError("disk full")
+    with capture_logs() as logs:
+        await memory.bar(BAR, clock.wall() + 100, Lane.PROVEN)
+        assert memory.bars.holds(BAR, clock.wall())
+        await memory.lift(BAR)
+        assert not memory.bars.holds(BAR, clock.wall())
+        await memory.contact()
+        assert memory.last_contact == clock.wall()
+        await memory.apply(page("1", RevocationItem(jti="j1")), snapshot=True, complete_at=clock.wall())
+        assert memory.revocations.is_revoked(Principal("ada", "iss", jti="j1"))
+        await memory.tidy()
+    assert len(logs) == 5
+
+
+@virtual
+async def test_a_contact_is_written_every_few_seconds_and_after_a_failure_at_once() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    for _ in range(10):
+        await memory.contact()
+        clock.advance(CONTACT_EVERY_SECONDS / 5)
+    assert store.contacts_written == 2
+    assert memory.last_contact == clock.wall() - CONTACT_EVERY_SECONDS / 5
+    clock.advance(CONTACT_EVERY_SECONDS)
+    store.error = StoreError("disk full")
+    await memory.contact()
+    store.error = None
+    await memory.contact()
+    assert store.last_contact == clock.wall()
+
+
+@virtual
+async def test_the_last_contact_outlives_the_process() -> None:
+    store, clock = FakeStore(), ManualClock()
+    await (await opened(store, clock)).contact()
+    assert (await opened(store, clock)).last_contact == clock.wall()
+
+
+ITEMS = [
+    RevocationItem(jti="j1"),
+    RevocationItem(session_id="s1"),
+    RevocationItem(user_id="ada", not_before_ms=1_000_000),
+]
+
+
+@pytest.mark.parametrize(
+    ("principal", "revoked"),
+    [
+        (Principal("bob", "iss", jti="j1"), True),
+        (Principal("bob", "iss", session_id="s1"), True),
+        (Principal("ada", "iss", issued_at=1_000.0), True),
+        (Principal("ada", "iss", issued_at=1_000.1), False),
+        (Principal("bob", "iss", jti="j2", session_id="s2", issued_at=1.0), False),
+    ],
+)
+def test_items_revoke_what_they_name_over_a_restart_too(principal: Principal, revoked: bool) -> None:
+    @virtual
+    async def main() -> None:
+        store, clock = FakeStore(), ManualClock()
+        memory = await opened(store, clock)
+        await memory.apply(page("1", *ITEMS), snapshot=True, complete_at=clock.wall())
+        assert memory.revocations.is_revoked(principal) is revoked
+        assert (await opened(store, clock)).revocations.is_revoked(principal) is revoked
+
+    main()
+
+
+@virtual
+async def test_revocations_are_forgotten_after_the_longest_token_life() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.apply(page("1", *ITEMS), snapshot=True, complete_at=clock.wall())
+    clock.advance(KEEP_REVOCATIONS_SECONDS - 1)
+    await memory.tidy()
+    assert len(memory.revocations) == 3
+    clock.advance(2)
+    await memory.tidy()
+    assert len(memory.revocations) == 0
+
+
+@virtual
+async def test_a_store_that_cannot_be_opened_stops_the_start() -> None:
+    with pytest.raises(StoreError):
+        await opened(FakeStore(error=StoreError("damaged")))
+
+
+@virtual
+async def test_closing_closes_the_store() -> None:
+    store = FakeStore()
+    await (await opened(store)).aclose()
+    assert store.is_closed
