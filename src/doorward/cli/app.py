@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 import doorward
 from doorward.cli.authd_commands import authd
@@ -63,4 +64,4 @@ def run() -> None:
 
 
 def _tell(error: DoorwardError) -> None:
-    Console(stderr=True, highlight=False).print(f"[bold red]doorward:[/] {error}", soft_wrap=True, markup=True)
+    Console(stderr=True, highlight=False).print(f"[bold red]doorward:[/] {escape(str(error))}", soft_wrap=True)

@@ -47,8 +47,8 @@ def serve(
 ) -> None:
     """Serve the auth service, on port 8001 unless told otherwise.
 
-    It keeps everything in `data_dir` (SQLite and signing keys), or in PostgreSQL with DOORWARD_AUTHD__DATABASE_URL. `doorward authd
-    init` makes a first admin and the credential of the doors. Prints one line when it is ready:
+    Accounts and sessions are in SQLite under `data_dir`, or in PostgreSQL with DOORWARD_AUTHD__DATABASE_URL; signing keys are under
+    `data_dir`. `doorward authd init` makes a first admin and the credential of the doors. Prints one line when it is ready:
 
         doorward authd ready http://127.0.0.1:8001 pid=4242
 
@@ -101,9 +101,7 @@ def init(
 def rotate_keys(
     now: Annotated[
         bool,
-        typer.Option(
-            "--now", help="Sign with it at once, e.g. because the old key leaked; doors fetch it on first sight."
-        ),
+        typer.Option("--now", help="Sign with it at once; doors fetch it on first sight."),
     ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
