@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
@@ -15,6 +16,7 @@ import structlog
 from doorward.adapters.dns import AresDnsClient
 from doorward.adapters.health_http import HttpHealthProbe
 from doorward.adapters.jwks_http import HttpKeySetSource
+from doorward.adapters.logs import log_often
 from doorward.adapters.node_store import SqliteNodeStore
 from doorward.adapters.prometheus import PrometheusMetrics
 from doorward.adapters.revocations_http import HttpRevocationSource
@@ -351,25 +353,28 @@ class Door:
 
 def log_decision(record: DecisionRecord) -> None:
     """One line per decision, with its timeline in milliseconds."""
-    emit = log.warning if record.verdict == "unavailable" or record.code == Code.ORIGIN_DENIED else log.info
-    emit(
+    unusual = record.verdict == "unavailable" or record.code == Code.ORIGIN_DENIED
+    log_often(
+        logging.WARNING if unusual else logging.INFO,
         "decision",
-        id=record.id,
-        verdict=record.verdict,
-        source=record.source,
-        reason=record.reason,
-        code=record.code,
-        assurance=record.assurance,
-        degraded=record.degraded,
-        provisional=record.provisional,
-        user=record.user_id,
-        token=record.fingerprint,
-        path=record.path,
-        address=record.address,
-        detail=record.detail or None,
-        ms=record.total_ms,
-        overrun_ms=record.overrun_ms,
-        timeline={step.name: step.ms for step in record.steps},
+        {
+            "id": record.id,
+            "verdict": record.verdict,
+            "source": record.source,
+            "reason": record.reason,
+            "code": record.code,
+            "assurance": record.assurance,
+            "degraded": record.degraded,
+            "provisional": record.provisional,
+            "user": record.user_id,
+            "token": record.fingerprint,
+            "path": record.path,
+            "address": record.address,
+            "detail": record.detail or None,
+            "ms": record.total_ms,
+            "overrun_ms": record.overrun_ms,
+            "timeline": dict(record.steps),
+        },
     )
 
 

@@ -9,7 +9,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from doorward.core.verdict import Code, Deny, Source
@@ -103,7 +103,7 @@ def scrubbed(presented: Presented, *, cookie: str = DEFAULT_COOKIE) -> Presented
             kept = "; ".join(pair for pair in pairs if pair.partition("=")[0].strip(_SPACE) != cookie).encode("latin-1")
         if kept or not value:
             headers.append((name, kept))
-    return replace(presented, headers=headers, subprotocols=real_protocols(presented.subprotocols))
+    return Presented(headers, real_protocols(presented.subprotocols))
 
 
 def _malformed(detail: str) -> Deny:

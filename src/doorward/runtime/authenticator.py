@@ -81,7 +81,6 @@ class Subject:
 
     token: str = field(repr=False)
     key: TokenKey
-    bar: bytes
     lane: Lane
     is_jwt: bool
     local: Principal | None
@@ -183,7 +182,7 @@ class Authenticator:
         if judgement is None:
             judgement = await self._remote(subject, route, waiting, deadline, trace, patient=patient)
         verdict = self.permitted(judgement.verdict, route)
-        return replace(judgement, verdict=verdict, subject=subject)
+        return Judgement(verdict, subject, judgement.question)
 
     async def settle(self, question: Question) -> Verdict:
         """The late verdict on a provisional admission: the answer, or at the deadline the full degraded rules."""
@@ -249,42 +248,26 @@ class Authenticator:
 
     async def _read(self, token: str, waiting: Deadline) -> Subject | Deny | Unavailable:
         """Everything that can be known without asking about the token. Waits only for an unknown key."""
-        raw = token.encode()
-        digest = hmac.digest(self._cache_key, self._binding + raw, "sha256")
-        subject = Subject(
-            token=token,
-            key=TokenKey(digest[:16], digest[16:]),
-            bar=self._bar(b"opaque\0" + raw),
-            lane=Lane.UNPROVEN,
-            is_jwt=False,
-            local=None,
-        )
-        proven = self._proven_before(subject)
+        digest = hmac.digest(self._cache_key, self._binding + token.encode(), "sha256")
+        key = TokenKey(digest[:16], digest[16:])
+        proven = self._proven_before(token, key)
         if proven is not None:
             return proven
         parsed = parse_token(token, self.policy.algorithms, self.policy.typ)
-        if parsed is None:
-            return subject
         if isinstance(parsed, Deny):
             return parsed
-        return await self._verify(replace(subject, is_jwt=True, bar=self._jwt_bar(token)), parsed, waiting)
+        subject = Subject(token, key, Lane.UNPROVEN, is_jwt=parsed is not None, local=None)
+        return subject if parsed is None else await self._verify(subject, parsed, waiting)
 
-    def _jwt_bar(self, token: str) -> bytes:
-        """Of what is signed, without the signature: an ECDSA signature has a twin that holds too."""
-        return self._bar(b"jwt\0" + token.rpartition(".")[0].encode())
-
-    def _bar(self, content: bytes) -> bytes:
-        return hmac.digest(self._memory.key, hashlib.sha256(self._binding + content).digest(), "sha256")
-
-    def _proven_before(self, subject: Subject) -> Subject | Deny | None:
+    def _proven_before(self, token: str, key: TokenKey) -> Subject | Deny | None:
         """The proof of an earlier handshake: the signature still holds, the clock is asked again."""
-        found = self._proofs.get(subject.key.slot)
-        if found is None or found[0] != subject.key.fingerprint or found[1] is not self._keys.keyset:
+        found = self._proofs.get(key.slot)
+        if found is None or found[0] != key.fingerprint or found[1] is not self._keys.keyset:
             return None
         principal = found[2]
         if is_expired(principal, self.policy.claims, self._clock.wall()):
             return Deny(Code.TOKEN_EXPIRED, Source.LOCAL)
-        return replace(subject, is_jwt=True, bar=self._jwt_bar(subject.token), lane=Lane.PROVEN, local=principal)
+        return Subject(token, key, Lane.PROVEN, is_jwt=True, local=principal)
 
     async def _verify(self, subject: Subject, parsed: Parsed, waiting: Deadline) -> Subject | Deny | Unavailable:
         keyset = self._keys.keyset
@@ -332,10 +315,11 @@ class Authenticator:
         return None
 
     def _revoked(self, subject: Subject) -> Deny | None:
-        principal = self._known(subject)
+        entry = self._entry(subject)
+        principal = subject.local if entry is None else entry.principal
         if principal is None:
             return None
-        revoked = self._memory.revocations.is_revoked(principal, self.validated_at(subject))
+        revoked = self._memory.revocations.is_revoked(principal, None if entry is None else entry.validated_at)
         return Deny(Code.TOKEN_REVOKED, Source.REVOKED) if revoked else None
 
     def _known(self, subject: Subject) -> Principal | None:
@@ -356,6 +340,11 @@ class Authenticator:
         said = entry.principal
         same = (said.user_id, said.jti, said.issued_at) == (local.user_id, local.jti, local.issued_at)
         return entry if same else None
+
+    def _bar(self, subject: Subject) -> bytes:
+        """What a refusal is remembered by. Of a JWT without its signature: an ECDSA signature has a twin that holds too."""
+        signed = f"jwt\0{subject.token.rpartition('.')[0]}" if subject.is_jwt else f"opaque\0{subject.token}"
+        return hmac.digest(self._memory.key, hashlib.sha256(self._binding + signed.encode()).digest(), "sha256")
 
     # GATE, REMOTE
 
@@ -433,13 +422,13 @@ class Authenticator:
             self._cache.put_invalid(subject.key, now=now)
             expires_at = subject.local.expires_at if subject.local is not None else None
             until = max(expires_at or 0.0, wall) if expires_at else wall + OPAQUE_BAR_SECONDS
-            await self._memory.bar(subject.bar, until + self.policy.claims.expiry_leeway_seconds, subject.lane)
+            await self._memory.bar(self._bar(subject), until + self.policy.claims.expiry_leeway_seconds, subject.lane)
             await self._memory.contact()
             return answer
         principal = merged(subject.local, answer, self.policy.claims.issuer)
         assert principal is not None  # noqa: S101 - a mismatch was refused as a complaint
         self._cache.put_valid(subject.key, principal, now=now, wall_now=asked_at, hint_seconds=answer.cache_seconds)
-        await self._memory.lift(subject.bar)
+        await self._memory.lift(self._bar(subject))
         await self._memory.contact()
         return principal
 
@@ -459,7 +448,7 @@ class Authenticator:
 
     def _fallback(self, subject: Subject, route: Route, unanswered: Unanswered) -> Verdict:
         """Could not ask. Let in what is proven, within bounds; tell everybody else why and when to come back."""
-        if self._memory.bars.holds(subject.bar, self._clock.wall()):
+        if self._memory.bars.holds(self._bar(subject), self._clock.wall()):
             return Deny(Code.TOKEN_REJECTED, Source.FALLBACK, "refused live before")
         if not unanswered.fallback:
             return _unavailable(unanswered, Source.FALLBACK)
@@ -499,7 +488,7 @@ class Authenticator:
             issued_at=subject.local.issued_at if subject.local is not None else None,
             expires_at=principal.expires_at if principal is not None else None,
             validated_at=self.validated_at(subject),
-            barred=self._memory.bars.holds(subject.bar, wall),
+            barred=self._memory.bars.holds(self._bar(subject), wall),
         )
         return degrade.admit(self.policy.degraded, surroundings, proof, wall)
 
