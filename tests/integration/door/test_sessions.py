@@ -200,7 +200,7 @@ async def test_a_refresh_moves_the_end_and_the_app_does_not_see_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize("other", [{"user_id": "eve", "session_id": "s1"}, {"user_id": "ada", "session_id": "s2"}])
-async def test_a_refresh_keeps_the_person_and_the_session(other: dict[str, str], tmp_path: Path) -> None:
+async def test_a_refresh_keeps_the_person_and_the_session(other: dict[str, Any], tmp_path: Path) -> None:
     async with running_door(tmp_path) as running:
         await running.settled()
         async with opened(running.browser(running.auth.issue("ada", session_id="s1"))) as page:
@@ -223,7 +223,8 @@ async def test_a_token_that_is_no_good_changes_nothing(tmp_path: Path) -> None:
                 error = (await page.refresh(token, code))["error"]
                 assert error["code"] == code
                 assert error["retry_after_ms"] is None
-            for number, junk in enumerate([None, 7, "", "a b", "é", "x" * 5_000, ["t"], {}]):
+            shapes: list[object] = [None, 7, "", "a b", "é", "x" * 5_000, ["t"], {}]
+            for number, junk in enumerate(shapes):
                 assert (await page.refresh(junk, f"junk-{number}"))["error"]["code"] == "BAD_CREDENTIAL_FORMAT"
             assert (await page.ask())["user_id"] == "ada"
 
