@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.docs.pages import rows, words
+from tests.docs.pages import PAGES, name_of, rows, words
 
 from doorward import Settings, errors
 from doorward.adapters.prometheus import BREAKER_STATES
@@ -83,6 +84,14 @@ def test_the_values_are_the_real_ones() -> None:
     assert by_label["reason"] >= {"live", "degraded_local"}
     assert {cut.value for cut in Cut} in [values for name, values in VALUES if name == "reason"]
     assert by_label["ending"] == {ending.value for ending in Ending}
+
+
+def test_metrics_that_other_pages_name_exist() -> None:
+    suffixes = ("", "_bucket", "_sum", "_count")
+    known = {name + suffix for name in DOCUMENTED for suffix in suffixes}
+    for page in PAGES:
+        named = re.findall(r"\b(doorward_[a-z_]+)(?=[{\[`_]|\))", page.read_text(encoding="utf-8"))
+        assert sorted(set(named) - known) == [], name_of(page)
 
 
 def test_every_kind_of_error_has_its_label_and_meaning() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from tests.docs.pages import ROOT, read, rows, words
+from tests.docs.pages import PAGES, ROOT, name_of, read, rows, words
 
 from doorward import Settings, errors
 from doorward.adapters import node_store
@@ -22,6 +22,9 @@ from doorward.runtime import inquiry
 from doorward.runtime.insight import DecisionRecord, Step
 
 LOG_PAGE = "docs/reference/log-lines.md"
+NO_SETTINGS = {"auth.refresh", "auth.error", "auth.assurance", "auth.expiring", "auth.grace", "authd.log"}
+"""Words of the protocol, and a file, that look like settings."""
+
 SOURCES = sorted((ROOT / "src" / "doorward").rglob("*.py"))
 
 
@@ -48,7 +51,7 @@ def record() -> DecisionRecord:
 
 def literal_calls(*names: str) -> set[str]:
     """Every text that stands first in a call of one of these methods."""
-    found = set()
+    found: set[object] = set()
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in names:
@@ -90,7 +93,6 @@ def test_the_cause_of_each_error_is_the_one_on_the_page() -> None:
         if len(cells) == 4 and name not in {"StoreError", "Throttled"}:
             error = _made(name)
             unanswered = inquiry.classified(error)
-            assert isinstance(error, BackendError)
             assert cells[2] == f"`{unanswered.cause}`", name
             assert unanswered.code is Code.SERVICE_UNAVAILABLE
 
@@ -110,7 +112,30 @@ def test_files_have_the_names_on_the_page(tmp_path: Path) -> None:
     assert all(f'"{name}"' in up for name in named - real)
 
 
-def _made(name: str) -> BaseException:
+def test_bounds_are_the_defaults() -> None:
+    defaults = {key: value for key, value, _ in Settings().described()}
+    bounds = [cells for page in ("capacity", "restart-and-drain") for cells in _all_rows(f"docs/operations/{page}.md")]
+    checked = [(key, cells) for cells in bounds for key in words(cells[-1]) if len(cells) == 4 and key in defaults]
+    assert len(checked) > 10
+    for key, cells in checked:
+        assert f"{float(defaults[key]):,.0f}" in cells[1], key
+
+
+def test_settings_that_are_named_exist() -> None:
+    known = [key for key, _, _ in Settings().described()]
+    sections = {key.partition(".")[0] for key in known if "." in key}
+    for page in PAGES:
+        for word in re.findall(r"`([a-z]+\.[a-z_]+)(?: = [^`]*)?`", page.read_text(encoding="utf-8")):
+            assert word in {*known, *NO_SETTINGS} or word.partition(".")[0] not in sections, (name_of(page), word)
+
+
+def _all_rows(page: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in read(page).splitlines() if line[:1] == "|"
+    ]
+
+
+def _made(name: str) -> BackendError:
     kind = getattr(errors, name)
-    error: BaseException = kind(500) if name == "BadStatus" else kind("made up")
+    error: BackendError = kind(500) if name == "BadStatus" else kind("made up")
     return error
