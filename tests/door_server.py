@@ -90,12 +90,12 @@ class RunningDoor:
 
     def browser(self, token: str | None, **options: Any) -> websockets.connect:
         """A client of ours in a browser: same origin, bearer subprotocol."""
-        subprotocols = ["doorward.v1"]
+        subprotocols = list(options.pop("subprotocols", ["doorward.v1"]))
         if token is not None:
             subprotocols.append(BEARER + _base64url(token))
         return websockets.connect(
-            self.url,
-            subprotocols=[websockets.Subprotocol(name) for name in subprotocols],
+            f"ws://127.0.0.1:{self.port}{options.pop('path', '/ws')}",
+            subprotocols=[websockets.Subprotocol(name) for name in subprotocols] or None,
             origin=websockets.Origin(options.pop("origin", f"http://127.0.0.1:{self.port}")),
             proxy=None,
             open_timeout=15,
