@@ -74,6 +74,15 @@ def test_a_stored_set_that_is_none_is_passed_over(stored: StoredKeySet | None) -
 
 
 @virtual
+async def test_a_stored_set_from_the_future_is_passed_over() -> None:
+    """Its age would be no age at all: the clock was set back, or the file is not ours."""
+    mint = TokenMint(ISSUER, wall=CLOCK.wall)
+    kept = Kept(stored=StoredKeySet(document(mint), CLOCK.wall() + 60))
+    await kept.keys.load()
+    assert kept.keys.keyset is None
+
+
+@virtual
 async def test_a_store_that_fails_is_no_reason_to_stop() -> None:
     kept = Kept()
     kept.files.error = StoreError("disk full")

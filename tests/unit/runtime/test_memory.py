@@ -127,6 +127,7 @@ ITEMS = [
     RevocationItem(jti="j1"),
     RevocationItem(session_id="s1"),
     RevocationItem(user_id="ada", not_before_ms=1_000_000),
+    RevocationItem(),
 ]
 
 
