@@ -275,7 +275,8 @@ class Authenticator:
             return subject if self.policy.remote else await self._first_keyset(subject, parsed, waiting)
         claims = verify(parsed, keyset)
         if isinstance(claims, UnknownKey):
-            if not self._keys.is_definitive() and not await self._keys.look_again(waiting):
+            looked = self._keys.is_definitive() or await self._keys.look_again(waiting)
+            if not looked or not self._keys.is_definitive():
                 return Unavailable(Code.SERVICE_UNAVAILABLE, Source.LOCAL, Cause.KEYSET, "a key that is not in the set")
             keyset = self._keys.keyset or keyset
             claims = verify(parsed, keyset)
