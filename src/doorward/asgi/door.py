@@ -33,7 +33,6 @@ from doorward.config import Settings, Verify
 from doorward.core.breaker import CircuitBreaker
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import VerdictCache
-from doorward.core.health import Condition
 from doorward.core.limits import AddressLimit, Bulkhead, TokenBucket
 from doorward.core.session import Phase, SessionPolicy
 from doorward.core.verdict import Code, Source, Unavailable
@@ -69,7 +68,8 @@ class Door:
     """One process's door. `open` it before the first handshake, `aclose` it after the last.
 
     Args:
-        validator: another way to ask; gets the same breaker, bulkhead, deadline and single-flight as ours.
+        validator: another way to ask; gets the same breaker, bulkhead, deadline and single-flight as ours. If it has a
+            coroutine `aclose`, that is awaited when the door closes.
         emit: receives each decision record, for the log.
     """
 
@@ -148,7 +148,7 @@ class Door:
         """Can tokens not be refreshed now, as far as this process can see?"""
         if self.gate.in_outage:
             return True
-        return not self._has_canary and self.health.health.condition is Condition.UNHEALTHY
+        return not self._has_canary and self.health.health.has_turned_bad
 
     @property
     def _has_canary(self) -> bool:
@@ -239,6 +239,9 @@ class Door:
             auth.service_id_header,
             auth.service_secret_header,
         )
+        close_validator = getattr(self._validator, "aclose", None)
+        if close_validator is not None:
+            self._stack.push_async_callback(close_validator)
         validator = self._validator or HttpValidator(
             calls, url=auth.base_url + auth.validate_path, audience=auth.audience[0], credential=credential, caps=caps
         )

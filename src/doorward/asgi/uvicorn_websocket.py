@@ -15,6 +15,7 @@ from doorward.core.verdict import Code
 if TYPE_CHECKING:
     from asyncio.transports import BaseTransport
 
+    from uvicorn._types import ASGISendEvent
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
@@ -84,6 +85,11 @@ class DoorwardWebSocketProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         self.scope["extensions"]["doorward"] = {"abort": self.abort}
         await super().run_asgi()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True  # uvicorn forgets it, and then logs every refusal as an error of the app
 
     def handle_parser_exception(self) -> None:
         """A message too big (1009), or no WebSocket frame (1002, 1007): let the peer read why before TCP is closed."""

@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,6 @@ import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.panel import Panel
 
 from doorward.adapters.logs import configure
 from doorward.authd.admin import MadeUser, ensure_user, issue_one_time_code
@@ -174,21 +174,17 @@ def _welcome(
 ) -> None:
     shown_host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared with, not bound to
     page = f"http://{shown_host}:{port}"
-    lines = [
-        f"[bold]Open[/]        [link={page}/#signin={code}]{page}/#signin={code}[/]",
-        "            signs you in once as an admin",
-    ]
+    print_line = partial(console.print, soft_wrap=True, highlight=False)  # never cropped: links and commands are copied
+    print_line("\n[bold green]Doorward is up.[/]\n")
+    print_line(f"[bold]Open[/]       [link={page}/#signin={code}]{page}/#signin={code}[/]")
+    print_line("           signs you in once as an admin")
     if admin.password is not None:
-        lines.append(f"[bold]Or sign in[/]  {ADMIN}  {escape(admin.password)}   (shown this once)")
-    lines += [
-        "",
-        f"[bold]Freeze[/]      kill -STOP {process.pid}     the auth service stops answering; open new tabs",
-        f"[bold]Thaw[/]        kill -CONT {process.pid}     within five seconds all is normal",
-        "",
-        f"[bold]Metrics[/]     {page}/metrics",
-        f"[bold]Decisions[/]   tail -f {settings.data_dir}/doorward.log",
-    ]
-    console.print(Panel("\n".join(lines), title="Doorward is up", expand=False, padding=(1, 2)), soft_wrap=True)
+        print_line(f"[bold]Or with[/]    {ADMIN}  {escape(admin.password)}   (shown this once)")
+    print_line(f"\n[bold]Freeze[/]     kill -STOP {process.pid}   the auth service stops answering; open new tabs")
+    print_line(f"[bold]Thaw[/]       kill -CONT {process.pid}   within five seconds all is normal\n")
+    print_line(f"[bold]Metrics[/]    {page}/metrics")
+    print_line(f"[bold]Decisions[/]  tail -f {settings.data_dir}/doorward.log")
+    print_line("[bold]End[/]        Ctrl-C\n")
 
 
 def _private(path: str, flags: int) -> int:

@@ -19,10 +19,17 @@ class Health:
     failures: int = 3
     successes: int = 2
     condition: Condition = Condition.UNKNOWN
+    was_healthy: bool = False
+    """False for a service that has no health page at all: its silence there says nothing."""
     _streak: int = 0
+
+    @property
+    def has_turned_bad(self) -> bool:
+        return self.was_healthy and self.condition is Condition.UNHEALTHY
 
     def record(self, *, succeeded: bool) -> bool:
         """Returns: whether the condition changed."""
+        self.was_healthy = self.was_healthy or succeeded
         target = Condition.HEALTHY if succeeded else Condition.UNHEALTHY
         if self.condition is target:
             self._streak = 0

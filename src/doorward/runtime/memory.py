@@ -25,7 +25,7 @@ log = structlog.get_logger("doorward")
 class NodeMemory:
     """`last_contact` and `last_feed` are wall-clock seconds; `last_feed` is `None` where there never was a feed."""
 
-    def __init__(self, store: NodeStore, clock: Clock) -> None:
+    def __init__(self, store: NodeStore, clock: Clock, *, follows_feed: bool = True) -> None:
         self.bars = Bars()
         self.revocations = RevocationSet()
         self.key = b""
@@ -35,6 +35,7 @@ class NodeMemory:
         self.last_contact: float | None = None
         self._store = store
         self._clock = clock
+        self._follows_feed = follows_feed
         self._contact_written = 0.0
         self._staged: RevocationSet | None = None
         self._reloading = False
@@ -61,7 +62,8 @@ class NodeMemory:
         for item, forget_at in state.revocations:
             revoke(self.revocations, item, forget_at)
         self.feed_epoch, self.feed_cursor = state.feed_epoch, state.feed_cursor
-        self.last_feed, self.last_contact = state.last_feed, state.last_contact
+        self.last_feed = state.last_feed if self._follows_feed else None
+        self.last_contact = state.last_contact
 
     async def aclose(self) -> None:
         await self._store.aclose()
