@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from doorward.core import degrade
@@ -399,15 +400,17 @@ class Authenticator:
         asked_at = self._clock.wall()
 
         async def fly() -> Finding:
-            try:
+            with slot:
                 answer = await self._inquirer.ask(
                     subject.token, passed, deadline, complaint=lambda answer: self._mismatch(subject, answer)
                 )
-            finally:
-                self._gate.leave(passed)
             return await self._learn(subject, answer, asked_at)
 
-        return self._flights.start(subject.key.slot, fly())
+        slot = ExitStack()
+        slot.callback(self._gate.leave, passed)
+        flight = self._flights.start(subject.key.slot, fly())
+        flight.add_done_callback(lambda _: slot.close())  # for one that is cancelled before its first step
+        return flight
 
     def _mismatch(self, subject: Subject, answer: Valid | Invalid) -> str | None:
         if isinstance(answer, Valid) and merged(subject.local, answer, self.policy.claims.issuer) is None:
