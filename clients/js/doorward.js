@@ -15,6 +15,9 @@ const SUBPROTOCOL = "doorward.v1";
 const BEARER_PREFIX = "base64url.bearer.authorization.doorward.";
 const LONGEST_TIMER_MS = 86_400_000;
 const CLOSE_AFTER_ERROR_MS = 200;
+const LOCK = "doorward.refresh";
+const NEWS_MS = 250;
+const LINGER_MS = 50;
 
 // ------------------------------------------------------------------------------------------------ 1. what a close means
 
@@ -243,11 +246,46 @@ export function createSession({
     throw new UnavailableError(content?.code ?? `HTTP_${status}`, "the auth service did not refresh the session", { retryAfterMs });
   }
 
+  /** Resolves after `ms`, or earlier when the store tells of a change. */
+  function pause(ms, { untilNews = false } = {}) {
+    return new Promise((resolve) => {
+      const timer = clock.setTimeout(done, ms);
+      const undo = untilNews ? store.watch(done) : () => {};
+      function done() {
+        clock.clearTimeout(timer);
+        undo();
+        resolve();
+      }
+    });
+  }
+
+  /**
+   * One tab at a time. `localStorage` reaches another process a moment later than the lock does: so who has a result
+   * keeps the lock a little longer, and who had to wait looks out for that result before asking. Should it be missed
+   * all the same, the auth service answers with the same successor.
+   */
+  async function inTurn(work, signal) {
+    if (!locks) return work();
+    const before = store.load()?.accessToken;
+    return new Promise((resolve, reject) => {
+      const mine = async () => {
+        resolve(await work());
+        await pause(LINGER_MS);
+      };
+      const afterAnother = async () => {
+        if (store.load()?.accessToken === before) await pause(NEWS_MS, { untilNews: true });
+        await mine();
+      };
+      locks.request(LOCK, { ifAvailable: true }, async (lock) => (lock ? (await mine(), true) : false))
+        .then((done) => done || locks.request(LOCK, { signal }, afterAnother))
+        .catch(reject);
+    });
+  }
+
   async function underLock(work) {
     const abort = new AbortController();
-    const request = locks ? locks.request("doorward.refresh", { signal: abort.signal }, work) : work();
     try {
-      return await bounded(request, 2 * timeoutMs, clock, { abort });
+      return await bounded(inTurn(work, abort.signal), 2 * timeoutMs, clock, { abort });
     } catch (error) {
       if (error instanceof DoorwardError) throw error;
       throw new UnavailableError("UNREACHABLE", "could not refresh", { cause: error });

@@ -26,13 +26,28 @@ function manualClock() {
 /** Locks as the browser has them: one at a time, and a waiting request can be given up. */
 function fakeLocks() {
   let tail = Promise.resolve();
+  let held = 0;
   return {
-    request(_name, { signal }, work) {
-      const turn = tail.then(() => { signal.throwIfAborted(); return work(); });
+    request(_name, { signal, ifAvailable }, work) {
+      if (ifAvailable && held > 0) return Promise.resolve(work(null));
+      held += 1;
+      const turn = tail.then(() => { signal?.throwIfAborted(); return work({}); }).finally(() => { held -= 1; });
       tail = turn.catch(() => {});
       return turn;
     },
   };
+}
+
+/** Let time go by, in small steps, until the promise has settled. */
+async function passing(clock, promise) {
+  let settled = false;
+  const outcome = promise.finally(() => { settled = true; });
+  outcome.catch(() => {});
+  for (let step = 0; step < 1000 && !settled; step += 1) {
+    await new Promise(setImmediate);
+    if (!settled) clock.advance(10);
+  }
+  return outcome;
 }
 
 const answer = (status, content, headers = {}) => new Response(content === undefined ? null : JSON.stringify(content), { status, headers });
@@ -141,9 +156,51 @@ test("two tabs: one refreshes, the other reads the result", async () => {
   const locks = fakeLocks();
   const first = await signedIn({ store, clock, locks, replies: [answer(200, tokens(2))] });
   const second = session({ store, clock, locks });
-  const [one, two] = await Promise.all([first.session.refresh({ stale: "a1" }), second.session.refresh({ stale: "a1" })]);
+  const [one, two] = await passing(clock, Promise.all([first.session.refresh({ stale: "a1" }), second.session.refresh({ stale: "a1" })]));
   assert.deepEqual([one.token, two.token], ["a2", "a2"]);
   assert.equal(first.asked.length + second.asked.length, 1);
+});
+
+/** A store as another process sees it: each change arrives when `deliver` is called. */
+function lagging(store) {
+  let seen = store.load();
+  const listeners = new Set();
+  return {
+    ...store,
+    load: () => seen,
+    watch: (listener) => { listeners.add(listener); return () => listeners.delete(listener); },
+    deliver() {
+      seen = store.load();
+      for (const listener of [...listeners]) listener();
+    },
+  };
+}
+
+test("a tab that waited for the lock waits a moment for the result too", async () => {
+  const store = memoryStore();
+  const clock = manualClock();
+  const locks = fakeLocks();
+  const first = await signedIn({ store, clock, locks, replies: [answer(200, tokens(2))] });
+  const view = lagging(store);
+  const second = session({ store: view, clock, locks });
+  const refreshed = Promise.all([first.session.refresh({ stale: "a1" }), second.session.refresh({ stale: "a1" })]);
+  while (store.load().accessToken !== "a2") await new Promise(setImmediate);
+  clock.advance(50);
+  await new Promise(setImmediate);
+  view.deliver();
+  assert.deepEqual((await passing(clock, refreshed)).map(({ token }) => token), ["a2", "a2"]);
+  assert.equal(first.asked.length + second.asked.length, 1);
+});
+
+test("a result that never arrives is not waited for long", async () => {
+  const store = memoryStore();
+  const clock = manualClock();
+  const locks = fakeLocks();
+  const first = await signedIn({ store, clock, locks, replies: [answer(200, tokens(2))] });
+  const second = session({ store: lagging(store), clock, locks, replies: [answer(200, tokens(2))] });
+  const [, two] = [first.session.refresh({ stale: "a1" }), second.session.refresh({ stale: "a1" })];
+  assert.equal((await passing(clock, two)).token, "a2");
+  assert.ok(clock.now() - NOW < 1000);
 });
 
 test("a tab whose refresh token was rotated away meanwhile takes the successor", async () => {
@@ -158,7 +215,8 @@ test("a tab whose refresh token was rotated away meanwhile takes the successor",
 });
 
 test("a frozen tab that holds the lock does not hold this one up", async () => {
-  const locks = { request: (_name, { signal }) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))) };
+  const forEver = (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  const locks = { request: (_name, { signal, ifAvailable }, work) => (ifAvailable ? Promise.resolve(work(null)) : forEver(signal)) };
   const { session: it, clock } = await signedIn({ locks });
   const outcome = assert.rejects(it.refresh({ stale: "a1" }), UnavailableError);
   clock.advance(16_000);
