@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,13 @@ from doorward.cli.server import DrainHooks, DrainPolicy, run_server
 from doorward.config import Settings
 from doorward.ops.metrics import metrics_route
 from doorward.ops.opening import OpeningCollector
+from doorward.ops.page import ops_routes
+from doorward.ops.token import prepare_key
+from doorward.ops.process import ProcessCollector
 from doorward.web.pages import web_routes
+
+if TYPE_CHECKING:
+    from doorward.ops.faults import FaultPanel
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +40,17 @@ class Product:
     counters: OpeningCounters
 
 
-def assemble(settings: Settings, *, register: bool | None = None, fault_hint: str | None = None) -> Product:
-    """Put the door before the chat, with the page and `/metrics` beside it.
+def assemble(
+    settings: Settings,
+    *,
+    register: bool | None = None,
+    fault_hint: str | None = None,
+    panel: FaultPanel | None = None,
+) -> Product:
+    """Put the door before the chat, with the pages and `/metrics` beside it.
+
+    Args:
+        panel: breaks the way to the auth service; only in `doorward up`.
 
     Raises:
         ConfigError: the settings cannot work.
@@ -43,12 +58,14 @@ def assemble(settings: Settings, *, register: bool | None = None, fault_hint: st
     door = Door(settings)
     counters = OpeningCounters()
     door.metrics.registry.register(OpeningCollector(counters))
+    door.metrics.registry.register(ProcessCollector())
     metrics = metrics_route(door.metrics.registry, token=settings.serve.metrics_token)
+    ops = ops_routes(door, key=prepare_key(settings.data_dir), panel=panel)
     chat = create_app(
         settings,
         insight=door.insight,
         ready=lambda: door.ready,
-        web_routes=(metrics, *web_routes()),
+        web_routes=(metrics, *ops, *web_routes()),
         registry=door.metrics.registry,
         register=register,
         fault_hint=fault_hint,

@@ -42,7 +42,7 @@ class Kind(StrEnum):
     FORGED = "forged"
     """Names a published key, signed with another."""
     EXPIRED = "expired"
-    NO_TOKEN = "no_token"
+    NO_TOKEN = "no_token"  # noqa: S105 - the name of a case
     REJECTED = "rejected"
     """Well signed; the auth service said no to it before the fault."""
     REVOKED = "revoked"
