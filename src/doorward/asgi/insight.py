@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from doorward.asgi.policies import degrade_policy
 from doorward.asgi.session import AdmittedConnection
+from doorward.runtime.history import COLUMN_SECONDS, COLUMNS, Change, Column
 from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView, Statistics
 
 if TYPE_CHECKING:
     from doorward.asgi.door import Door
+
+LOOKED_AT_CONNECTIONS = 5_000
 
 
 class DoorInsight:
@@ -58,6 +63,29 @@ class DoorInsight:
         registry = self._door.registry
         found = registry.of_user(user_id) if user_id is not None else tuple(registry)
         return [_view(connection) for connection in found if isinstance(connection, AdmittedConnection)]
+
+    # For the ops page alone
+
+    @property
+    def in_outage(self) -> bool:
+        return self._door.in_outage
+
+    def latency(self) -> Sequence[Column]:
+        """The heat map of the last ten minutes, oldest column first."""
+        return self._door.telemetry.latency.columns(self._door.clock.wall() - COLUMNS * COLUMN_SECONDS)
+
+    def breaker_changes(self) -> Sequence[Change]:
+        return tuple(self._door.telemetry.breaker_changes)
+
+    def health_changes(self) -> Sequence[Change]:
+        return tuple(self._door.health.changes)
+
+    def newest_connections(self, limit: int) -> tuple[int, Sequence[ConnectionView]]:
+        """How many there are, and the newest; where they are very many, the newest of some, so that looking costs little."""
+        registry = self._door.registry
+        found = (each for each in registry if isinstance(each, AdmittedConnection))
+        newest = heapq.nlargest(limit, islice(found, LOOKED_AT_CONNECTIONS), key=lambda connection: connection.since)
+        return len(registry), [_view(connection) for connection in newest]
 
 
 def _view(connection: AdmittedConnection) -> ConnectionView:

@@ -13,6 +13,7 @@ import doorward
 from doorward.cli.authd_commands import authd
 from doorward.cli.check_config import check_config
 from doorward.cli.doctor import doctor
+from doorward.cli.ops_token import ops_token
 from doorward.cli.serve import serve
 from doorward.cli.token import token
 from doorward.cli.up import up
@@ -49,6 +50,7 @@ app.add_typer(authd, name="authd")
 app.command()(doctor)
 app.command("check-config")(check_config)
 app.command()(token)
+app.command("ops-token")(ops_token)
 
 
 def run() -> None:

@@ -21,8 +21,8 @@ from doorward.config import Settings
 from doorward.ops.metrics import metrics_route
 from doorward.ops.opening import OpeningCollector
 from doorward.ops.page import ops_routes
-from doorward.ops.token import prepare_key
 from doorward.ops.process import ProcessCollector
+from doorward.ops.token import prepare_key
 from doorward.web.pages import web_routes
 
 if TYPE_CHECKING:

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import re
 import secrets
 import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -25,6 +26,12 @@ from doorward.cli.serve import assemble, run
 from doorward.cli.server import bind
 from doorward.config import Environment, Settings, child_environment
 from doorward.errors import ConfigError
+from doorward.ops.faults import FaultPanel
+from doorward.runtime.clock import SystemClock
+from doorward.testing import FaultProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ADMIN = "admin@doorward.local"
 READY_SECONDS = 30.0
@@ -36,11 +43,14 @@ log = structlog.get_logger("doorward")
 
 
 class AuthProcess:
-    """`doorward authd serve` as a process of its own, so that it can be frozen and killed without touching the door."""
+    """`doorward authd serve` as a process of its own, so that it can be frozen and killed without touching the door.
 
-    def __init__(self, settings: Settings, secret: str, issuer: str, port: int, log_file: Path) -> None:
+    It takes a free port at each start; `on_ready` is told which. The address that others know is that of the proxy before it.
+    """
+
+    def __init__(self, settings: Settings, secret: str, issuer: str, log_file: Path) -> None:
         self.pid = 0
-        self.port = port
+        self.on_ready: Callable[[int], None] = lambda _port: None
         self._log_file = log_file
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
@@ -68,7 +78,7 @@ class AuthProcess:
         """
         with open(self._log_file, "ab", opener=_private) as errors:  # noqa: ASYNC230 - opener; before anybody is served
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "doorward", "authd", "serve", "--host", "127.0.0.1", "--port", str(self.port),
+                sys.executable, "-m", "doorward", "authd", "serve", "--host", "127.0.0.1", "--port", "0",
                 env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -79,9 +89,11 @@ class AuthProcess:
         line = b""
         with contextlib.suppress(TimeoutError):
             line = await asyncio.wait_for(self._process.stdout.readline(), READY_SECONDS)
-        if b" ready " not in line:
+        port = re.search(rb" ready http://127\.0\.0\.1:(\d+) ", line)
+        if port is None:
             raise ConfigError(f"the auth service did not start: {self._last_words()} (see {self._log_file})")
         self.pid = self._process.pid
+        self.on_ready(int(port[1]))
 
     async def watch(self) -> None:
         """Start it again a few seconds after it died."""
@@ -126,7 +138,8 @@ def up(
     """Start everything: auth service, door, chat and page.
 
     It prints a sign-in link, and the two commands that freeze and thaw the auth service. Freeze it, open new tabs, and watch: each
-    one gets in, or is told why, before its deadline. Thaw it, and within five seconds all is as before.
+    one gets in, or is told why, before its deadline. Thaw it, and within five seconds all is as before. The ops page shows each
+    decision as it is made, and breaks the auth service in ten more ways.
 
     What it makes is kept in `.doorward`; delete that folder to start afresh. Ctrl-C ends it.
     """
@@ -137,52 +150,68 @@ def up(
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(settings.data_dir / "doorward.log", "a", encoding="utf-8", opener=_private) as stream:
         writer = configure(level=settings.log_level, style="json", stream=stream)
-        process = AuthProcess(settings, secret, issuer, auth_port, settings.data_dir / "authd.log")
+        process = AuthProcess(settings, secret, issuer, settings.data_dir / "authd.log")
 
         async def main() -> int:
-            return await _up(settings, process)
+            return await _up(settings, process, auth_port)
 
         sys.exit(run_process(main, last=writer.aclose))
 
 
-async def _up(settings: Settings, process: AuthProcess) -> int:
+async def _up(settings: Settings, process: AuthProcess, auth_port: int) -> int:
+    """The fault proxy holds the auth service's known port; the service itself is behind it."""
     console = Console()
     bind(settings.serve.host, settings.serve.port, "serve").close()
-    bind("127.0.0.1", process.port, "authd").close()
+    bind("127.0.0.1", auth_port, "authd").close()
+    proxy = FaultProxy("127.0.0.1", 0, port=auth_port)
+    process.on_ready = proxy.lead_to
+    panel = FaultPanel(proxy, token=secrets.token_urlsafe(24), clock=SystemClock())
     try:
         with console.status("Starting the auth service …"):
             await process.start()
+            await proxy.start()
             admin = await ensure_user(settings, ADMIN, permissions=("admin", "chat"), generate_password=True)
             code = await issue_one_time_code(settings, ADMIN)
         watching = asyncio.create_task(process.watch())
         freeze = f"kill -STOP {process.pid}"
-        product = assemble(settings, register=True, fault_hint=freeze)
+        product = assemble(settings, register=True, fault_hint=freeze, panel=panel)
         try:
             return await run(
                 product,
                 settings,
-                ready=lambda host, port: _welcome(console, settings, process, admin, code, host, port),
+                ready=lambda host, port: _welcome(
+                    console, settings, process, admin, _Links(host, port, code, panel.token)
+                ),
             )
         finally:
             watching.cancel()
     finally:
         await process.stop()
+        await proxy.aclose()
 
 
-def _welcome(
-    console: Console, settings: Settings, process: AuthProcess, admin: MadeUser, code: str, host: str, port: int
-) -> None:
-    shown_host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared with, not bound to
-    page = f"http://{shown_host}:{port}"
+class _Links:
+    """The addresses that are printed. Each secret is in the fragment, which a browser sends to nobody."""
+
+    def __init__(self, host: str, port: int, code: str, change_token: str) -> None:
+        shown_host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared with, not bound to
+        self.page = f"http://{shown_host}:{port}"
+        self.sign_in = f"{self.page}/#signin={code}"
+        self.ops = f"{self.page}/ops#change={change_token}"
+
+
+def _welcome(console: Console, settings: Settings, process: AuthProcess, admin: MadeUser, links: _Links) -> None:
     print_line = partial(console.print, soft_wrap=True, highlight=False)  # never cropped: links and commands are copied
     print_line("\n[bold green]Doorward is up.[/]\n")
-    print_line(f"[bold]Open[/]       [link={page}/#signin={code}]{page}/#signin={code}[/]")
+    print_line(f"[bold]Open[/]       [link={links.sign_in}]{links.sign_in}[/]")
     print_line("           signs you in once as an admin")
     if admin.password is not None:
         print_line(f"[bold]Or with[/]    {ADMIN}  {escape(admin.password)}   (shown this once)")
     print_line(f"\n[bold]Freeze[/]     kill -STOP {process.pid}   the auth service stops answering; open new tabs")
     print_line(f"[bold]Thaw[/]       kill -CONT {process.pid}   within five seconds all is normal\n")
-    print_line(f"[bold]Metrics[/]    {page}/metrics")
+    print_line(f"[bold]Watch[/]      [link={links.ops}]{links.ops}[/]")
+    print_line("           each decision as it is made, and ten more ways to break the auth service")
+    print_line(f"[bold]Metrics[/]    {links.page}/metrics")
     print_line(f"[bold]Decisions[/]  tail -f {settings.data_dir}/doorward.log")
     print_line("[bold]End[/]        Ctrl-C\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 import structlog
@@ -12,6 +13,7 @@ from doorward.core.deadline import Deadline
 from doorward.core.health import Health
 from doorward.errors import BackendError
 from doorward.runtime.bounded import Reaper, bounded
+from doorward.runtime.history import KEPT_CHANGES, Change
 from doorward.runtime.ports import Clock, HealthProbe
 from doorward.runtime.telemetry import Metrics
 
@@ -35,6 +37,7 @@ class HealthMonitor:
     ) -> None:
         self.on_change: Callable[[], None] = lambda: None
         self.health = Health()
+        self.changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
         self.failing_since: float | None = None
         """Wall-clock second of the first of the probes that failed in a row; `None` after a good one."""
         self.last_ms: float | None = None
@@ -65,6 +68,8 @@ class HealthMonitor:
         self.last_ms, self.last_error = round(seconds * 1000, 1), error
         self.failing_since = None if error is None else self.failing_since or wall
         self._metrics.probe("failure" if error else "success", seconds)
+        before = self.health.condition
         if self.health.record(succeeded=error is None):
+            self.changes.append(Change(self._clock.wall(), before, self.health.condition))
             log.info("auth service health", condition=self.health.condition.value, ms=self.last_ms, error=error)
             self.on_change()

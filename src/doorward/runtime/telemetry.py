@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from doorward.core.breaker import State
+from doorward.runtime.history import KEPT_CHANGES, Change, LatencyHistory
 from doorward.runtime.insight import DecisionRecord, Statistics, Step
 from doorward.runtime.ports import Clock
 
@@ -73,6 +74,8 @@ class Telemetry:
         self.metrics = metrics
         self.largest_lag_seconds = 0.0
         self.largest_overrun_seconds = 0.0
+        self.latency = LatencyHistory()
+        self.breaker_changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
         self._clock = clock
         self._emit = emit
         self._records: deque[DecisionRecord] = deque(maxlen=KEPT_DECISIONS)
@@ -83,6 +86,7 @@ class Telemetry:
             self._by_id.pop(self._records[0].id, None)
         self._records.append(record)
         self._by_id[record.id] = record
+        self.latency.add(record.at, record.total_ms, record.verdict)
         self.metrics.decision(record.verdict, record.source, record.reason, record.total_ms / 1000)
         if record.overrun_ms > 0:
             self.metrics.deadline_overrun(record.overrun_ms / 1000)
@@ -95,6 +99,7 @@ class Telemetry:
     def breaker_moved(self, before: State, after: State) -> None:
         self.metrics.breaker(after)
         self.metrics.breaker_transition(after)
+        self.breaker_changes.append(Change(self._clock.wall(), before, after))
         log.warning("breaker", before=before.value, after=after.value)
 
     def lagged(self, seconds: float) -> None:

@@ -35,6 +35,7 @@ class FaultProxy:
         upstream_port: and its port.
         seed: decides jitter and shares; the same seed and the same order of events give the same draws.
         host: the loopback address to listen on.
+        port: 0 takes a free one.
         fault: what holds from the start.
     """
 
@@ -45,10 +46,12 @@ class FaultProxy:
         *,
         seed: int = 0,
         host: str = "127.0.0.1",
+        port: int = 0,
         fault: Fault = Fault.NONE,
     ) -> None:
         self.host = host
-        self.port = 0
+        self.port = port
+        self._wanted_port = port
         self.counts = ProxyCounts()
         self.upstream = (upstream_host, upstream_port)
         self.random = random.Random(seed)
@@ -69,10 +72,10 @@ class FaultProxy:
         await self.aclose()
 
     async def start(self) -> None:
-        """Take a free port and listen."""
+        """Take the port and listen."""
         if self._reservation is not None:
             raise UsageError("the proxy is already running")
-        self._reservation = self._bound(0)
+        self._reservation = self._bound(self._wanted_port)
         self.port = self._reservation.getsockname()[1]
         self._listen()
 
@@ -94,6 +97,10 @@ class FaultProxy:
     def url(self) -> str:
         """The plain HTTP base URL of the proxy."""
         return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    def lead_to(self, upstream_port: int, upstream_host: str = "127.0.0.1") -> None:
+        """Where bytes of new connections go from now on: the server came back elsewhere."""
+        self.upstream = (upstream_host, upstream_port)
 
     @property
     def open_connections(self) -> int:

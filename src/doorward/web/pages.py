@@ -1,4 +1,4 @@
-"""The web page: a few static files under a strict Content-Security-Policy.
+"""The web pages: a few static files under a strict Content-Security-Policy.
 
 The files are read once, when the routes are made: serving them touches no disk, and a name that is not among them does
 not exist.
@@ -27,6 +27,7 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 INDEX = "index.html"
+OPS = "ops.html"
 
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
@@ -81,11 +82,14 @@ def load_pages(folder: Traversable | None = None) -> dict[str, Page]:
 
 
 def web_routes() -> tuple[Route, ...]:
-    """`/` and `/static/<file>`, for `GET` and `HEAD`."""
+    """`/`, `/ops` and `/static/<file>`, for `GET` and `HEAD`."""
     pages = load_pages()
 
     async def index(request: Request) -> Response:
         return _answer(request, pages[INDEX])
+
+    async def ops(request: Request) -> Response:
+        return _answer(request, pages[OPS])
 
     async def static(request: Request) -> Response:
         page = pages.get(request.path_params["name"])
@@ -93,7 +97,11 @@ def web_routes() -> tuple[Route, ...]:
             return PlainTextResponse("Not found", status_code=404, headers=_secured(request))
         return _answer(request, page)
 
-    return Route("/", index, methods=["GET"]), Route("/static/{name}", static, methods=["GET"])
+    return (
+        Route("/", index, methods=["GET"]),
+        Route("/ops", ops, methods=["GET"]),
+        Route("/static/{name}", static, methods=["GET"]),
+    )
 
 
 def _suffix(name: str) -> str:
