@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_SECONDS = 20.0
+SLOW_START_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,14 @@ async def doorward(*arguments: str, cwd: Path, stdin: str = "", **variables: str
         raise
     assert process.returncode is not None
     return Outcome(process.returncode, out.decode(), err.decode(), time.monotonic() - began)
+
+
+async def assert_in_time(outcome: Outcome, limit_seconds: float, cwd: Path) -> None:
+    """It took less than this. Where Python alone takes seconds to start, only what came on top of that is held against it."""
+    if outcome.seconds >= limit_seconds:
+        idle = await doorward("--version", cwd=cwd)
+        assert idle.seconds > SLOW_START_SECONDS, f"{outcome.seconds:.1f} s"
+        assert outcome.seconds - idle.seconds < limit_seconds - 1.0
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli_support import Outcome
+from tests.cli_support import Outcome, assert_in_time
 from tests.cli_support import doorward as run_doorward
 
 from doorward.testing import DnsFault, Endpoint, FakeAuthService, Fault, FaultDns, FaultProxy, throwaway_tls
@@ -39,7 +39,7 @@ async def doctor(cwd: Path, url: str, *arguments: str, **variables: str) -> Outc
     outcome = await run_doorward(
         "doctor", *arguments, cwd=cwd, auth__url=url, **({"auth__service_secret": SECRET} | variables)
     )
-    assert outcome.seconds < LIMIT_SECONDS
+    await assert_in_time(outcome, LIMIT_SECONDS, cwd)
     assert SECRET not in outcome.out + outcome.err
     return outcome
 
@@ -90,11 +90,11 @@ async def test_a_wrong_secret_is_named(auth: FakeAuthService, tmp_path: Path) ->
     ("fault", "words"),
     [
         (Fault.REFUSE, "Nobody accepts connections at"),
-        (Fault.BLACK_HOLE, "does not answer a connection attempt within 0.8 s"),
+        (Fault.BLACK_HOLE, "does not answer a connection attempt within "),
         (Fault.RESET, "breaks "),
-        (Fault.SILENCE, "accepts connections and does not answer /auth/validate within 2.0 s"),
-        (Fault.HEADER_STALL, "accepts connections and does not answer /auth/validate within 2.0 s"),
-        (Fault.DRIP, "accepts connections and does not answer /auth/validate within 2.0 s"),
+        (Fault.SILENCE, "accepts connections and does not answer /auth/validate within "),
+        (Fault.HEADER_STALL, "accepts connections and does not answer /auth/validate within "),
+        (Fault.DRIP, "accepts connections and does not answer /auth/validate within "),
         (Fault.status(500), "answers 500 to /auth/validate"),
         (Fault.status(503, headers={"Retry-After": "7"}), "answers 503 to /auth/validate: it asks us to slow down"),
         (Fault.status(404), "to /auth/validate is not the contract (the auth service answered 404"),

@@ -166,12 +166,14 @@ class Checkup:
             await asyncio.wait(attempts, timeout=deadline.remaining(self._clock.monotonic()) * 0.9)
             reached = [address for attempt, address in attempts.items() if attempt.done() and attempt.result() is None]
             silent = [address.host for attempt, address in attempts.items() if not attempt.done()]
-            refusals = [attempt.result() for attempt in attempts if attempt.done() and attempt.result() is not None]
+            refusals = [error for attempt in attempts if attempt.done() and (error := attempt.result()) is not None]
         finally:
             for attempt in attempts:
                 attempt.cancel()
         if not reached:
-            raise ConnectTimeout("no answer") if silent else ConnectError(refusals[0])
+            if silent:
+                raise ConnectTimeout("no answer")
+            raise ConnectError(refusals[0].strerror or type(refusals[0]).__name__) from refusals[0]
         self._addresses = reached
         facts = {"reached": [address.host for address in reached], "silent": silent}
         if silent:
@@ -303,12 +305,12 @@ def skew_of(date: str, began: float, ended: float) -> float | None:
     return min(seconds + 1.0 - began, 0.0)
 
 
-async def _reach(address: Address, port: int) -> str | None:
+async def _reach(address: Address, port: int) -> OSError | None:
     """Why there is no connection, or `None`."""
     try:
         _, writer = await asyncio.open_connection(address.host, port)
     except OSError as error:
-        return error.strerror or type(error).__name__
+        return error
     await _closed(writer)
     return None
 

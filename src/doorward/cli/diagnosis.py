@@ -119,8 +119,14 @@ def _no_address(error: BackendError, asked: Asked) -> tuple[str, str]:
 
 
 def _no_connection(error: BackendError, asked: Asked) -> tuple[str, str]:
+    """Cases: refused; reset at once; unreachable; silence."""
+    match error.__cause__:
+        case ConnectionRefusedError():
+            return f"Nobody accepts connections at {asked.peer}", "start the auth service, or correct auth.url"
+        case ConnectionResetError():
+            return f"{asked.peer} breaks connections off at once", "look at its own log, and at what is in between"
     if isinstance(error, ConnectError):
-        return f"Nobody accepts connections at {asked.peer} ({error})", "start the auth service, or correct auth.url"
+        return f"There is no way to {asked.peer} ({error})", "check the network and the address in auth.url"
     return (
         f"{asked.peer} does not answer a connection attempt within {asked.seconds:.1f} s",
         "check that the host is up, the firewall, and auth.url (proxy variables of the environment are not used)",

@@ -26,12 +26,20 @@ from doorward.errors import (
 ASKED = Asked("auth.test", "auth.test:443", "/auth/validate", 1.5)
 
 
+def caused(cause: OSError) -> ConnectError:
+    error = ConnectError("why")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("step", "error", "sentence"),
     [
         (Step.DNS, ResolveError("auth.test: no such name"), "DNS gives no address for auth.test (no such name)"),
         (Step.DNS, DeadlinePassed("late"), "DNS gives no address for auth.test (late)"),
-        (Step.TCP, ConnectError("refused"), "Nobody accepts connections at auth.test:443 (refused)"),
+        (Step.TCP, caused(ConnectionRefusedError()), "Nobody accepts connections at auth.test:443"),
+        (Step.TCP, caused(ConnectionResetError()), "auth.test:443 breaks connections off at once"),
+        (Step.TCP, caused(OSError()), "There is no way to auth.test:443 (why)"),
         (Step.TCP, ConnectTimeout(""), "auth.test:443 does not answer a connection attempt within 1.5 s"),
         (Step.TCP, DeadlinePassed(""), "auth.test:443 does not answer a connection attempt within 1.5 s"),
         (Step.TLS, TlsError("self-signed"), "There is no TLS connection with auth.test:443 (self-signed)"),
