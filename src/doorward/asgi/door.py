@@ -99,6 +99,7 @@ class Door:
         self._uniform: Callable[[], float] = random.SystemRandom().random
         self._stack = AsyncExitStack()
         self._opening: asyncio.Task[None] | None = None
+        self._revalidating = False
         now = self.clock.monotonic()
         limits = settings.limits
         self.gate = Gate(
@@ -333,20 +334,36 @@ class Door:
             log.info("revocations", items=len(items), closed=closed)
 
     def _recovered(self) -> None:
-        if not self.in_outage:
+        if not self.in_outage and not self._revalidating:
             self.spawn(self._after_recovery(), "re-validation")
 
     async def _after_recovery(self) -> None:
-        """The auth service is back: ask anew about everybody who came in without it, with jitter and a rate."""
-        rate = self.settings.session.revalidate_rate_per_second
-        for connection in self.registry:
-            if not isinstance(connection, AdmittedConnection):
-                continue
-            if connection.session.phase is Phase.GRACE:
-                connection.recovered()
-            elif connection.session.needs_proof:
-                await asyncio.sleep(2 * self._uniform() / rate)
-                self.spawn(connection.recheck(), "re-validation")
+        """The auth service is back: ask anew about everybody who came in without it, with jitter and a rate.
+
+        Who found the gate full is asked about again, until all are proven or their grants have ended.
+        """
+        told: set[AdmittedConnection] = set()
+        self._revalidating = True
+        try:
+            while not self.in_outage and (left := self._unproven() - told):
+                for connection in left:
+                    await asyncio.sleep(2 * self._uniform() / self.settings.session.revalidate_rate_per_second)
+                    if connection.session.phase is Phase.GRACE:
+                        told.add(connection)
+                        connection.recovered()
+                    elif connection.session.needs_proof:
+                        self.spawn(connection.recheck(), "re-validation")
+                await asyncio.sleep(self.settings.deadline_seconds)
+        finally:
+            self._revalidating = False
+
+    def _unproven(self) -> set[AdmittedConnection]:
+        return {
+            connection
+            for connection in self.registry
+            if isinstance(connection, AdmittedConnection)
+            and (connection.session.phase is Phase.GRACE or connection.session.needs_proof)
+        }
 
     async def _tidy(self) -> None:
         while True:

@@ -293,8 +293,8 @@ class AdmittedConnection:
     async def _accept(self, message: Message) -> None:
         """A browser that offered protocols breaks off if none is taken: where the app takes none, it is the door's own."""
         if message.get("subprotocol") is None:
-            own = next((name for name in real_protocols(self.scope["subprotocols"]) if offers_ours((name,))), None)
-            message = {**message, "subprotocol": own}
+            offered = real_protocols(self.scope.get("subprotocols", ()))
+            message = {**message, "subprotocol": next((name for name in offered if offers_ours((name,))), None)}
         self._accepting = True
         await self._server_send(message)
         self._accepted = True
@@ -333,6 +333,9 @@ class AdmittedConnection:
         self.session.closed()
 
     async def _close(self, wire: Refusal) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._left:
+            self._exits.append(loop.call_later(self._shared.app_exit_seconds, self._cancel_app))
         if self._accepting and not self._accepted:
             return  # the accept is on its way, and is followed by the close
         exposed = round(self._shared.clock.wall() - self.since, 3)
@@ -343,9 +346,7 @@ class AdmittedConnection:
         else:
             await denier.deny(self.scope, self._server_send, wire)
         if not self._left:
-            loop = asyncio.get_running_loop()
             self._exits.append(loop.call_later(INTERRUPT_SECONDS, self._interrupt))
-            self._exits.append(loop.call_later(self._shared.app_exit_seconds, self._cancel_app))
 
     def _refusal(self, refusal: Deny | Unavailable) -> Refusal:
         return self._shared.denier.refusal(refusal, self.admission.decision_id)

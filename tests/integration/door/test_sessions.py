@@ -365,6 +365,18 @@ async def test_who_came_in_degraded_is_asked_about_again(tmp_path: Path) -> None
         assert metric(running, "revalidations_total", result="deny") == 1
 
 
+async def test_who_found_the_gate_full_is_asked_about_again(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"degrade": DEGRADED, "limits": {"bulkhead": 1}, **QUICK}
+    async with running_door(tmp_path, **options) as running, contextlib.AsyncExitStack() as stack:
+        await running.settled()
+        await outage(running)
+        pages = [await stack.enter_async_context(opened(running.browser(lasting(running.auth, 600)))) for _ in range(3)]
+        running.auth.latency_seconds = 0.3
+        running.proxy.fault = Fault.NONE
+        for page in pages:
+            await page.frame(notice="auth.assurance", assurance="live", degraded=False, within_seconds=10)
+
+
 async def test_a_degraded_grant_ends_by_itself(tmp_path: Path) -> None:
     degrade = {**DEGRADED, "grant_seconds": 0.6}
     async with running_door(tmp_path, degrade=degrade, session={"expiring_notice_seconds": 0}, **QUICK) as running:
