@@ -1,0 +1,325 @@
+"""The door behind servers that behave in other ways than our own: what it does is seen at the ASGI messages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doorward import Doorward, Settings
+from doorward.asgi.door import Door
+from doorward.asgi.types import App, Message, Receive, Scope, Send
+from doorward.core.answer import Invalid, Valid
+from doorward.core.deadline import Deadline
+from doorward.runtime.insight import DecisionRecord
+from doorward.runtime.ports import RevocationItem
+from doorward.testing import eventually
+
+QUICK: dict[str, Any] = {"deadline_seconds": 0.5, "patience_seconds": 0.1}
+
+
+class Says:
+    """A validator without a network: good tokens are in the map, the rest are not."""
+
+    def __init__(self, **users: str) -> None:
+        self.users = users
+
+    async def validate(self, token: str, *, deadline: Deadline) -> Valid | Invalid:
+        user_id = self.users.get(token)
+        if user_id is None:
+            return Invalid("unknown")
+        return Valid(user_id, permissions=frozenset({"chat"}), session_id=f"session-of-{user_id}")
+
+
+@dataclass
+class Peer:
+    """One client as a server hands it over: what it sends, and what it was sent."""
+
+    scope: Scope
+    inbox: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+    sent: list[Message] = field(default_factory=list)
+    accepts: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def receive(self) -> Message:
+        return await self.inbox.get()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "websocket.accept":
+            async with asyncio.timeout(5):
+                await self.accepts.wait()
+        self.sent.append(message)
+
+    def frames(self) -> list[dict[str, Any]]:
+        return [json.loads(message["text"]) for message in self.sent if message["type"] == "websocket.send"]
+
+    def of_type(self, kind: str) -> list[Message]:
+        return [message for message in self.sent if message["type"] == kind]
+
+
+def peer(token: str | None = None, *, ours: bool = True, extensions: dict[str, Any] | None = None) -> Peer:
+    headers = [(b"host", b"door.example")]
+    if token is not None:
+        headers.append((b"authorization", b"Bearer " + token.encode()))
+    scope = {
+        "type": "websocket",
+        "path": "/ws",
+        "scheme": "ws",
+        "headers": headers,
+        "subprotocols": ["doorward.v1"] if ours else [],
+        "client": ("192.0.2.7", 4711),
+        "extensions": {"websocket.http.response": {}} if extensions is None else extensions,
+    }
+    made = Peer(scope)
+    made.inbox.put_nowait({"type": "websocket.connect"})
+    made.accepts.set()
+    return made
+
+
+@asynccontextmanager
+async def open_door(
+    tmp_path: Path,
+    app: App,
+    *,
+    emit: Callable[[DecisionRecord], None] = lambda _: None,
+    **settings: Any,
+) -> AsyncIterator[Doorward]:
+    loaded = Settings(auth={"url": "http://127.0.0.1:9", "revocations": "off"}, data_dir=tmp_path / "data", **settings)
+    door = Door(loaded, validator=Says(good="ada", other="eve"), emit=emit)
+    middleware = Doorward(app, loaded, door=door)
+    await door.open()
+    try:
+        yield middleware
+    finally:
+        await door.aclose()
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": json.dumps({"echo": event["text"]})})
+
+
+@asynccontextmanager
+async def running(app: Doorward, client: Peer) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(app(client.scope, client.receive, client.send))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task}, timeout=5)
+
+
+def revoke(app: Doorward, user_id: str = "ada") -> None:
+    app.door.registry.revoke([RevocationItem(user_id=user_id, not_before_ms=10**15)])
+
+
+async def test_our_protocol_is_taken_where_the_app_takes_none(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer("good")
+        async with running(app, client):
+            await eventually(lambda: client.frames(), what="the greeting")
+            assert client.of_type("websocket.accept") == [{"type": "websocket.accept", "subprotocol": "doorward.v1"}]
+
+
+async def test_a_server_that_does_not_wake_the_app_after_the_close(tmp_path: Path) -> None:
+    """The app's `receive` is woken by the door itself, and gets its disconnect once, and again if it asks again."""
+    seen: list[Message] = []
+
+    async def curious(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        seen.extend([await receive(), await receive()])
+        with pytest.raises(OSError, match="closed"):
+            await send({"type": "websocket.send", "text": "too late"})
+
+    async with open_door(tmp_path, curious) as app:
+        client = peer("good")
+        async with running(app, client) as task:
+            await eventually(lambda: client.frames(), what="the greeting")
+            revoke(app)
+            await eventually(task.done, within_seconds=2, what="the app has left")
+            assert task.exception() is None
+            assert seen == [{"type": "websocket.disconnect", "code": 3000, "reason": "TOKEN_REVOKED"}] * 2
+            assert client.of_type("websocket.close")[0]["code"] == 3000
+
+
+async def test_revoked_while_the_server_is_at_the_accept(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer("good")
+        client.accepts.clear()
+        async with running(app, client) as task:
+            await eventually(lambda: len(app.door.registry) == 1, what="it is registered")
+            revoke(app)
+            await asyncio.sleep(0)
+            assert client.sent == []
+            client.accepts.set()
+            await eventually(task.done, within_seconds=2, what="the app has left")
+            assert [message["type"] for message in client.sent] == [
+                "websocket.accept",
+                "websocket.send",
+                "websocket.close",
+            ]
+            assert client.frames()[0]["code"] == "TOKEN_REVOKED"
+        assert len(app.door.registry) == 0
+
+
+async def test_a_server_without_the_extension_closes_before_the_accept(tmp_path: Path) -> None:
+    """Which such a server tells the client as a 403."""
+    async with open_door(tmp_path, echo) as app:
+        client = peer(None, ours=False, extensions={})
+        async with running(app, client) as task:
+            await eventually(task.done, what="it is answered")
+        (refusal,) = client.sent
+        assert (refusal["type"], refusal["code"]) == ("websocket.close", 3000)
+        assert refusal["reason"].startswith("AUTH_REQUIRED;id=")
+
+
+async def test_a_server_that_does_not_send_the_refusal_holds_nobody_up(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer(None)
+        client.scope["headers"].append((b"origin", b"http://door.example"))
+        client.accepts.clear()
+        async with running(app, client) as task:
+            await eventually(task.done, within_seconds=2, what="it is given up")
+            assert task.exception() is None
+        assert client.sent == []
+
+
+async def test_an_abort_is_asked_for_after_every_close_of_ours(tmp_path: Path) -> None:
+    aborted = asyncio.Event()
+    async with open_door(tmp_path, echo) as app:
+        client = peer("good", extensions={"doorward": {"abort": aborted.set}})
+        async with running(app, client):
+            await eventually(lambda: client.frames(), what="the greeting")
+            revoke(app)
+            await eventually(aborted.is_set, within_seconds=3, what="the abort")
+
+
+async def test_a_bug_of_ours_fails_closed_and_is_told_as_ours(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+
+        async def broken(*_: Any) -> Any:
+            raise ZeroDivisionError
+
+        app.door.authenticator.decide = broken  # type: ignore[method-assign,assignment]
+        client = peer("good", ours=False)
+        async with running(app, client) as task:
+            await eventually(task.done, what="it is answered")
+        start, body = client.sent
+        assert start["status"] == 500
+        assert json.loads(body["body"])["code"] == "INTERNAL"
+
+
+async def test_a_log_that_fails_leaves_no_connection_behind(tmp_path: Path) -> None:
+    def full(_: DecisionRecord) -> None:
+        raise OSError("disk full")
+
+    async with open_door(tmp_path, echo, emit=full) as app:
+        client = peer("good")
+        async with running(app, client) as task:
+            await eventually(task.done, what="it has ended")
+            assert isinstance(task.exception(), OSError)
+        assert len(app.door.registry) == 0
+
+
+async def test_a_client_that_leaves_during_the_app(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer("good")
+        async with running(app, client) as task:
+            await eventually(lambda: client.frames(), what="the greeting")
+            client.inbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
+            await eventually(task.done, what="the app has left")
+            assert task.exception() is None
+        assert len(app.door.registry) == 0
+
+
+async def test_an_app_that_closes_by_itself(tmp_path: Path) -> None:
+    async def brief(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 1000})
+        assert (await receive())["type"] == "websocket.disconnect"
+        await send({"type": "websocket.send", "text": "too late"})
+
+    async with open_door(tmp_path, brief) as app:
+        client = peer("good")
+        async with running(app, client) as task:
+            await eventually(task.done, what="the app has left")
+            assert task.exception() is None
+        assert client.sent[-1]["type"] == "websocket.close"
+        assert len(app.door.registry) == 0
+
+
+async def test_an_error_of_the_app_is_the_servers_to_tell(tmp_path: Path) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise KeyError("bug")
+
+    async with open_door(tmp_path, broken) as app:
+        client = peer("good")
+        async with running(app, client) as task:
+            await eventually(task.done, what="the app has left")
+            assert isinstance(task.exception(), KeyError)
+        assert len(app.door.registry) == 0
+
+
+async def test_the_server_cancels_a_connection(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer("good")
+        async with running(app, client) as task:
+            await eventually(lambda: client.frames(), what="the greeting")
+            task.cancel()
+            await eventually(task.done, what="it has ended")
+            assert task.cancelled()
+        assert len(app.door.registry) == 0
+
+
+async def test_messages_that_only_look_like_a_refresh_are_the_apps(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer("good")
+        async with running(app, client):
+            texts = [
+                "auth.refresh",
+                '{"type": "note", "text": "auth.refresh"}',
+                '["auth.refresh"]',
+                "auth.refresh" * 2000,
+            ]
+            for text in texts:
+                client.inbox.put_nowait({"type": "websocket.receive", "text": text})
+            await eventually(lambda: len(client.frames()) == 1 + len(texts), what="the app has answered")
+            assert [frame["echo"] for frame in client.frames()[1:]] == texts
+
+
+async def test_a_client_that_is_not_ours_keeps_its_messages(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer("good", ours=False)
+        async with running(app, client):
+            text = '{"type": "auth.refresh", "token": "other"}'
+            client.inbox.put_nowait({"type": "websocket.receive", "text": text})
+            await eventually(lambda: client.frames() == [{"echo": text}], what="the app has answered")
+
+
+async def test_a_refresh_that_meets_a_bug_is_answered(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+
+        async def broken(*_: Any, **__: Any) -> Any:
+            raise ZeroDivisionError
+
+        client = peer("good")
+        async with running(app, client):
+            await eventually(lambda: client.frames(), what="the greeting")
+            app.door.authenticator.judge = broken  # type: ignore[method-assign]
+            command = {"id": 7, "type": "auth.refresh", "token": "good"}
+            for _ in range(2):
+                client.sent.clear()
+                client.inbox.put_nowait({"type": "websocket.receive", "text": json.dumps(command)})
+                await eventually(lambda: client.frames(), what="the reply")
+                (reply,) = client.frames()
+                assert reply["reply_to"] == 7
+                assert reply["error"]["code"] == "INTERNAL"
