@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from doorward.cli.app import app
+from doorward.cli.app import build
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
 _BETWEEN_COMMANDS = re.compile(r"[;|&()<\n]|\$\(")
@@ -23,7 +23,7 @@ def commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield from commands(f"{path} {name}", member)
 
 
-COMMANDS = dict(commands("doorward", typer.main.get_command(app)))
+COMMANDS = dict(commands("doorward", typer.main.get_command(build())))
 OURS = ["doctor", "check-config", "token", "authd", "authd init", "authd rotate-keys"]
 
 

@@ -17,10 +17,10 @@ import typer.main
 from tests.docs.pages import ROOT, Snippet, read, snippets
 
 from doorward import Settings
-from doorward.cli.app import app
+from doorward.cli.app import build
 from doorward.config import child_environment
 
-COMMANDS = typer.main.get_command(app)
+COMMANDS = typer.main.get_command(build())
 VARIABLES = {"DOORWARD_CONFIG", *(f"DOORWARD_{key.upper().replace('.', '__')}" for key, _, _ in Settings().described())}
 TARGETS = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
 _BETWEEN_COMMANDS = re.compile(r"[()&|;<>\n]")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -10,23 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 
 import doorward
-from doorward.cli.authd_commands import authd
-from doorward.cli.check_config import check_config
-from doorward.cli.doctor import doctor
-from doorward.cli.ops_token import ops_token
-from doorward.cli.serve import serve
-from doorward.cli.token import token
-from doorward.cli.up import up
 from doorward.errors import ConfigError, DoorwardError, UsageError
 
-app = typer.Typer(
-    name="doorward",
-    help="WebSocket authentication that never hangs, and a chat backend for AI agents that stands on it.",
-    epilog="Start with `doorward up`: everything in one command, and a line to break it on purpose.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-)
+COMMANDS = {
+    "up": "doorward.cli.up:up",
+    "serve": "doorward.cli.serve:serve",
+    "authd": "doorward.cli.authd_commands:authd",
+    "doctor": "doorward.cli.doctor:doctor",
+    "check-config": "doorward.cli.check_config:check_config",
+    "token": "doorward.cli.token:token",
+    "ops-token": "doorward.cli.ops_token:ops_token",
+}
+"""Where each command lives. Only what is called is imported: a doctor must not wait for a database library."""
 
 
 def _version(asked: bool) -> None:
@@ -35,7 +32,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -44,19 +40,32 @@ def main(
     """WebSocket authentication that never hangs, and a chat backend for AI agents that stands on it."""
 
 
-app.command()(up)
-app.command()(serve)
-app.add_typer(authd, name="authd")
-app.command()(doctor)
-app.command("check-config")(check_config)
-app.command()(token)
-app.command("ops-token")(ops_token)
+def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command line with these commands."""
+    app = typer.Typer(
+        name="doorward",
+        help="WebSocket authentication that never hangs, and a chat backend for AI agents that stands on it.",
+        epilog="Start with `doorward up`: everything in one command, and a line to break it on purpose.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(main)
+    for name in names:
+        module, _, attribute = COMMANDS[name].partition(":")
+        command = getattr(import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def run() -> None:
     """Run the command line. Exit codes: 0 fine, 1 trouble, 2 the settings or the call cannot work."""
+    first = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
-        app()
+        build([first] if first in COMMANDS else COMMANDS)()
     except (ConfigError, UsageError) as error:
         _tell(error)
         sys.exit(2)
