@@ -32,7 +32,7 @@ def expectations(during: Circumstances, *, kinds: Iterable[Kind] = ALL_KINDS) ->
     """What may be answered in each phase."""
     table: dict[tuple[Phase, Kind], frozenset[str]] = {}
     for kind in kinds:
-        well = reachable(kind, keyset=during.keyset)
+        well = reachable(kind, keyset=during.keyset) | _crowd(kind, during)
         sick = _during(kind, during)
         table[Phase.HEALTHY, kind] = table[Phase.HEALED, kind] = well
         table[Phase.FAULT, kind] = sick
@@ -83,8 +83,7 @@ def unreachable(kind: Kind, during: Circumstances) -> frozenset[str]:
 def _during(kind: Kind, during: Circumstances) -> frozenset[str]:
     if during.reach is Reach.NEVER:
         return unreachable(kind, during)
-    crowded = frozenset({OVERLOADED}) if during.crowded and kind not in _NEVER_ASKED else frozenset()
-    well = reachable(kind, keyset=during.keyset) | crowded
+    well = reachable(kind, keyset=during.keyset) | _crowd(kind, during)
     if during.reach is Reach.SOMETIMES:
         return well | unreachable(kind, during)
     if kind in {Kind.JWT, Kind.WARM_JWT, Kind.WARM_OPAQUE}:  # past their patience they are let in on what is proven
@@ -92,7 +91,13 @@ def _during(kind: Kind, during: Circumstances) -> frozenset[str]:
     return well
 
 
-_NEVER_ASKED = frozenset({Kind.NO_TOKEN, Kind.REVOKED})
+_REFUSED_LOCALLY = frozenset({Kind.FORGED, Kind.EXPIRED, Kind.REVOKED})
+
+
+def _crowd(kind: Kind, during: Circumstances) -> frozenset[str]:
+    """Whoever has to be asked about in the unproven lane may find it full."""
+    refused_unasked = during.keyset and kind in _REFUSED_LOCALLY
+    return frozenset() if not during.crowded or kind is Kind.NO_TOKEN or refused_unasked else frozenset({OVERLOADED})
 
 
 def _deny(code: Code) -> frozenset[str]:
