@@ -244,10 +244,6 @@ class AdmittedConnection:
             self._begin_close(refusal)
             await self._close(retry)
 
-    def refuse(self, refusal: Deny | Unavailable) -> None:
-        """Close it with this refusal, unless something else came first."""
-        self._perform((Close(refusal),))
-
     # Timers and effects
 
     def _arm(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 
 from doorward import Doorward, Settings
 from doorward.asgi.door import Door
+from doorward.asgi.session import AdmittedConnection
 from doorward.asgi.types import App, Message, Receive, Scope, Send
 from doorward.core.answer import Invalid, Valid
 from doorward.core.deadline import Deadline
+from doorward.core.verdict import Code, Source, Unavailable
 from doorward.runtime.insight import DecisionRecord
 from doorward.runtime.ports import RevocationItem
 from doorward.testing import eventually
@@ -34,7 +37,8 @@ class Says:
         user_id = self.users.get(token)
         if user_id is None:
             return Invalid("unknown")
-        return Valid(user_id, permissions=frozenset({"chat"}), session_id=f"session-of-{user_id}")
+        expires_at = time.time() + 30 if token == "brief" else None
+        return Valid(user_id, permissions=frozenset({"chat"}), session_id=f"of-{user_id}", expires_at=expires_at)
 
 
 @dataclass
@@ -90,7 +94,7 @@ async def open_door(
     **settings: Any,
 ) -> AsyncIterator[Doorward]:
     loaded = Settings(auth={"url": "http://127.0.0.1:9", "revocations": "off"}, data_dir=tmp_path / "data", **settings)
-    door = Door(loaded, validator=Says(good="ada", other="eve"), emit=emit)
+    door = Door(loaded, validator=Says(good="ada", other="eve", brief="ada"), emit=emit)
     middleware = Doorward(app, loaded, door=door)
     await door.open()
     try:
@@ -323,3 +327,135 @@ async def test_a_refresh_that_meets_a_bug_is_answered(tmp_path: Path) -> None:
                 (reply,) = client.frames()
                 assert reply["reply_to"] == 7
                 assert reply["error"]["code"] == "INTERNAL"
+
+
+# What happens before the app has accepted, and while the door is at it
+
+
+async def test_a_warning_that_is_due_before_the_accept_follows_the_greeting(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer("brief")
+        client.accepts.clear()
+        async with running(app, client):
+            await eventually(lambda: len(app.door.registry) == 1, what="it is registered")
+            (connection,) = app.door.registry
+            assert isinstance(connection, AdmittedConnection)
+            await eventually(lambda: connection.session.wake_at == connection.admission.expires_at, what="the warning")
+            client.accepts.set()
+            await eventually(lambda: len(client.frames()) == 2, what="greeting and warning")
+            assert [frame["notice"] for frame in client.frames()] == ["auth.assurance", "auth.expiring"]
+
+
+async def test_the_greeting_is_how_it_stands_then(tmp_path: Path) -> None:
+    """A notice about the assurance that is due before the accept would say it twice."""
+    async with open_door(tmp_path, echo) as app:
+        client = peer("good")
+        client.accepts.clear()
+        async with running(app, client):
+            await eventually(lambda: len(app.door.registry) == 1, what="it is registered")
+            (connection,) = app.door.registry
+            assert isinstance(connection, AdmittedConnection)
+            connection.settle(replace(connection.session.allow, degraded=True))
+            client.accepts.set()
+            await eventually(lambda: client.frames(), what="the greeting")
+            client.inbox.put_nowait({"type": "websocket.receive", "text": "hello"})
+            await eventually(lambda: client.frames()[-1] == {"echo": "hello"}, what="the app's answer")
+            assert [frame["degraded"] for frame in client.frames()[:-1]] == [True]
+
+
+async def test_a_greeting_that_cannot_be_sent_is_not_the_apps_trouble(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer("good")
+
+        async def deaf(message: Message) -> None:
+            if message["type"] == "websocket.send" and "notice" in message["text"]:
+                raise ConnectionResetError
+            await client.send(message)
+
+        task = asyncio.create_task(app(client.scope, client.receive, deaf))
+        client.inbox.put_nowait({"type": "websocket.receive", "text": "hello"})
+        await eventually(lambda: client.frames() == [{"echo": "hello"}], what="the app goes on")
+        client.inbox.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await asyncio.wait_for(task, 5)
+
+
+async def test_only_the_first_refusal_closes(tmp_path: Path) -> None:
+    restarting = Unavailable(Code.RESTARTING, Source.DRAIN)
+    async with open_door(tmp_path, echo) as app:
+        client = peer("good")
+        async with running(app, client) as task:
+            await eventually(lambda: client.frames(), what="the greeting")
+            (connection,) = app.door.registry
+            assert isinstance(connection, AdmittedConnection)
+            draining = asyncio.create_task(connection.drain(restarting, extra_waiting=0))
+            connection.revoke()
+            await draining
+            await connection.drain(restarting, extra_waiting=0)
+            await eventually(task.done, within_seconds=2, what="the app has left")
+        assert [message["code"] for message in client.of_type("websocket.close")] == [3000]
+
+
+async def test_a_server_that_gives_no_connect_is_not_waited_for(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer(None, ours=False)
+        client.inbox.get_nowait()
+        async with running(app, client) as task:
+            await eventually(task.done, within_seconds=3, what="it is answered")
+        assert client.sent[0]["status"] == 401
+
+
+async def test_a_door_that_is_slow_to_open_is_not_waited_for(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo, **QUICK) as app:
+        opened_at, app.door.opened_at = app.door.opened_at, None
+
+        async def stuck() -> None:
+            await asyncio.Event().wait()
+
+        app.door.open = stuck  # type: ignore[method-assign]
+        client = peer("good", ours=False)
+        async with running(app, client) as task:
+            await eventually(task.done, within_seconds=1.0, what="it is answered")
+        start, body = client.sent
+        assert start["status"] == 503
+        assert json.loads(body["body"])["cause"] == "store"
+        app.door.opened_at = opened_at
+
+
+async def test_other_scopes_and_other_servers(tmp_path: Path) -> None:
+    """HTTP passes through; on a server of somebody else's a drain is the middleware's own method."""
+    seen: list[str] = []
+
+    async def app_of_http(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            seen.append(scope["path"])
+        else:
+            await echo(scope, receive, send)
+
+    async with open_door(tmp_path, app_of_http) as app:
+        client = peer("good")
+        await app({"type": "http", "path": "/page"}, client.receive, client.send)
+        assert seen == ["/page"]
+        async with running(app, client) as task:
+            await eventually(lambda: client.frames(), what="the greeting")
+            await app.drain(spread_seconds=0.0)
+            await eventually(task.done, within_seconds=2, what="the app has left")
+        assert client.of_type("websocket.close")[0]["code"] == 1012
+
+
+async def test_what_the_door_knows_of_itself(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer("good")
+        insight = app.door.insight
+        async with running(app, client):
+            await eventually(lambda: client.frames(), what="the greeting")
+            (view,) = insight.connections("ada")
+            assert (view.user_id, view.path, view.address) == ("ada", "/ws", "192.0.2.7")
+            assert insight.connections("eve") == []
+            (record,) = insight.decisions()
+            assert insight.decision(record.id) is record
+            assert record.id == view.id
+            assert insight.statistics().by_verdict == {"allow": 1}
+            service = insight.service()
+            assert (service.url, service.breaker, service.bars) == ("http://127.0.0.1:9", "closed", 0)
+            assert service.degrade_mode == "cached_only"
+            assert service.feed_age_seconds is None
