@@ -64,9 +64,9 @@ class HandshakeReader:
         return any(parsed in network for network in self._trusted)
 
 
-def scrubbed_scope(scope: Scope, presented: Presented, admission: object) -> dict[str, Any]:
+def scrubbed_scope(scope: Scope, admission: object) -> dict[str, Any]:
     """The scope for the app: without the credential, with the live view."""
-    clean = scrubbed(presented)
+    clean = scrubbed(Presented(scope["headers"], scope.get("subprotocols", ())))
     return {**scope, "headers": clean.headers, "subprotocols": clean.subprotocols, "doorward": admission}
 
 

@@ -70,6 +70,23 @@ class Doorward:
     # One handshake
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """While the app runs, nothing is held of how the decision was made: there are many open connections."""
+        connection = await self._admitted(scope, receive, send)
+        if connection is None:
+            return
+        try:
+            await self.app(scrubbed_scope(scope, connection.admission), connection.receive, connection.send)
+        except ClientDisconnected:
+            pass  # the app sent to a closed connection; that is how it learns
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not connection.forced or task is None or task.uncancel() > 0:
+                raise
+        finally:
+            connection.left()
+
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> AdmittedConnection | None:
+        """The registered connection, or `None` once the client has its refusal."""
         clock = self.door.clock
         deadline = Deadline.after(clock.monotonic(), self.settings.deadline_seconds)
         trace = Trace(clock)
@@ -83,12 +100,13 @@ class Doorward:
             await self.door.denier.deny(scope, send, refusal, may_accept=self._knows_origin(handshake))
             trace.mark("answer")
             self._record(connection, judgement, handshake, deadline, trace, decision_id)
-            return
+            return None
         try:
             self._record(judgement.verdict, judgement, handshake, deadline, trace, decision_id)
-            await self._run(connection, scope, handshake)
-        finally:
+        except BaseException:
             connection.left()
+            raise
+        return connection
 
     def _knows_origin(self, handshake: Handshake) -> bool:
         """A page of another origin is not let in even for one frame, whatever came before ORIGIN (a drain, a broken store)."""
@@ -158,17 +176,6 @@ class Doorward:
             connection.gone()
             return Deny(Code.TOKEN_REVOKED, Source.REVOKED)
         return connection
-
-    async def _run(self, connection: AdmittedConnection, scope: Scope, handshake: Handshake) -> None:
-        inner = scrubbed_scope(scope, handshake.presented, connection.admission)
-        try:
-            await self.app(inner, connection.receive, connection.send)
-        except ClientDisconnected:
-            pass  # the app sent to a closed connection; that is how it learns
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not connection.forced or task is None or task.uncancel() > 0:
-                raise
 
     def _record(
         self,

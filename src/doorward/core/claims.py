@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from doorward.core.answer import Valid
+from doorward.core.answer import Valid, one_of_equals
 from doorward.core.verdict import Code, Deny, Principal, Source
 
 
@@ -122,6 +122,6 @@ def _permissions(claims: Mapping[str, Any]) -> frozenset[str]:
     """`permissions` as a list, else RFC 8693's `scope` as words."""
     value = claims.get("permissions")
     if isinstance(value, list):
-        return frozenset(item for item in value if isinstance(item, str))
+        return one_of_equals(frozenset(item for item in value if isinstance(item, str)))
     scope = claims.get("scope")
-    return frozenset(scope.split()) if isinstance(scope, str) else frozenset()
+    return one_of_equals(frozenset(scope.split() if isinstance(scope, str) else ()))

@@ -92,7 +92,8 @@ def extract(
 def scrubbed(presented: Presented, *, cookie: str = DEFAULT_COOKIE) -> Presented:
     """The same without any credential, fit for the app."""
     headers: list[tuple[bytes, bytes]] = []
-    for name, value in presented.headers:
+    for header in presented.headers:
+        name, value = header
         if name == b"authorization" and value.lower().split()[:1] == [b"bearer"]:
             continue
         kept = value
@@ -102,7 +103,7 @@ def scrubbed(presented: Presented, *, cookie: str = DEFAULT_COOKIE) -> Presented
             pairs = _split(value.decode("latin-1"), ";")
             kept = "; ".join(pair for pair in pairs if pair.partition("=")[0].strip(_SPACE) != cookie).encode("latin-1")
         if kept or not value:
-            headers.append((name, kept))
+            headers.append(header if kept is value else (name, kept))
     return Presented(headers, real_protocols(presented.subprotocols))
 
 

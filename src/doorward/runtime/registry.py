@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from doorward.core.verdict import Principal
@@ -27,14 +26,40 @@ class Connection(Protocol):
         ...
 
 
+class _Index:
+    """Connections by a key that mostly is one connection's own. That one is held as it is: a set costs 200 bytes."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Connection | set[Connection]] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def of(self, key: str) -> Iterable[Connection]:
+        found = self._found.get(key, ())
+        return found if isinstance(found, set | tuple) else (found,)
+
+    def add(self, key: str, connection: Connection) -> None:
+        found = self._found.setdefault(key, connection)
+        if isinstance(found, set):
+            found.add(connection)
+        elif found is not connection:
+            self._found[key] = {found, connection}
+
+    def discard(self, key: str, connection: Connection) -> None:
+        found = self._found.get(key)
+        if isinstance(found, set):
+            found.discard(connection)
+        if found is connection or found == set():
+            del self._found[key]
+
+
 class Registry:
     """Looked up by user: jti and session belong to one user, but an item may name them alone, so they have indexes too."""
 
     def __init__(self) -> None:
         self._all: set[Connection] = set()
-        self._by: dict[str, dict[str, set[Connection]]] = {
-            kind: defaultdict(set) for kind in ("jti", "session", "user")
-        }
+        self._by = {kind: _Index() for kind in ("jti", "session", "user")}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -45,22 +70,22 @@ class Registry:
     def add(self, connection: Connection) -> None:
         self._all.add(connection)
         for kind, key in _keys(connection.principal):
-            self._by[kind][key].add(connection)
+            self._by[kind].add(key, connection)
 
     def remove(self, connection: Connection) -> None:
         self._all.discard(connection)
         for kind, key in _keys(connection.principal):
-            self._discard(kind, key, connection)
+            self._by[kind].discard(key, connection)
 
     def move(self, connection: Connection, before: Principal) -> None:
         """Its principal is another one than `before`: a refreshed token, or a late answer."""
         for kind, key in _keys(before):
-            self._discard(kind, key, connection)
+            self._by[kind].discard(key, connection)
         if connection in self._all:
             self.add(connection)
 
     def of_user(self, user_id: str) -> Sequence[Connection]:
-        return tuple(self._by["user"].get(user_id, ()))
+        return tuple(self._by["user"].of(user_id))
 
     def revoke(self, items: Sequence[RevocationItem]) -> int:
         """Close every connection that one of the items is about. Returns how many."""
@@ -69,18 +94,11 @@ class Registry:
         for item in items:
             for kind, key in (("jti", item.jti), ("session", item.session_id), ("user", item.user_id)):
                 if key is not None:
-                    candidates |= self._by[kind].get(key, set())
+                    candidates.update(self._by[kind].of(key))
         hit = [connection for connection in candidates if known.is_revoked(connection.principal, connection.good_at)]
         for connection in hit:
             connection.revoke()
         return len(hit)
-
-    def _discard(self, kind: str, key: str, connection: Connection) -> None:
-        members = self._by[kind].get(key)
-        if members is not None:
-            members.discard(connection)
-            if not members:
-                del self._by[kind][key]
 
 
 def _keys(principal: Principal) -> Iterator[tuple[str, str]]:
