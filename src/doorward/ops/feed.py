@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -113,7 +113,15 @@ class OpsFeed:
         for column in self._insight.latency():
             if column.at > since:
                 verdicts.update(column.verdicts)
-        return {**asdict(kept), "by_verdict": verdicts, "kept": kept.total, "total": verdicts.total()}
+        return {
+            "window_seconds": WINDOW_SECONDS,
+            "by_verdict": verdicts,
+            "kept": kept.total,
+            "by_reason": kept.by_reason,
+            "p50_ms": kept.p50_ms,
+            "p99_ms": kept.p99_ms,
+            "max_ms": kept.max_ms,
+        }
 
     def _latency(self) -> dict[str, Any]:
         return {

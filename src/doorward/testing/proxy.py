@@ -125,6 +125,9 @@ class FaultProxy:
         """A socket on our port. All of ours may share it, so that the port stays ours while nobody listens."""
         sock = socket.socket(self._family, socket.SOCK_STREAM)
         try:
+            sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # else a known port is blocked by what was just closed
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.setblocking(False)
             sock.bind((self.host, port))

@@ -1,0 +1,168 @@
+/** The last 200 decisions: a line each, folded open for the timeline. Foreign text goes through `textContent` alone. */
+
+import { byId, clockTime, milliseconds, put, VERDICTS } from "./ops-words.js";
+
+const KEPT = 200;
+
+function make(name, className, text = "") {
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  if (text) node.textContent = text;
+  return node;
+}
+
+/** The steps side by side, each as wide as its share; what took no time to speak of is still a line. */
+function strip(decision) {
+  const node = make("span", "strip");
+  const total = Math.max(decision.total_ms, 0.001);
+  for (const step of decision.steps) {
+    const part = make("i", `step step-${step.name}`);
+    part.style.flexGrow = String(step.ms / total);
+    node.append(part);
+  }
+  return node;
+}
+
+/** A step on a line of its own: its name, where in the whole it lies, and what it took. */
+function timeline(decision) {
+  const list = make("ol", "steps");
+  const total = Math.max(decision.total_ms, 0.001);
+  let before = 0;
+  for (const step of decision.steps) {
+    const bar = make("span", "track");
+    const part = make("i", `step step-${step.name}`);
+    part.style.left = `${(before / total) * 100}%`;
+    part.style.width = `${(step.ms / total) * 100}%`;
+    bar.append(part);
+    const line = make("li", "");
+    line.append(make("span", "step-name", step.name), bar, make("span", "step-ms", milliseconds(step.ms)));
+    list.append(line);
+    before += step.ms;
+  }
+  return list;
+}
+
+function details(decision) {
+  const facts = [
+    ["Decision id", decision.id],
+    ["Decided by", decision.source],
+    ["Client got", decision.code ?? "in"],
+    ["Assurance", [decision.assurance, decision.provisional && "provisional", decision.degraded && "degraded"].filter(Boolean).join(", ")],
+    ["Why", decision.detail],
+    ["User", decision.user_id],
+    ["Token", decision.fingerprint],
+    ["From", `${decision.address}, ${decision.path}`],
+    ["Past the deadline", decision.overrun_ms > 0 ? milliseconds(decision.overrun_ms) : "no"],
+  ];
+  const list = make("dl", "detail-facts");
+  for (const [name, value] of facts) {
+    if (!value) continue;
+    const pair = make("div", "");
+    pair.append(make("dt", "", name), make("dd", "", value));
+    list.append(pair);
+  }
+  const body = make("div", "detail");
+  body.append(timeline(decision), list);
+  return body;
+}
+
+function line(decision) {
+  const summary = make("summary", "");
+  summary.append(
+    make("span", "at", clockTime(decision.at)),
+    make("span", "verdict", VERDICTS[decision.verdict] ?? decision.verdict),
+    make("span", "reason", decision.reason.replaceAll("_", " ")),
+    make("span", "person", decision.user_id ?? "–"),
+    strip(decision),
+    make("span", "took", milliseconds(decision.total_ms)),
+  );
+  const fold = make("details", "");
+  fold.append(summary);
+  fold.addEventListener("toggle", () => { if (fold.open && fold.children.length === 1) fold.append(details(decision)); });
+  const node = make("li", "decision");
+  node.dataset.verdict = decision.verdict;
+  node.append(fold);
+  return node;
+}
+
+export class Decisions {
+  /** The newest one that this page has; the door sends what came later. */
+  newest = null;
+  #entries = [];
+  #paused = null;
+  #list = byId("decisions");
+
+  constructor() {
+    for (const id of ["filter-verdict", "filter-reason", "filter-id"]) byId(id).addEventListener("input", () => this.#filter());
+    byId("filters").addEventListener("submit", (event) => event.preventDefault());
+    byId("pause").addEventListener("click", () => this.#pause());
+  }
+
+  clear() {
+    this.newest = null;
+    this.#entries = [];
+    this.#list.replaceChildren();
+  }
+
+  show({ complete, decisions }) {
+    if (decisions.length > 0) this.newest = decisions[0].id;
+    if (this.#paused !== null) {
+      this.#paused = [...decisions, ...(complete ? [] : this.#paused)].slice(0, KEPT);
+      this.#count();
+      return;
+    }
+    if (complete && this.#entries.length > 0) {
+      const known = new Set(this.#entries.map(({ decision }) => decision.id));
+      this.#take(decisions.filter(({ id }) => !known.has(id)));
+    } else this.#take(decisions);
+  }
+
+  #take(decisions) {
+    if (decisions.length === 0 && this.#entries.length > 0) return;
+    const added = decisions.map((decision) => ({ decision, node: line(decision) }));
+    this.#list.prepend(...added.map(({ node }) => node));
+    this.#entries.unshift(...added);
+    for (const { node } of this.#entries.splice(KEPT)) node.remove();
+    this.#reasons();
+    this.#filter();
+  }
+
+  #pause() {
+    const waiting = this.#paused;
+    this.#paused = waiting === null ? [] : null;
+    byId("pause").setAttribute("aria-pressed", String(this.#paused !== null));
+    put("pause", this.#paused !== null ? "Go on" : "Pause");
+    if (waiting !== null) this.#take(waiting);
+    this.#count();
+  }
+
+  /** What can be chosen is what there is, and what is chosen stays. */
+  #reasons() {
+    const select = byId("filter-reason");
+    const chosen = select.value;
+    const reasons = new Set(this.#entries.map(({ decision }) => decision.reason));
+    if (chosen) reasons.add(chosen);
+    const wanted = [...reasons].sort();
+    if (wanted.join() === [...select.options].slice(1).map((option) => option.value).join()) return;
+    select.replaceChildren(select.options[0], ...wanted.map((reason) => new Option(reason.replaceAll("_", " "), reason)));
+    select.value = chosen;
+  }
+
+  #filter() {
+    const [verdict, reason, id] = ["filter-verdict", "filter-reason", "filter-id"].map((name) => byId(name).value.trim());
+    for (const { decision, node } of this.#entries) {
+      node.hidden = Boolean((verdict && decision.verdict !== verdict) || (reason && decision.reason !== reason) || (id && !decision.id.startsWith(id.toLowerCase())));
+    }
+    this.#count();
+  }
+
+  #count() {
+    const shown = this.#entries.filter(({ node }) => !node.hidden).length;
+    const all = this.#entries.length;
+    byId("decisions-none").hidden = shown > 0;
+    put("decisions-none", all > 0 ? "None of the last decisions is like that." : "No decision yet. Open the chat, or knock.");
+    const words = shown < all ? `${shown} of the last ${all}` : all === KEPT ? `The last ${all}` : "";
+    const held = this.#paused?.length ? `${this.#paused.length} new since the pause` : "";
+    put("shown", [words, held].filter(Boolean).join(", "));
+  }
+}

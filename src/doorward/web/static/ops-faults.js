@@ -1,0 +1,170 @@
+/** The fault panel of `doorward up`: break it, knock at the door, heal it, and watch how long it takes. */
+
+import { readReason } from "./doorward.js";
+import { age, byId, clockTime, milliseconds, put, row } from "./ops-words.js";
+
+const PROMISED_SECONDS = 5;
+const STRANGERS = 5;
+const KNOCK_TIMEOUT_MS = 10_000;
+const TICK_MS = 100;
+const BEARER = "base64url.bearer.authorization.doorward.";
+
+const SAID = {
+  TOKEN_REJECTED: "refused: no such token",
+  TOKEN_EXPIRED: "refused: the token has run out",
+  TOKEN_REVOKED: "refused: the token was revoked",
+  SERVICE_UNAVAILABLE: "told to come back",
+  OVERLOADED: "told to come back",
+  RATE_LIMITED: "told to come back: too many from here",
+  RESTARTING: "told to come back: restarting",
+};
+const CAUSES = { deadline: "no answer by the deadline", upstream: "it failed", breaker_open: "the breaker is open", config: "it refuses our secret", throttled: "it asked for quiet", protocol: "its answer was no answer", keyset: "no key set", stale: "the outage is too long" };
+
+const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+
+/** A token that nobody has ever seen: the door must ask about it. */
+const strangeToken = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
+
+/** One opening handshake with this token. Resolves to what it got and how long that took; the socket is closed again. */
+function knock(token) {
+  const began = performance.now();
+  const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`;
+  const socket = new WebSocket(url, ["doorward.v1", BEARER + base64url(new TextEncoder().encode(token))]);
+  return new Promise((resolve) => {
+    const settle = (words, tone) => {
+      clearTimeout(timer);
+      resolve({ words, tone, ms: performance.now() - began });
+      socket.close(1000);
+    };
+    const timer = setTimeout(() => settle("no answer", "bad"), KNOCK_TIMEOUT_MS);
+    socket.onmessage = ({ data }) => {
+      const frame = JSON.parse(data);
+      if (frame.notice === "auth.assurance") settle(frame.assurance === "live" ? "let in" : `let in, ${frame.assurance}`, "ok");
+      else if (frame.type === "auth.error") settle(`${SAID[frame.code] ?? frame.code}${frame.cause ? `: ${CAUSES[frame.cause] ?? frame.cause}` : ""}`, frame.action === "retry" ? "warn" : "deny");
+    };
+    socket.onclose = ({ reason }) => settle(readReason(reason).code ?? "the connection was cut", "bad");
+  });
+}
+
+export class Faults {
+  #change;
+  #token;
+  #state = null;
+  #seenAt = 0;
+  #knocks = [];
+  #timer = null;
+
+  /** `change(key)` breaks or heals; `token()` is that of whoever is signed in, or null. */
+  constructor({ change, token }) {
+    this.#change = change;
+    this.#token = token;
+    byId("heal").addEventListener("click", () => this.#switch("none"));
+    byId("knock").addEventListener("click", () => this.#knock());
+  }
+
+  show(state) {
+    this.#state = state;
+    this.#seenAt = performance.now();
+    byId("faults").hidden = !state.faults;
+    document.body.classList.toggle("has-faults", Boolean(state.faults));
+    if (!state.faults) return;
+    this.#buttons(state);
+    this.#tell();
+    this.#timer ??= setInterval(() => this.#tell(), TICK_MS);
+  }
+
+  /** Wall-clock seconds by the door's clock. */
+  get #now() {
+    return this.#state.now + (performance.now() - this.#seenAt) / 1000;
+  }
+
+  #buttons({ faults, viewer }) {
+    byId("faults-locked").hidden = viewer.may_change;
+    byId("heal").disabled = !viewer.may_change || faults.now === "none";
+    row(byId("fault-choices"), faults.choices.map(({ key }) => key), (key) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.addEventListener("click", () => this.#switch(button.getAttribute("aria-pressed") === "true" ? "none" : key));
+      return button;
+    }, (button, index) => {
+      const { key, label, effect } = faults.choices[index];
+      button.textContent = label;
+      button.title = effect;
+      button.disabled = !viewer.may_change;
+      button.setAttribute("aria-pressed", String(key === faults.now));
+    });
+    put("fault-effect", faults.choices.find(({ key }) => key === faults.now)?.effect ?? "");
+  }
+
+  async #switch(key) {
+    try {
+      await this.#change(key);
+    } catch (error) {
+      put("fault-words", error.message);
+    }
+  }
+
+  /** What holds, and since when: written ten times a second, so that the clock runs. */
+  #tell() {
+    const { faults, in_outage: outage, breaker } = this.#state;
+    const last = faults.switches.at(-1);
+    const passed = last ? Math.max(this.#now - last.at, 0) : 0;
+    const healing = faults.now === "none" && last !== undefined;
+    byId("fault-now").dataset.tone = faults.now !== "none" ? "bad" : outage ? "warn" : "ok";
+    byId("fault-progress").hidden = !(healing && outage);
+    byId("fault-progress").value = Math.min(passed, PROMISED_SECONDS);
+    put("fault-clock", faults.now !== "none" ? age(passed) : healing && outage ? `${passed.toFixed(1)} s` : "");
+    if (faults.now !== "none") put("fault-words", this.#broken());
+    else if (healing && outage) put("fault-words", "Healed. The door asks once a second; two answers close the breaker.");
+    else if (healing) put("fault-words", recovered(last.at, breaker));
+    else put("fault-words", "Nothing is broken. Break something, knock, and watch what people get.");
+  }
+
+  #broken() {
+    const { service: { breaker }, in_outage: outage } = this.#state;
+    if (breaker === "open") return "Broken, and the breaker is open: nobody waits any more. Whoever holds a proven token gets in at once.";
+    if (outage) return "Broken. Who is proven gets in after half a second, everybody else is answered by the deadline.";
+    return "Broken, and nobody has noticed yet. Knock.";
+  }
+
+  async #knock() {
+    const token = this.#token();
+    const knocks = [...Array.from({ length: STRANGERS + (token ? 0 : 1) }, () => ["A stranger", strangeToken()]), ...(token ? [["You", token]] : [])];
+    byId("knock").disabled = true;
+    try {
+      const answers = await Promise.all(knocks.map(async ([who, each]) => ({ who, ...(await knock(each)) })));
+      this.#answered(answers);
+    } finally {
+      byId("knock").disabled = false;
+    }
+  }
+
+  /** Equal answers are one line: how many, what, and how long the slowest took. */
+  #answered(answers) {
+    const groups = new Map();
+    for (const { who, words, tone, ms } of answers) {
+      const key = `${who} ${words}`;
+      const group = groups.get(key) ?? { who, words, tone, ms: 0, count: 0 };
+      groups.set(key, { ...group, ms: Math.max(group.ms, ms), count: group.count + 1 });
+    }
+    const at = this.#now;
+    this.#knocks = [...[...groups.values()].map((group) => ({ ...group, at, key: `${at} ${group.who} ${group.words}` })), ...this.#knocks].slice(0, 6);
+    row(byId("knocks"), this.#knocks.map(({ key }) => key), () => {
+      const node = document.createElement("li");
+      node.append(...["time", "span", "b"].map((name) => document.createElement(name)));
+      return node;
+    }, (node, index) => {
+      const each = this.#knocks[index];
+      const who = each.count > 1 ? `${each.count} strangers` : each.who;
+      [clockTime(each.at), `${who} ${each.words}`, milliseconds(each.ms)].forEach((text, part) => { node.children[part].textContent = text; });
+      node.dataset.tone = each.tone;
+    });
+  }
+}
+
+/** How long the repair took to be noticed, by the door's own clock. */
+function recovered(healedAt, breaker) {
+  const closed = breaker.find(({ at, after }) => at >= healedAt && after === "closed");
+  if (!closed) return "Healed. The breaker never opened.";
+  return `Recovered ${(closed.at - healedAt).toFixed(1)} s after the repair.`;
+}
