@@ -22,6 +22,7 @@ COMMANDS = {
     "check-config": "doorward.cli.check_config:check_config",
     "token": "doorward.cli.token:token",
     "ops-token": "doorward.cli.ops_token:ops_token",
+    "drill": "doorward.cli.drill:drill",
 }
 """Where each command lives. Only what is called is imported: a doctor must not wait for a database library."""
 

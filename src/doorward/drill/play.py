@@ -25,6 +25,7 @@ from doorward.drill.scenarios import (
     Burst,
     Misbehave,
     OpenBreaker,
+    Pause,
     Refuse,
     Repair,
     Restart,
@@ -254,6 +255,8 @@ class Play:
                 await self._restart(kill=step.kill)
             case Rotate():
                 self._purse.rotate()
+            case Pause():
+                await asyncio.sleep(step.seconds)
             case Skew():
                 self._auth.clock_skew_seconds = step.seconds
             case Misbehave():
@@ -488,6 +491,11 @@ class Play:
         ]
         return max(sample.seconds for sample in await asyncio.gather(*asks))
 
+    @property
+    def _has_keys(self) -> bool:
+        """The door had the key set all the while."""
+        return self._scenario.keyset and self._scenario.starts_well
+
     def _judged(self, decisions: list[Decision], lost: int, null_seconds: float) -> ScenarioResult:
         books, scenario = self._books, self._scenario
         counts = self._auth.asked_about
@@ -504,7 +512,7 @@ class Play:
             curve=books.curve,
             returned=books.returned,
             returned_within_seconds=books.returned_within_seconds,
-            asked_in_vain=sum(counts[token] > 0 for token in self._purse.refusable) if scenario.keyset else 0,
+            asked_in_vain=sum(counts[token] > 0 for token in self._purse.refusable) if self._has_keys else 0,
             unasked=[
                 asked.sample.decision_id or "?"
                 for asked in books.asked

@@ -108,6 +108,13 @@ class Rotate:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Let something grow old: so many seconds in which nothing happens."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Skew:
     """The auth service's clock is so far ahead (or behind, when negative)."""
 
@@ -154,6 +161,7 @@ Step = (
     | Repair
     | Restart
     | Rotate
+    | Pause
     | Skew
     | Misbehave
     | Siege

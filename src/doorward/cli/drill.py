@@ -1,0 +1,223 @@
+"""`doorward drill`: break the auth service in every way there is, and judge what the door makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from doorward.cli.output import console
+from doorward.drill import compare as comparison
+from doorward.drill.catalogue import chosen, every_scenario
+from doorward.drill.door_process import COMMAND
+from doorward.drill.outside import Target, judged
+from doorward.drill.report import page
+from doorward.drill.results import DrillResult, ScenarioResult
+from doorward.drill.runner import Plan, now, run, summed_up
+from doorward.errors import UsageError
+
+MAX_FILE_BYTES = 256 << 20
+
+
+def drill(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Just this scenario, family or pattern ('silence*'); may be repeated. See --list."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The few that stand for the rest; under a minute.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Print the scenarios and stop.")] = False,
+    seed: Annotated[int, typer.Option(help="Decides the order of crowds and what the proxies draw.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Scenarios at once; 0: three a processor.", min=0, max=64)] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every measurement to this file.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write the report to this file: one page.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Compare two JSON files instead of playing anything.")
+    ] = None,
+    max_ratio: Annotated[
+        float, typer.Option(help="With --compare: the second may be this many times slower.", min=1.0)
+    ] = 2.0,
+    target: Annotated[
+        str | None, typer.Option(help="Judge the door at this ws:// or wss:// URL, whoever wrote it. See below.")
+    ] = None,
+    auth_upstream: Annotated[
+        str | None, typer.Option(help="With --target: the auth service that its door asks, http://HOST:PORT.")
+    ] = None,
+    listen_port: Annotated[
+        int, typer.Option(help="With --target: the port of the fault proxy.", min=0, max=65535)
+    ] = 8901,
+    token_file: Annotated[
+        Path | None, typer.Option(help="With --target: good tokens, one a line, best one for each handshake.")
+    ] = None,
+    deadline: Annotated[float, typer.Option(help="With --target: seconds in which it promises an answer.")] = 2.0,
+    door_command: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Break the auth service in every way there is, and judge what the door makes of it.
+
+    Starts a door, a stand-in for the auth service and fault proxies between them, opens real WebSockets, and holds every answer
+    against the rules: in time, the right word, nobody in without proof, well again within 5 s of the repair, nothing leaked.
+    The exit status is 0 only if all of it holds.
+
+        doorward drill --quick
+        doorward drill --html drill.html --json drill.json
+        doorward drill --only silence --only reconnect-storm
+
+    With --target it judges a door that it did not start, by what clients see. Point that door's auth service at the fault proxy
+    (http://127.0.0.1:8901 unless --listen-port says otherwise); the proxy passes everything on to --auth-upstream.
+    """
+    if listing:
+        _print_list()
+        return
+    if compare is not None:
+        _compare(compare, max_ratio)
+        return
+    began, begun = now()
+    results = (
+        _play_target(target, auth_upstream, listen_port, token_file, deadline, only or [], seed)
+        if target is not None
+        else _play(Plan(chosen(only or [], quick=quick), seed, jobs, _command(door_command)))
+    )
+    outcome = summed_up(
+        results,
+        command=shlex.join(["doorward", *sys.argv[1:]]),
+        began=began,
+        seconds=now()[1] - begun,
+        seed=seed,
+        target=target or "doorward serve",
+    )
+    _tell(outcome)
+    if json_file is not None:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=1))
+    if html_file is not None:
+        html_file.write_text(page(outcome), encoding="utf-8")
+    raise typer.Exit(0 if outcome.held else 1)
+
+
+def _command(given: str | None) -> Sequence[str]:
+    return shlex.split(given) if given else COMMAND
+
+
+def _print_list() -> None:
+    table = Table("scenario", "family", "what happens", box=None, pad_edge=False, header_style="bold")
+    scenarios = every_scenario()
+    for each in scenarios:
+        table.add_row(each.name, each.family + (" *" if each.quick else ""), each.title)
+    out = console()
+    out.print(table)
+    pairs = sum(each.family == "matrix" for each in scenarios)
+    out.print(f"\n{len(scenarios)} scenarios, {pairs} of them pairs of the matrix; * is in --quick")
+
+
+def _compare(files: tuple[Path, Path], max_ratio: float) -> None:
+    before, after = (_read(file) for file in files)
+    rows = comparison.compared(before, after, max_ratio=max_ratio)
+    table = Table("scenario", "measured", files[0].name, files[1].name, "ratio", box=None, pad_edge=False)
+    for row in rows:
+        style = "" if row.held else "bold red"
+        cells = (row.scenario, row.measure, f"{row.before:.4g}", f"{row.after:.4g}", f"{row.ratio:.2f}")
+        table.add_row(*(Text(cell, style) for cell in cells))
+    out = console()
+    out.print(table)
+    held = bool(rows) and all(row.held for row in rows)
+    out.print(f"\n{'no measure' if held else 'a measure'} is more than {max_ratio:g} times worse")
+    raise typer.Exit(0 if held else 1)
+
+
+def _read(file: Path) -> DrillResult:
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise UsageError(f"{file} is larger than a drill can be")
+        return msgspec.json.decode(file.read_bytes(), type=DrillResult)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UsageError(f"{file} is no result of a drill: {error}") from error
+
+
+def _play_target(
+    url: str,
+    upstream: str | None,
+    port: int,
+    token_file: Path | None,
+    deadline: float,
+    only: Sequence[str],
+    seed: int,
+) -> list[ScenarioResult]:
+    if upstream is None or token_file is None:
+        raise UsageError("--target needs --auth-upstream (the auth service) and --token-file (good tokens, one a line)")
+    try:
+        tokens = [line.strip() for line in token_file.read_text().splitlines() if line.strip()]
+    except OSError as error:
+        raise UsageError(f"{token_file}: {error.strerror}") from error
+    view = _View(0)
+    with view.live:
+        return asyncio.run(judged(Target(url, upstream, port, tokens, deadline, only, seed), view.progress))
+
+
+def _play(plan: Plan) -> list[ScenarioResult]:
+    view = _View(len(plan.scenarios))
+    with view.live:
+        return asyncio.run(run(plan, view.progress))
+
+
+class _View:
+    """What goes on now, on the terminal; on anything else a line for each result."""
+
+    def __init__(self, number: int) -> None:
+        self._out = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self._number = number
+        self._done = self._failed = 0
+        self._doing: dict[str, str] = {}
+        self.live = Live(console=self._out, refresh_per_second=8, transient=True, get_renderable=self._shown)
+
+    def progress(self, name: str, news: str | ScenarioResult) -> None:
+        if isinstance(news, str):
+            self._doing[name] = news
+            return
+        self._doing.pop(name, None)
+        self._done += 1
+        self._failed += not news.held
+        mark = Text("held  ", "green") if news.held else Text("FAILED", "bold red")
+        self._out.print(mark, name, f"{news.seconds:.1f} s")
+
+    def _shown(self) -> Table:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        total = f" of {self._number}" if self._number else ""
+        table.add_row(Text(f"{self._done}{total} done, {self._failed} failed", "bold"), "")
+        for name, step in self._doing.items():
+            table.add_row(name, Text(step, "dim"))
+        return table
+
+
+def _tell(outcome: DrillResult) -> None:
+    out = console()
+    table = Table(
+        "scenario", "held", "slowest ms", "overrun ms", "loop lag ms", "healed s", "clients", box=None, pad_edge=False
+    )
+    for each in outcome.scenarios:
+        table.add_row(
+            each.name,
+            Text("yes", "green") if each.held else Text("NO", "bold red"),
+            *(_number(value) for value in (each.slowest_ms, each.overrun_ms, each.lag_ms, each.recovery_seconds)),
+            str(len(each.samples)),
+        )
+    out.print(table)
+    for each in outcome.scenarios:
+        for finding in each.findings:
+            if not finding.held:
+                out.print(Text(f"\n{each.name}: {finding.rule}: {finding.text}", "red"), soft_wrap=True)
+    failed = sum(not each.held for each in outcome.scenarios)
+    verdict = "every rule held" if outcome.held else f"{failed} scenarios failed"
+    pairs = f", {outcome.pairs} of them pairs of the matrix" if outcome.pairs else ""
+    out.print(f"\n{len(outcome.scenarios)} scenarios{pairs}: {verdict}. {outcome.seconds:.0f} s, seed {outcome.seed}.")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,4 @@
+"""The report."""
+from doorward.drill.results import DrillResult
+def page(result: DrillResult) -> str:
+    return result.command

@@ -1,0 +1,192 @@
+"""Plays scenarios in processes of their own, several at once, and never more than the machine can bear."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import msgspec
+
+from doorward.drill.door_process import COMMAND
+from doorward.drill.results import DrillResult, Finding, Machine, ScenarioResult
+from doorward.drill.scenarios import Scenario
+
+SCENARIO_SECONDS = 150.0
+LINE_BYTES = 64 << 20
+JOBS_PER_PROCESSOR = 3
+SHOWN_PACKAGES = ("doorward", "aiohttp", "uvicorn", "uvloop", "websockets", "joserfc")
+
+Progress = Callable[[str, str | ScenarioResult], None]
+"""Hears what a scenario is at, and at last its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to play. `jobs`: the weight that may be under way at once. `command`: how the door is started."""
+
+    scenarios: Sequence[Scenario]
+    seed: int = 0
+    jobs: int = 0
+    command: Sequence[str] = COMMAND
+
+    @property
+    def capacity(self) -> int:
+        return self.jobs or JOBS_PER_PROCESSOR * (os.cpu_count() or 1)
+
+
+async def run(plan: Plan, progress: Progress) -> list[ScenarioResult]:
+    """Play all of them. The results are in the order of the plan.
+
+    Cancellation: the processes are killed.
+    """
+    pool = _Pool(plan, progress)
+    try:
+        async with asyncio.TaskGroup() as group:
+            playing = [group.create_task(pool.play(scenario)) for scenario in plan.scenarios]
+    finally:
+        await pool.aclose()
+    return [task.result() for task in playing]
+
+
+class _Pool:
+    """Workers that wait for an order, and the weight that is still free."""
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self._plan = plan
+        self._progress = progress
+        self._free = plan.capacity
+        self._changed = asyncio.Condition()
+        self._idle: list[asyncio.subprocess.Process] = []
+        self._all: list[asyncio.subprocess.Process] = []
+
+    async def play(self, scenario: Scenario) -> ScenarioResult:
+        weight = min(scenario.weight, self._plan.capacity)
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._free >= weight)
+            self._free -= weight
+        try:
+            result = await self._played(scenario)
+        finally:
+            async with self._changed:
+                self._free += weight
+                self._changed.notify_all()
+        self._progress(scenario.name, result)
+        return result
+
+    async def _played(self, scenario: Scenario) -> ScenarioResult:
+        self._progress(scenario.name, "starting")
+        worker = self._idle.pop() if self._idle else await self._hired()
+        order = {"scenario": scenario.name, "seed": self._plan.seed, "command": list(self._plan.command)}
+        try:
+            async with asyncio.timeout(SCENARIO_SECONDS):
+                result = await self._asked(worker, scenario.name, order)
+        except (TimeoutError, ConnectionError):
+            result = None
+        if result is None:
+            worker.kill()
+            return _not_played(scenario)
+        self._idle.append(worker)
+        return result
+
+    async def _asked(
+        self, worker: asyncio.subprocess.Process, name: str, order: dict[str, object]
+    ) -> ScenarioResult | None:
+        if worker.stdin is None or worker.stdout is None:
+            return None
+        worker.stdin.write(msgspec.json.encode(order) + b"\n")
+        await worker.stdin.drain()
+        while line := await worker.stdout.readline():
+            message = msgspec.json.decode(line)
+            if "result" in message:
+                return msgspec.convert(message["result"], ScenarioResult)
+            self._progress(name, str(message.get("say")))
+        return None
+
+    async def _hired(self) -> asyncio.subprocess.Process:
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "doorward.drill.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LINE_BYTES,
+        )
+        self._all.append(worker)
+        return worker
+
+    async def aclose(self) -> None:
+        """No more orders: idle workers end by themselves, stuck ones are killed."""
+        for worker in self._all:
+            if worker in self._idle and worker.stdin is not None:
+                worker.stdin.close()
+            elif worker.returncode is None:
+                worker.kill()
+        ends = [asyncio.create_task(worker.wait()) for worker in self._all]
+        if ends:
+            _, stuck = await asyncio.wait(ends, timeout=5.0)
+            for worker in self._all if stuck else []:
+                if worker.returncode is None:
+                    worker.kill()
+            await asyncio.wait(ends, timeout=5.0)
+
+
+def _not_played(scenario: Scenario) -> ScenarioResult:
+    text = f"the scenario did not come to its end within {SCENARIO_SECONDS:g} s, or its process broke"
+    return ScenarioResult(
+        name=scenario.name,
+        family=scenario.family,
+        title=scenario.title,
+        held=False,
+        findings=[Finding("played", held=False, text=text)],
+        factors=scenario.factors,
+    )
+
+
+def summed_up(
+    results: Sequence[ScenarioResult],
+    *,
+    command: str,
+    began: float,
+    seconds: float,
+    seed: int,
+    target: str = "doorward serve",
+) -> DrillResult:
+    """The whole drill. `began` in wall-clock seconds."""
+    return DrillResult(
+        command=command,
+        began_at=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 1),
+        seed=seed,
+        held=bool(results) and all(result.held for result in results),
+        machine=this_machine(),
+        scenarios=results,
+        target=target,
+        pairs=sum(result.family == "matrix" for result in results),
+    )
+
+
+def this_machine() -> Machine:
+    versions = {}
+    for package in SHOWN_PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return Machine(
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        processors=os.cpu_count() or 1,
+        python=platform.python_version(),
+        versions=versions,
+    )
+
+
+def now() -> tuple[float, float]:
+    """Wall-clock and monotonic seconds."""
+    return time.time(), time.monotonic()
