@@ -141,11 +141,11 @@ async def _ours(upstream: Upstream, folder: Path) -> AsyncIterator[str]:
         "environment": Environment.PRODUCTION.value,
         "auth.url": upstream.url,
         "auth.issuer": upstream.issuer,
-        "auth.audience": json.dumps([upstream.audience]),
+        "auth.audience": upstream.audience,
         "auth.service_id": upstream.service_id,
         "auth.service_secret": upstream.service_secret,
         "data_dir": str(folder),
-        "log_level": "critical",
+        "log_level": "error",
     }
     async with process(sys.executable, "-m", "doorward", "serve", "--port", "0", values=values) as child:
         assert child.stdout is not None  # noqa: S101 - as above

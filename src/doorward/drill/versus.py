@@ -41,44 +41,34 @@ class Play:
 
     clients: int = 24
     batch_seconds: float = 5.0
-    fault_seconds: float = 10.0
+    fault_seconds: float = 12.5
     give_up_seconds: float = 90.0
     watch_seconds: float = 45.0
     probe_seconds: float = 0.5
     good_in_a_row: int = 6
 
 
-class ForwardAuth:
-    """The way in which proxies ask: the bearer in a header, and the answer is the status. Stands before the stand-in itself."""
+@asynccontextmanager
+async def forward_auth(auth: FakeAuthService) -> AsyncIterator[int]:
+    """The way in which proxies ask: the bearer in a header, and the status is the answer. Yields the port it listens on."""
+    credential = {"Authorization": aiohttp.encode_basic_auth(auth.service_id, auth.service_secret)}
 
-    def __init__(self, auth: FakeAuthService) -> None:
-        self._auth = auth
-        self.port = 0
+    async def answer(request: web.Request) -> web.Response:
+        question = {"token": request.headers.get("Authorization", "").partition(" ")[2], "audience": auth.audience}
+        async with session.post("/auth/validate", json=question, headers=credential) as answered:
+            content = await answered.json()
+        return web.Response(status=200 if content.get("valid") is True else 401)
 
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[ForwardAuth]:
-        app = web.Application()
-        app.router.add_route("*", FORWARD_PATH + "{rest:.*}", self._answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+    app = web.Application()
+    app.router.add_route("*", FORWARD_PATH + "{rest:.*}", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+    async with aiohttp.ClientSession(auth.url, timeout=aiohttp.ClientTimeout(total=5)) as session:
         await runner.setup()
         try:
-            timeout = aiohttp.ClientTimeout(total=5)
-            async with aiohttp.ClientSession(self._auth.url, timeout=timeout) as self._session:
-                await web.TCPSite(runner, "127.0.0.1", 0).start()
-                self.port = runner.addresses[0][1]
-                yield self
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield runner.addresses[0][1]
         finally:
             await runner.cleanup()
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        question = {
-            "token": request.headers.get("Authorization", "").partition(" ")[2],
-            "audience": self._auth.audience,
-        }
-        credential = aiohttp.BasicAuth(self._auth.service_id, self._auth.service_secret)
-        async with self._session.post("/auth/validate", json=question, auth=credential) as answer:
-            content = await answer.json()
-        return web.Response(status=200 if content.get("valid") is True else 401)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +76,7 @@ class StandIns:
     """The two services that can be asked, both well; the faults come in between."""
 
     auth: FakeAuthService
-    forward: ForwardAuth
+    forward_port: int
 
     def upstream(self, url: str) -> Upstream:
         auth = self.auth
@@ -95,8 +85,8 @@ class StandIns:
 
 @asynccontextmanager
 async def stand_ins() -> AsyncIterator[StandIns]:
-    async with FakeAuthService(service_secret=SERVICE_SECRET) as auth, ForwardAuth(auth).serving() as forward:
-        yield StandIns(auth, forward)
+    async with FakeAuthService(service_secret=SERVICE_SECRET) as auth, forward_auth(auth) as port:
+        yield StandIns(auth, port)
 
 
 class Trial:
@@ -127,7 +117,7 @@ class Trial:
             await self._ask()
         if any(sample.outcome is not Outcome.ALLOW for sample in self._samples):
             return Column("", self._samples, note="let nobody in even before the fault")
-        tasks = []
+        tasks: list[asyncio.Task[None]] = []
         try:
             self._strike()
             tasks = [self._loop.create_task(self._come_until_let_in()) for _ in range(self._play.clients)]
@@ -146,9 +136,8 @@ class Trial:
         self._phase, self._repaired_at, self._proxy.fault = Phase.REPAIR, self._now, Fault.NONE
 
     async def _come_until_let_in(self) -> None:
-        first = await self._ask()
+        sample = await self._ask()
         self._answered += 1
-        sample = first
         while sample.outcome is not Outcome.ALLOW:
             period = self._play.batch_seconds
             await asyncio.sleep(period - (self._now - self._struck_at) % period)
@@ -170,17 +159,17 @@ class Trial:
     async def _ask(self) -> Sample:
         phase, began = self._phase, self._now
         token = self._auth.issue()
-        cut = Sample(phase, Kind.JWT, round(began, 4), 0.0, Outcome.SILENT)
-        sample: Sample | None = None
+        sample = cut = Sample(phase, Kind.JWT, round(began, 4), 0.0, Outcome.SILENT)
         try:
             sample = await self._dialer.ask(phase, Kind.JWT, token)
         finally:  # whoever still waits when the curtain falls has waited so long
-            self._samples.append(sample or replace(cut, seconds=round(self._now - began, 5)))
+            waited = round(self._now - began, 5)
+            self._samples.append(replace(cut, seconds=waited) if sample is cut else sample)
         return sample
 
     async def _until(self, seconds: float, condition: Callable[[], bool]) -> None:
         ends_at = self._now + seconds
-        while self._now < ends_at and not condition():
+        while self._now < ends_at and not condition():  # noqa: ASYNC110 - several things make it true
             await asyncio.sleep(0.05)
 
     @property
@@ -229,7 +218,7 @@ async def measure(rival: Rival, trouble: Trouble, services: StandIns, play: Play
 
     Cancellation: the door's processes are stopped.
     """
-    port = services.forward.port if rival.forward else services.auth.port
+    port = services.forward_port if rival.forward else services.auth.port
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="doorward-drill-"))
         proxy = await stack.enter_async_context(FaultProxy("127.0.0.1", port, seed=seed))
@@ -278,3 +267,12 @@ async def measure_all(
     async with stand_ins() as services, asyncio.TaskGroup() as group:
         tasks = {trouble.name: [group.create_task(one(trouble, rival)) for rival in rivals] for trouble in troubles}
     return {name: [task.result() for task in columns] for name, columns in tasks.items()}
+
+
+def longest_wait(column: Column) -> str | None:
+    """The longest that anybody waited in the trouble, in words: `35.2 s`, or `> 90 s` of who gave up."""
+    waits = [sample for sample in column.samples if sample.phase is Phase.FAULT]
+    if not waits:
+        return None
+    longest = max(waits, key=lambda sample: sample.seconds)
+    return f"> {longest.seconds:.0f} s" if longest.censored else f"{longest.seconds:.1f} s"
