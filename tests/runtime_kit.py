@@ -89,6 +89,9 @@ class FakeMetrics:
     def degraded_admit(self, assurance: str) -> None:
         self.counts["degraded_admit", assurance] += 1
 
+    def e2e_admit(self) -> None:
+        self.counts["e2e_admit",] += 1
+
     def expiry_grace(self) -> None:
         self.counts["expiry_grace",] += 1
 
@@ -183,6 +186,7 @@ class FakeStore:
     last_feed: float | None = None
     last_contact: float | None = None
     contacts_written: int = 0
+    redeemed: dict[tuple[str, str], float] = field(default_factory=dict)
     is_closed: bool = False
 
     async def open(self) -> NodeState:
@@ -226,6 +230,13 @@ class FakeStore:
         if self.error is None:
             self.bars = {digest: bar for digest, bar in self.bars.items() if bar.until >= wall}
         await self._write()
+
+    async def redeem(self, kind: str, identifier: str, until: float) -> bool:
+        is_first = (kind, identifier) not in self.redeemed
+        if self.error is None:
+            self.redeemed[kind, identifier] = until
+        await self._write()
+        return is_first
 
     async def aclose(self) -> None:
         self.is_closed = True

@@ -115,7 +115,7 @@ export interface DoorView {
   userId: string | null;
   decisionId: string | null;
   expiresAt: number | null;
-  assurance: "live" | "cached" | "local";
+  assurance: "live" | "cached" | "local" | "test";
   degraded: boolean;
 }
 

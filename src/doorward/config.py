@@ -23,11 +23,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from doorward.core.degrade import Mode
+from doorward.core.e2e import is_test_type
 from doorward.core.keyset import KEY_TYPES
 from doorward.core.origin import normalised
 from doorward.errors import ConfigError
 
 ENV_PREFIX = "DOORWARD_"
+ADMIN = "admin"
 CONFIG_FILE_VARIABLE = "DOORWARD_CONFIG"
 DEFAULT_FILE = Path("doorward.toml")
 MASK = "***"
@@ -201,6 +203,23 @@ class SessionSettings(Section):
     )
 
 
+class E2eSettings(Section):
+    """Test tokens that let a test in while the auth service is down. Never in production. See docs/how-to/test-degraded-mode.md."""
+
+    enabled: bool = Field(False, description="Take E2E test tokens; the start is refused with it in production")
+    audience: str | None = Field(
+        None, min_length=1, max_length=200, description="Name of this deployment; a test token is good for one"
+    )
+    key_file: Path | None = Field(
+        None,
+        description="The key of test tokens (JWK), made if it is not there; default: e2e.key in the data directory",
+    )
+    tenant: str = Field(
+        "e2e", pattern=r"^[a-z][a-z0-9-]{0,31}$", description="A test user's id is this, a colon and its name"
+    )
+    permissions: Strings = Field(("chat",), description="Permissions of every test user; none that is privileged")
+
+
 class ServeSettings(Section):
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one")
@@ -293,6 +312,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
     session: SessionSettings = SessionSettings()
+    e2e: E2eSettings = E2eSettings()
     routes: tuple[RouteSettings, ...] = Field((), description="Rules for WebSocket paths; see below")
     serve: ServeSettings = ServeSettings()
     authd: AuthdSettings = AuthdSettings()
@@ -337,6 +357,7 @@ class Settings(BaseSettings):
                     "and no slash"
                 )
         _check_auth(self.auth, self.environment)
+        _check_e2e(self)
         return self
 
     def described(self) -> Iterator[tuple[str, str, bool]]:
@@ -372,6 +393,25 @@ def _check_auth(auth: AuthSettings, environment: Environment) -> None:
         raise ValueError(f"auth.algorithms: {unknown[0]!r} is not accepted; known are {', '.join(KEY_TYPES)}")
     if (auth.service_id_header is None) != (auth.service_secret_header is None):
         raise ValueError("auth.service_id_header and auth.service_secret_header go together")
+
+
+def _check_e2e(settings: Settings) -> None:
+    """Whoever holds the key of test tokens gets in during an outage: never where real users are."""
+    e2e = settings.e2e
+    if settings.auth.typ is not None and is_test_type(settings.auth.typ):
+        raise ValueError("auth.typ is the type of E2E test tokens, which are never asked about")
+    if not e2e.enabled:
+        return
+    if settings.environment is Environment.PRODUCTION:
+        raise ValueError(
+            "e2e.enabled: production takes no test tokens; set it to false, or environment to staging or development if "
+            "this is one"
+        )
+    if e2e.audience is None:
+        raise ValueError("e2e.audience is not set: name this deployment, so that a test token is good for no other")
+    privileged = sorted({ADMIN, *settings.degrade.privileged_scopes} & set(e2e.permissions))
+    if privileged:
+        raise ValueError(f"e2e.permissions: {privileged[0]!r} is privileged; test users get none of that kind")
 
 
 def _check_url(key: str, url: str, environment: Environment) -> None:

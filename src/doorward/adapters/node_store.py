@@ -5,8 +5,9 @@ transaction open, and a disk that hangs costs the caller its bound and nothing m
 
 `synchronous=NORMAL` in WAL mode: what was committed survives the end of the process, by whatever signal; a power cut may take the
 last commits. For most of it that is right: a lost page of the feed takes its cursor with it and is fetched again. A *proven* bar
-is the exception: without it a token with a good signature, once refused, could be let in by the next outage. It is rare, so it is
-committed with FULL. (An unproven token can never be let in on local proof, and strangers can make any number of them.)
+is an exception: without it a token with a good signature, once refused, could be let in by the next outage. So is what was
+redeemed: it must never be good again. Both are rare, and committed with FULL. (An unproven token can never be let in on local
+proof, and strangers can make any number of them.)
 """
 
 from __future__ import annotations
@@ -233,7 +234,8 @@ class SqliteNodeStore:
 
     def _redeem(self, kind: str, identifier: str, until: float) -> bool:
         statement = "INSERT INTO redeemed (kind, id, until) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-        return self._execute(statement, kind, identifier, until).rowcount == 1
+        with self._durable():
+            return self._execute(statement, kind, identifier, until).rowcount == 1
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

@@ -82,6 +82,26 @@ def replace_private(path: Path, content: bytes) -> None:
     _sync_dir(path.parent)
 
 
+def create_private(path: Path, content: bytes) -> None:
+    """Write a new file, 0600, unless there is one: of two processes that come together the first one's content stands.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    make_private_dir(path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mkstemp makes it 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.unlink(name)
+    _sync_dir(path.parent)
+
+
 def _sync_dir(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

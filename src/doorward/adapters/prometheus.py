@@ -49,6 +49,7 @@ class PrometheusMetrics:
         self._degraded = self._counter(
             "degraded_admits", "Admitted while the auth service could not be asked", "assurance"
         )
+        self._e2e = self._counter("e2e_admits", "Let in by an E2E test token; in production there is none")
         self._grace = self._counter("expiry_grace", "Sockets kept past their token's expiry in an outage")
         self._revalidations = self._counter("revalidations", "Asked about again after an outage", "result")
         self._decision_children: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
@@ -95,6 +96,10 @@ class PrometheusMetrics:
     def degraded_admit(self, assurance: str) -> None:
         """Let in on cached or local proof, while the auth service could not be asked."""
         self._count_of(self._degraded, assurance).inc()
+
+    def e2e_admit(self) -> None:
+        """Let in by an E2E test token."""
+        self._e2e.inc()
 
     def expiry_grace(self) -> None:
         """A socket stays past its token's expiry, because it cannot be refreshed."""

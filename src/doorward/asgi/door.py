@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from doorward.adapters.dns import AresDnsClient
+from doorward.adapters.e2e_key import load_public_key
 from doorward.adapters.health_http import HttpHealthProbe
 from doorward.adapters.jwks_http import HttpKeySetSource
 from doorward.adapters.logs import log_often
@@ -27,12 +28,22 @@ from doorward.adapters.validate_http import HttpValidator
 from doorward.asgi.denial import Denier
 from doorward.asgi.handshake import HandshakeReader
 from doorward.asgi.insight import DoorInsight
-from doorward.asgi.policies import auth_policy, breaker_policy, cache_policy, phase_caps, route_rules
+from doorward.asgi.policies import (
+    auth_policy,
+    breaker_policy,
+    cache_policy,
+    degrade_policy,
+    e2e_key_file,
+    e2e_policy,
+    phase_caps,
+    route_rules,
+)
 from doorward.asgi.session import AdmittedConnection, Surroundings
 from doorward.config import Settings, Verify
 from doorward.core.breaker import CircuitBreaker
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import VerdictCache
+from doorward.core.keyset import Key
 from doorward.core.limits import AddressLimit, Bulkhead, TokenBucket
 from doorward.core.session import Phase, SessionPolicy
 from doorward.core.verdict import Code, Source, Unavailable
@@ -41,6 +52,7 @@ from doorward.runtime.authenticator import Authenticator
 from doorward.runtime.bounded import Reaper
 from doorward.runtime.canary import Canary
 from doorward.runtime.clock import SystemClock
+from doorward.runtime.e2e import E2eTokens
 from doorward.runtime.gate import Gate
 from doorward.runtime.health_monitor import HealthMonitor
 from doorward.runtime.inquiry import Inquirer
@@ -92,6 +104,7 @@ class Door:
         self.supervisor = Supervisor()
         self.routes = route_rules(settings)
         self.reader = HandshakeReader(self.routes, settings.trusted_proxies)
+        self._e2e_policy = e2e_policy(settings)
         self.draining = False
         self.unready = False
         self.opened_at: float | None = None
@@ -217,6 +230,7 @@ class Door:
         self._stack.callback(lag.stop)
         self._stack.push_async_callback(self.memory.aclose)
         await self.memory.open()
+        test_key = await load_public_key(e2e_key_file(settings)) if self._e2e_policy is not None else None
         tls = await tls_context(auth.ca_file)
         dns = AresDnsClient(auth.dns_servers)
         self._stack.push_async_callback(dns.aclose)
@@ -227,12 +241,12 @@ class Door:
         background = HttpTransport(resolver, limit=8, tls=tls)
         for transport in (calls, background):
             self._stack.push_async_callback(transport.aclose)
-        self._build(calls, background)
+        self._build(calls, background, test_key)
         await self.keys.load()
         self._start()
         self.opened_at = self.clock.monotonic()
 
-    def _build(self, calls: HttpTransport, background: HttpTransport) -> None:
+    def _build(self, calls: HttpTransport, background: HttpTransport, test_key: Key | None) -> None:
         settings, auth, caps = self.settings, self.settings.auth, phase_caps(self.settings)
         credential = ServiceCredential(
             auth.service_id,
@@ -275,6 +289,7 @@ class Door:
             on_items=self._on_revocations,
         )
         self.inquirer = Inquirer(validator, self.gate, clock=self.clock, reaper=self.reaper, telemetry=self.telemetry)
+        degraded_rate = TokenBucket(settings.degrade.rate_per_second, settings.degrade.burst, self.clock.monotonic())
         self.authenticator = Authenticator(
             auth_policy(settings),
             inquirer=self.inquirer,
@@ -283,9 +298,10 @@ class Door:
             memory=self.memory,
             keys=self.keys,
             addresses=AddressLimit(settings.limits.address_rate_per_second, settings.limits.address_burst),
-            degraded_rate=TokenBucket(settings.degrade.rate_per_second, settings.degrade.burst, self.clock.monotonic()),
+            degraded_rate=degraded_rate,
             clock=self.clock,
             telemetry=self.telemetry,
+            e2e=self._test_tokens(test_key, degraded_rate),
         )
         self._stack.push_async_callback(self.authenticator.aclose, seconds=CLOSE_SECONDS)
         self.shared = Surroundings(
@@ -302,6 +318,23 @@ class Door:
         )
         self.gate.on_recovered = self._recovered
         self.health.on_change = self._recovered
+
+    def _test_tokens(self, key: Key | None, degraded_rate: TokenBucket) -> E2eTokens | None:
+        if self._e2e_policy is None or key is None:
+            return None
+        log.warning("E2E test tokens are on", audience=self._e2e_policy.audience, tenant=self._e2e_policy.tenant)
+        return E2eTokens(
+            self._e2e_policy,
+            key,
+            degraded=degrade_policy(self.settings),
+            degraded_rate=degraded_rate,
+            published=lambda: self.keys.keyset,
+            gate=self.gate,
+            memory=self.memory,
+            reaper=self.reaper,
+            clock=self.clock,
+            telemetry=self.telemetry,
+        )
 
     def _start(self) -> None:
         keep, settings = self.supervisor.keep, self.settings

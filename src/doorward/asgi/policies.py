@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from doorward.adapters import e2e_key
 from doorward.adapters.transport import Caps
 from doorward.config import Environment, Settings, Verify
 from doorward.core.breaker import BreakerPolicy
@@ -12,6 +14,7 @@ from doorward.core.claims import ClaimsPolicy
 from doorward.core.credential import Transport
 from doorward.core.decisions import CachePolicy
 from doorward.core.degrade import DegradePolicy
+from doorward.core.e2e import E2ePolicy
 from doorward.core.routes import Route
 from doorward.errors import ConfigError
 from doorward.runtime.authenticator import AuthPolicy
@@ -96,6 +99,24 @@ def auth_policy(settings: Settings) -> AuthPolicy:
         probes=not (settings.breaker.canary and settings.verify is Verify.REMOTE),
         degraded=degrade_policy(settings),
     )
+
+
+def e2e_policy(settings: Settings) -> E2ePolicy | None:
+    """`None` where test tokens are off.
+
+    Raises:
+        ConfigError: they are on in production, however the settings came to say so, or the deployment has no name.
+    """
+    e2e = settings.e2e
+    if not e2e.enabled:
+        return None
+    if settings.environment is Environment.PRODUCTION or e2e.audience is None:
+        raise ConfigError("e2e.enabled: never in production, and only with an e2e.audience")
+    return E2ePolicy(e2e.audience, e2e.tenant, frozenset(e2e.permissions))
+
+
+def e2e_key_file(settings: Settings) -> Path:
+    return settings.e2e.key_file or settings.data_dir / e2e_key.FILE_NAME
 
 
 def route_rules(settings: Settings) -> Sequence[Route]:

@@ -118,16 +118,21 @@ def admit(policy: DegradePolicy, surroundings: Surroundings, proof: Proof, wall_
     return Grant(weak, min(expires_at, wall_now + policy.grant_seconds))
 
 
-def _outage(policy: DegradePolicy, surroundings: Surroundings, wall_now: float) -> Refusal | None:
-    contact = surroundings.last_contact
-    if contact is None or contact > wall_now:
+def outage_refusal(policy: DegradePolicy, last_contact: float | None, wall_now: float) -> Refusal | None:
+    """Is the outage too long, or nobody knows how long?"""
+    if last_contact is None or last_contact > wall_now:
         return Refusal.NO_CONTACT_RECORD
-    if wall_now - contact >= policy.max_outage_seconds:
+    if wall_now - last_contact >= policy.max_outage_seconds:
         return Refusal.OUTAGE_TOO_LONG
-    feed = surroundings.last_feed
-    if feed is not None and (feed > wall_now or contact - feed > policy.max_feed_age_seconds):
-        return Refusal.FEED_STALE
     return None
+
+
+def _outage(policy: DegradePolicy, surroundings: Surroundings, wall_now: float) -> Refusal | None:
+    contact, feed = surroundings.last_contact, surroundings.last_feed
+    refusal = outage_refusal(policy, contact, wall_now)
+    if refusal is not None or contact is None or feed is None:
+        return refusal
+    return Refusal.FEED_STALE if feed > wall_now or contact - feed > policy.max_feed_age_seconds else None
 
 
 def _weakness(

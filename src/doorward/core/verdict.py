@@ -55,11 +55,12 @@ class Action(StrEnum):
 
 
 class Assurance(StrEnum):
-    """How sure we are of an admitted principal, strongest first."""
+    """How sure we are of an admitted principal, strongest first. `test`: nobody real, let in by an E2E test token."""
 
     LIVE = "live"
     CACHED = "cached"
     LOCAL = "local"
+    TEST = "test"
 
 
 class Source(StrEnum):
@@ -68,6 +69,7 @@ class Source(StrEnum):
     ORIGIN = "origin"
     ADMIT = "admit"
     CREDENTIAL = "credential"
+    E2E = "e2e"
     LOCAL = "local"
     REVOKED = "revoked"
     CACHE = "cache"

@@ -22,12 +22,14 @@ from doorward.core.claims import ClaimsPolicy, check, is_expired, merged
 from doorward.core.credential import Presented, Transport, extract
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import Entry, TokenKey, VerdictCache
+from doorward.core.e2e import is_test_token
 from doorward.core.keyset import KeySet, Parsed, UnknownKey, parse_token, verify
 from doorward.core.limits import AddressLimit, Lane, TokenBucket
 from doorward.core.lru import Lru
 from doorward.core.origin import allowed
 from doorward.core.routes import Route
 from doorward.core.verdict import Allow, Assurance, Cause, Code, Deny, Principal, Source, Unavailable, Verdict
+from doorward.runtime.e2e import E2eTokens
 from doorward.runtime.gate import Gate, Unanswered
 from doorward.runtime.inquiry import Inquirer
 from doorward.runtime.keyset_refresher import KeysetRefresher
@@ -124,6 +126,7 @@ class Authenticator:
         degraded_rate: TokenBucket,
         clock: Clock,
         telemetry: Telemetry,
+        e2e: E2eTokens | None = None,
     ) -> None:
         self.policy = policy
         self.pending = 0
@@ -136,6 +139,7 @@ class Authenticator:
         self._degraded_rate = degraded_rate
         self._clock = clock
         self._telemetry = telemetry
+        self._e2e = e2e
         self._flights: SingleFlight[Finding] = SingleFlight()
         self._proofs: Lru[bytes, tuple[bytes, KeySet, Principal]] = Lru(PROOF_ENTRIES)
         self._cache_key = secrets.token_bytes(32)
@@ -161,6 +165,8 @@ class Authenticator:
             return Judgement(Deny(Code.ORIGIN_DENIED, Source.ORIGIN, "a cookie counts only with an allowed Origin"))
         self.pending += 1
         try:
+            if self._e2e is not None and is_test_token(credential.token):
+                return await self._judge_test_token(self._e2e, credential.token, handshake.route, deadline, trace)
             return await self.judge(credential.token, handshake.route, deadline, trace)
         finally:
             self.pending -= 1
@@ -173,6 +179,9 @@ class Authenticator:
         Args:
             patient: with a fallback in hand, do not wait to the deadline but let in provisionally.
         """
+        if is_test_token(token):
+            detail = "a test token, and not where it may open a connection"
+            return Judgement(Deny(Code.TOKEN_INVALID, Source.E2E, detail))
         waiting = Deadline(deadline.at - ANSWER_MARGIN_SECONDS)
         subject = await self._read(token, waiting)
         trace.mark("local")
@@ -193,7 +202,9 @@ class Authenticator:
         return self.permitted(verdict, question.route)
 
     async def recheck(self, subject: Subject, route: Route, deadline: Deadline) -> Verdict:
-        """Ask about an admitted token anew, past the cache: after a recovery."""
+        """Ask about an admitted token anew, past the cache: after a recovery. A test token ends with the outage, unasked."""
+        if is_test_token(subject.token):
+            return Deny(Code.TOKEN_REJECTED, Source.E2E, "a test token counts in an outage only")
         revoked = self._revoked(subject)
         if revoked is not None:
             return revoked
@@ -229,6 +240,17 @@ class Authenticator:
             return Unavailable(Code.SERVICE_UNAVAILABLE, Source.POLICY, self._outage_cause(), why)
         return Deny(Code.FORBIDDEN, Source.POLICY, "a required scope is missing")
 
+    # E2E test tokens: past LOCAL, CACHE and REMOTE
+
+    async def _judge_test_token(
+        self, e2e: E2eTokens, token: str, route: Route, deadline: Deadline, trace: Trace
+    ) -> Judgement:
+        key = self._key_of(token)
+        waiting = Deadline(deadline.at - ANSWER_MARGIN_SECONDS)
+        verdict = await e2e.judge(token, route, waiting, shown=key.shown)
+        trace.mark("e2e")
+        return Judgement(verdict, Subject(token, key, Lane.UNPROVEN, is_jwt=True, local=None))
+
     # ORIGIN, ADMIT
 
     def _origin(self, handshake: Handshake) -> Deny | None:
@@ -249,8 +271,7 @@ class Authenticator:
 
     async def _read(self, token: str, waiting: Deadline) -> Subject | Deny | Unavailable:
         """Everything that can be known without asking about the token. Waits only for an unknown key."""
-        digest = hmac.digest(self._cache_key, self._binding + token.encode(), "sha256")
-        key = TokenKey(digest[:16], digest[16:])
+        key = self._key_of(token)
         proven = self._proven_before(token, key)
         if proven is not None:
             return proven
@@ -259,6 +280,10 @@ class Authenticator:
             return parsed
         subject = Subject(token, key, Lane.UNPROVEN, is_jwt=parsed is not None, local=None)
         return subject if parsed is None else await self._verify(subject, parsed, waiting)
+
+    def _key_of(self, token: str) -> TokenKey:
+        digest = hmac.digest(self._cache_key, self._binding + token.encode(), "sha256")
+        return TokenKey(digest[:16], digest[16:])
 
     def _proven_before(self, token: str, key: TokenKey) -> Subject | Deny | None:
         """The proof of an earlier handshake: the signature still holds, the clock is asked again."""

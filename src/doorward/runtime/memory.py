@@ -129,6 +129,14 @@ class NodeMemory:
         except StoreError as error:
             log.warning("revocations not stored", error=str(error))
 
+    async def redeem(self, kind: str, identifier: str, until: float) -> bool:
+        """Use up something that may be used once on this node: true exactly once, over restarts too.
+
+        Raises:
+            StoreError: nobody knows whether it was used.
+        """
+        return await self._store.redeem(kind, identifier, until)
+
     async def tidy(self) -> None:
         """Forget what has run out."""
         wall = self._clock.wall()

@@ -160,6 +160,10 @@ class NodeStore(Protocol):
 
     async def forget_expired(self, wall: float) -> None: ...
 
+    async def redeem(self, kind: str, identifier: str, until: float) -> bool:
+        """Use up something that may be used once on this node: true exactly once. Remembered to wall second `until` at least."""
+        ...
+
     async def aclose(self) -> None: ...
 
 
