@@ -40,6 +40,10 @@ def sockets_only(app: App) -> App:
     return guarded
 
 
+def task_names() -> set[str]:
+    return {task.get_name() for task in asyncio.all_tasks()}
+
+
 async def outage(running: RunningDoor, fault: Fault = Fault.REFUSE) -> None:
     """The auth service is gone, and the door has noticed."""
     running.proxy.fault = fault
@@ -340,6 +344,7 @@ async def test_a_late_answer_about_the_old_token_does_not_undo_a_refresh(tmp_pat
             assert (await page.frame(notice="auth.assurance"))["assurance"] == "local"
             assert (await page.refresh(new))["ok"] is True
             await eventually(lambda: len(running.door.memory.bars) == 1, what="the old token was refused")
+            await eventually(lambda: "doorward:late verdict" not in task_names(), what="that verdict is settled")
             assert (await page.ask())["user_id"] == "ada"
 
 

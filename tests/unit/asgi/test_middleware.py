@@ -19,7 +19,9 @@ from doorward.asgi.session import AdmittedConnection
 from doorward.asgi.types import App, Message, Receive, Scope, Send
 from doorward.core.answer import Invalid, Valid
 from doorward.core.deadline import Deadline
+from doorward.core.health import Condition
 from doorward.core.verdict import Code, Source, Unavailable
+from doorward.runtime.health_monitor import HealthMonitor
 from doorward.runtime.insight import DecisionRecord
 from doorward.runtime.ports import RevocationItem
 from doorward.testing import eventually
@@ -37,7 +39,8 @@ class Says:
         user_id = self.users.get(token)
         if user_id is None:
             return Invalid("unknown")
-        expires_at = time.time() + 30 if token == "brief" else None
+        lives = {"brief": 30.0, "ending": 0.5}.get(token)
+        expires_at = time.time() + lives if lives is not None else None
         return Valid(user_id, permissions=frozenset({"chat"}), session_id=f"of-{user_id}", expires_at=expires_at)
 
 
@@ -49,6 +52,8 @@ class Peer:
     inbox: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
     sent: list[Message] = field(default_factory=list)
     accepts: asyncio.Event = field(default_factory=asyncio.Event)
+    reads: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
 
     async def receive(self) -> Message:
         return await self.inbox.get()
@@ -57,10 +62,17 @@ class Peer:
         if message["type"] == "websocket.accept":
             async with asyncio.timeout(5):
                 await self.accepts.wait()
+        self.waiting += 1
+        async with asyncio.timeout(5):
+            await self.reads.wait()
+        self.waiting -= 1
         self.sent.append(message)
 
     def frames(self) -> list[dict[str, Any]]:
         return [json.loads(message["text"]) for message in self.sent if message["type"] == "websocket.send"]
+
+    def notices(self) -> list[str]:
+        return [frame["notice"] for frame in self.frames() if "notice" in frame]
 
     def of_type(self, kind: str) -> list[Message]:
         return [message for message in self.sent if message["type"] == kind]
@@ -82,6 +94,7 @@ def peer(token: str | None = None, *, ours: bool = True, extensions: dict[str, A
     made = Peer(scope)
     made.inbox.put_nowait({"type": "websocket.connect"})
     made.accepts.set()
+    made.reads.set()
     return made
 
 
@@ -94,7 +107,7 @@ async def open_door(
     **settings: Any,
 ) -> AsyncIterator[Doorward]:
     loaded = Settings(auth={"url": "http://127.0.0.1:9", "revocations": "off"}, data_dir=tmp_path / "data", **settings)
-    door = Door(loaded, validator=Says(good="ada", other="eve", brief="ada"), emit=emit)
+    door = Door(loaded, validator=Says(good="ada", other="eve", brief="ada", ending="ada"), emit=emit)
     middleware = Doorward(app, loaded, door=door)
     await door.open()
     try:
@@ -380,6 +393,7 @@ async def test_a_greeting_that_cannot_be_sent_is_not_the_apps_trouble(tmp_path: 
 
 
 async def test_only_the_first_refusal_closes(tmp_path: Path) -> None:
+    """A revocation comes in while the notice of the drain is being sent."""
     restarting = Unavailable(Code.RESTARTING, Source.DRAIN)
     async with open_door(tmp_path, echo) as app:
         client = peer("good")
@@ -387,12 +401,39 @@ async def test_only_the_first_refusal_closes(tmp_path: Path) -> None:
             await eventually(lambda: client.frames(), what="the greeting")
             (connection,) = app.door.registry
             assert isinstance(connection, AdmittedConnection)
+            client.reads.clear()
             draining = asyncio.create_task(connection.drain(restarting, extra_waiting=0))
+            await eventually(lambda: client.waiting, what="the notice is on its way")
             connection.revoke()
+            client.reads.set()
             await draining
             await connection.drain(restarting, extra_waiting=0)
             await eventually(task.done, within_seconds=2, what="the app has left")
         assert [message["code"] for message in client.of_type("websocket.close")] == [3000]
+
+
+def probed(health: HealthMonitor, *, succeeded: bool) -> None:
+    """As many probes as it takes."""
+    while not health.health.record(succeeded=succeeded):
+        pass
+    health.on_change()
+
+
+async def test_without_a_canary_health_says_when_it_is_over(tmp_path: Path) -> None:
+    """Nobody asks about a token here, so nothing else would tell."""
+    options: dict[str, Any] = {"breaker": {"canary": False}, "session": {"expiring_notice_seconds": 0}}
+    async with open_door(tmp_path, echo, **options) as app:
+        health = app.door.health
+        await eventually(lambda: health.health.condition is Condition.UNHEALTHY, what="the first probe has failed")
+        probed(health, succeeded=True)
+        assert not app.door.in_outage
+        probed(health, succeeded=False)
+        assert app.door.in_outage
+        client = peer("ending")
+        async with running(app, client):
+            await eventually(lambda: client.notices() == ["auth.assurance", "auth.grace"], what="the grace")
+            probed(health, succeeded=True)
+            await eventually(lambda: client.notices()[2:] == ["auth.expiring"], what="the warning")
 
 
 async def test_a_server_that_gives_no_connect_is_not_waited_for(tmp_path: Path) -> None:
