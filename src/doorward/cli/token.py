@@ -15,6 +15,7 @@ from doorward.adapters.dns import AresDnsClient
 from doorward.adapters.http_status import failure_of, retry_after_seconds
 from doorward.adapters.transport import HttpAnswer, HttpTransport, tls_context
 from doorward.asgi.policies import phase_caps
+from doorward.cli.e2e_token import print_test_token
 from doorward.cli.output import AsJson, ConfigFile, ask_password, password_from_stdin, print_json
 from doorward.cli.process import run_process
 from doorward.cli.process_age import process_age
@@ -41,7 +42,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def token(
-    email: Annotated[str, typer.Option(help="Whose token.")],
+    email: Annotated[str | None, typer.Option(help="Whose token.")] = None,
     password_stdin: Annotated[
         bool,
         typer.Option(
@@ -52,6 +53,10 @@ def token(
         bool,
         typer.Option("--local", help="Without a password: authd's database is on this host, and you may read it."),
     ] = False,
+    e2e: Annotated[
+        bool, typer.Option("--e2e", help="A test token instead: good once, in an outage, outside production.")
+    ] = False,
+    name: Annotated[str, typer.Option("--as", help="With --e2e: the name of the test user.")] = "tester",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,11 +71,22 @@ def token(
         doorward token --email ada@example.com --password-stdin < password.txt
         doorward token --email ada@example.com --local
 
+    To test degraded mode, with the settings of the door, while the auth service is down, a token that is good for one connection:
+
+        doorward token --e2e --as tester-1
+
     With --json the whole answer, refresh token included. Answers within five seconds. Exit codes: 0 a token; 1 refused, or the auth
     service could not be asked; 2 the settings or the call cannot work.
     """
     seconds = TOTAL_SECONDS - process_age()
     settings = Settings.load(config)
+    if e2e:
+        if email is not None or local or password_stdin:
+            raise UsageError("--e2e makes a test user's token; leave --email, --local and --password-stdin out")
+        print_test_token(settings, name, as_json=as_json)
+        return
+    if email is None:
+        raise UsageError("--email is missing: whose token?")
     url = settings.auth.base_url
     if local and password_stdin:
         raise UsageError("--local needs no password; leave --password-stdin out")
