@@ -70,6 +70,12 @@ class DoorInsight:
     def in_outage(self) -> bool:
         return self._door.in_outage
 
+    @property
+    def up_seconds(self) -> float:
+        """Since the door opened."""
+        opened_at = self._door.opened_at
+        return self._door.clock.monotonic() - opened_at if opened_at is not None else 0.0
+
     def latency(self) -> Sequence[Column]:
         """The heat map of the last ten minutes, oldest column first."""
         return self._door.telemetry.latency.columns(self._door.clock.wall() - COLUMNS * COLUMN_SECONDS)

@@ -25,6 +25,9 @@ class OpsInsight(Insight, Protocol):
     @property
     def in_outage(self) -> bool: ...
 
+    @property
+    def up_seconds(self) -> float: ...
+
     def latency(self) -> Sequence[Column]: ...
 
     def breaker_changes(self) -> Sequence[Change]: ...
@@ -91,6 +94,7 @@ class OpsFeed:
         fields = {
             "deadline_ms": self._deadline_seconds * 1000,
             "in_outage": self._insight.in_outage,
+            "up_seconds": self._insight.up_seconds,
             "service": self._insight.service(),
             "statistics": self._statistics(),
             "latency": self._latency(),

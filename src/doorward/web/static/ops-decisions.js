@@ -11,13 +11,14 @@ function make(name, className, text = "") {
   return node;
 }
 
-/** The steps side by side, each as wide as its share; what took no time to speak of is still a line. */
-function strip(decision) {
+/** The steps side by side, each as wide as its share. The whole is as long as the logarithm of its time, the deadline filling the line. */
+function strip(decision, deadline) {
   const node = make("span", "strip");
   const total = Math.max(decision.total_ms, 0.001);
-  for (const step of decision.steps) {
-    const part = make("i", `step step-${step.name}`);
-    part.style.flexGrow = String(step.ms / total);
+  node.style.width = `${Math.min(Math.max((Math.log1p(total) / Math.log1p(deadline)) * 100, 4), 100)}%`;
+  for (const [name, ms] of decision.steps) {
+    const part = make("i", `step step-${name}`);
+    part.style.flexGrow = String(ms / total);
     node.append(part);
   }
   return node;
@@ -28,16 +29,16 @@ function timeline(decision) {
   const list = make("ol", "steps");
   const total = Math.max(decision.total_ms, 0.001);
   let before = 0;
-  for (const step of decision.steps) {
+  for (const [name, ms] of decision.steps) {
     const bar = make("span", "track");
-    const part = make("i", `step step-${step.name}`);
+    const part = make("i", `step step-${name}`);
     part.style.left = `${(before / total) * 100}%`;
-    part.style.width = `${(step.ms / total) * 100}%`;
+    part.style.width = `${(ms / total) * 100}%`;
     bar.append(part);
     const line = make("li", "");
-    line.append(make("span", "step-name", step.name), bar, make("span", "step-ms", milliseconds(step.ms)));
+    line.append(make("span", "step-name", name), bar, make("span", "step-ms", milliseconds(ms)));
     list.append(line);
-    before += step.ms;
+    before += ms;
   }
   return list;
 }
@@ -66,14 +67,14 @@ function details(decision) {
   return body;
 }
 
-function line(decision) {
+function line(decision, deadline) {
   const summary = make("summary", "");
   summary.append(
     make("span", "at", clockTime(decision.at)),
     make("span", "verdict", VERDICTS[decision.verdict] ?? decision.verdict),
     make("span", "reason", decision.reason.replaceAll("_", " ")),
     make("span", "person", decision.user_id ?? "–"),
-    strip(decision),
+    strip(decision, deadline),
     make("span", "took", milliseconds(decision.total_ms)),
   );
   const fold = make("details", "");
@@ -90,6 +91,7 @@ export class Decisions {
   newest = null;
   #entries = [];
   #paused = null;
+  #deadline = 0;
   #list = byId("decisions");
 
   constructor() {
@@ -104,7 +106,8 @@ export class Decisions {
     this.#list.replaceChildren();
   }
 
-  show({ complete, decisions }) {
+  show({ complete, decisions, deadline_ms: deadline }) {
+    this.#deadline = deadline;
     if (decisions.length > 0) this.newest = decisions[0].id;
     if (this.#paused !== null) {
       this.#paused = [...decisions, ...(complete ? [] : this.#paused)].slice(0, KEPT);
@@ -119,7 +122,7 @@ export class Decisions {
 
   #take(decisions) {
     if (decisions.length === 0 && this.#entries.length > 0) return;
-    const added = decisions.map((decision) => ({ decision, node: line(decision) }));
+    const added = decisions.map((decision) => ({ decision, node: line(decision, this.#deadline) }));
     this.#list.prepend(...added.map(({ node }) => node));
     this.#entries.unshift(...added);
     for (const { node } of this.#entries.splice(KEPT)) node.remove();

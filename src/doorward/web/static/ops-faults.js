@@ -4,11 +4,14 @@ import { readReason } from "./doorward.js";
 import { age, byId, clockTime, milliseconds, put, row } from "./ops-words.js";
 
 const PROMISED_SECONDS = 5;
-const STRANGERS = 5;
+const KNOCKS = 6;
+const KNOCK_WORDS = "Knock six times";
+const SHOWN_KNOCKS = 6;
 const KNOCK_TIMEOUT_MS = 10_000;
 const TICK_MS = 100;
 const BEARER = "base64url.bearer.authorization.doorward.";
 
+const ADMITTED = { live: "let in", cached: "let in, known from before", local: "let in, by the signature alone" };
 const SAID = {
   TOKEN_REJECTED: "refused: no such token",
   TOKEN_EXPIRED: "refused: the token has run out",
@@ -25,7 +28,10 @@ const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll("+",
 /** A token that nobody has ever seen: the door must ask about it. */
 const strangeToken = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
 
-/** One opening handshake with this token. Resolves to what it got and how long that took; the socket is closed again. */
+/**
+ * One opening handshake with this token. Resolves to what it got and how long that took; the socket is closed again.
+ * One after the other: a browser makes no second one while the first is not answered (RFC 6455, section 4.1).
+ */
 function knock(token) {
   const began = performance.now();
   const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`;
@@ -39,7 +45,7 @@ function knock(token) {
     const timer = setTimeout(() => settle("no answer", "bad"), KNOCK_TIMEOUT_MS);
     socket.onmessage = ({ data }) => {
       const frame = JSON.parse(data);
-      if (frame.notice === "auth.assurance") settle(frame.assurance === "live" ? "let in" : `let in, ${frame.assurance}`, "ok");
+      if (frame.notice === "auth.assurance") settle(ADMITTED[frame.assurance] ?? "let in", "ok");
       else if (frame.type === "auth.error") settle(`${SAID[frame.code] ?? frame.code}${frame.cause ? `: ${CAUSES[frame.cause] ?? frame.cause}` : ""}`, frame.action === "retry" ? "warn" : "deny");
     };
     socket.onclose = ({ reason }) => settle(readReason(reason).code ?? "the connection was cut", "bad");
@@ -129,26 +135,26 @@ export class Faults {
 
   async #knock() {
     const token = this.#token();
-    const knocks = [...Array.from({ length: STRANGERS + (token ? 0 : 1) }, () => ["A stranger", strangeToken()]), ...(token ? [["You", token]] : [])];
+    const round = this.#now;
     byId("knock").disabled = true;
+    put("knock", "Knocking");
     try {
-      const answers = await Promise.all(knocks.map(async ([who, each]) => ({ who, ...(await knock(each)) })));
-      this.#answered(answers);
+      for (let count = 0; count < KNOCKS; count += 1) {
+        const who = token && count === 0 ? "You" : "Stranger";
+        this.#answered(round, who, await knock(who === "You" ? token : strangeToken()));
+      }
     } finally {
       byId("knock").disabled = false;
+      put("knock", KNOCK_WORDS);
     }
   }
 
-  /** Equal answers are one line: how many, what, and how long the slowest took. */
-  #answered(answers) {
-    const groups = new Map();
-    for (const { who, words, tone, ms } of answers) {
-      const key = `${who} ${words}`;
-      const group = groups.get(key) ?? { who, words, tone, ms: 0, count: 0 };
-      groups.set(key, { ...group, ms: Math.max(group.ms, ms), count: group.count + 1 });
-    }
-    const at = this.#now;
-    this.#knocks = [...[...groups.values()].map((group) => ({ ...group, at, key: `${at} ${group.who} ${group.words}` })), ...this.#knocks].slice(0, 6);
+  /** Equal answers of one round are one line: how many, what, and how long the slowest took. */
+  #answered(round, who, { words, tone, ms }) {
+    const key = `${round} ${who} ${words}`;
+    const known = this.#knocks.find((each) => each.key === key);
+    if (known) Object.assign(known, { ms: Math.max(known.ms, ms), count: known.count + 1 });
+    else this.#knocks = [{ key, who, words, tone, ms, at: this.#now, count: 1 }, ...this.#knocks].slice(0, SHOWN_KNOCKS);
     row(byId("knocks"), this.#knocks.map(({ key }) => key), () => {
       const node = document.createElement("li");
       node.append(...["time", "span", "b"].map((name) => document.createElement(name)));
@@ -156,7 +162,7 @@ export class Faults {
     }, (node, index) => {
       const each = this.#knocks[index];
       const who = each.count > 1 ? `${each.count} strangers` : each.who;
-      [clockTime(each.at), `${who} ${each.words}`, milliseconds(each.ms)].forEach((text, part) => { node.children[part].textContent = text; });
+      [clockTime(each.at), `${who}: ${each.words}`, milliseconds(each.ms)].forEach((text, part) => { node.children[part].textContent = text; });
       node.dataset.tone = each.tone;
     });
   }
@@ -166,5 +172,6 @@ export class Faults {
 function recovered(healedAt, breaker) {
   const closed = breaker.find(({ at, after }) => at >= healedAt && after === "closed");
   if (!closed) return "Healed. The breaker never opened.";
-  return `Recovered ${(closed.at - healedAt).toFixed(1)} s after the repair.`;
+  const seconds = closed.at - healedAt;
+  return seconds < 0.1 ? "Recovered at once: the repair answered what was still waiting." : `Recovered ${seconds.toFixed(1)} s after the repair.`;
 }

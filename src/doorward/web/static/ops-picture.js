@@ -2,7 +2,7 @@
 
 import { age, byId, clockTime, milliseconds, put, row } from "./ops-words.js";
 
-const LEFT = 52;
+const LEFT = 60;
 const RIGHT = 8;
 const AXIS = 20;
 const LANE = 22;
@@ -104,11 +104,12 @@ export class Picture {
       const left = LEFT + ((column.at - start) / length) * plot;
       const wide = (latency.column_seconds / length) * plot;
       const from = Math.max(left, LEFT);
+      const gap = wide > 4 ? 1 : 0;
       column.counts.forEach((number, index) => {
         if (number === 0) return;
         pen.globalAlpha = 0.3 + 0.7 * (Math.log1p(number) / Math.log1p(most));
         pen.fillStyle = late >= 0 && index >= late ? palette.bad : palette.accent;
-        pen.fillRect(from + 0.5, y(index) + 0.5, Math.max(Math.min(left + wide, width - RIGHT) - from - 1, 1), Math.max(cell - 1, 1));
+        pen.fillRect(from, y(index) + 0.5, Math.max(Math.min(left + wide, width - RIGHT) - from - gap, 1), Math.max(cell - 1, 1));
       });
     }
     pen.globalAlpha = 1;
@@ -158,9 +159,9 @@ export class Picture {
       pen.fillStyle = palette.soft;
       pen.textAlign = "right";
       pen.fillText(name, LEFT - 8, middle);
-      for (const each of stretches(changes, state, start, end)) {
-        const tone = TONES[each.state] ?? (each.state === "unknown" ? "edge" : "bad");
-        const tall = tone === "ok" ? 3 : tone === "bad" ? 14 : 8; // the shape tells it too, not the colour alone
+      for (const each of stretches(changes, state, Math.max(start, end - this.#state.up_seconds), end)) {
+        const tone = TONES[each.state] ?? (each.state === "unknown" ? "line" : "bad");
+        const tall = tone === "ok" || tone === "line" ? 3 : tone === "bad" ? 14 : 8; // the shape tells it too, not the colour alone
         pen.fillStyle = palette[tone];
         pen.fillRect(x(each.from), middle - tall / 2, Math.max(x(each.to) - x(each.from), 1.5), tall);
       }
@@ -176,7 +177,7 @@ export class Picture {
   #read() {
     const { latency, deadline_ms: deadline } = this.#state ?? {};
     if (!latency || !this.#pointer) {
-      put("readout", "Each square: five seconds. The darker, the more decisions.");
+      put("readout", "Each square: five seconds. The stronger, the more decisions.");
       return;
     }
     const canvas = byId("heat");

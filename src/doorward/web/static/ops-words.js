@@ -25,7 +25,7 @@ export function row(parent, keys, make, fill) {
 export function milliseconds(ms) {
   if (ms === null || ms === undefined) return "–";
   if (ms < 1) return `${ms.toFixed(2)} ms`;
-  if (ms < 9.95) return `${ms.toFixed(1)} ms`;
+  if (ms < 9.95) return `${ms.toFixed(1).replace(".0", "")} ms`;
   if (ms < 999.5) return `${Math.round(ms)} ms`;
   return `${(ms / 1000).toFixed(2).replace(/\.?0+$/, "")} s`;
 }

@@ -7,6 +7,7 @@ import { Picture } from "./ops-picture.js";
 import { age, byId, clockTime, milliseconds, put, row } from "./ops-words.js";
 
 const EVERY_MS = 1_000;
+const EVERY_MS_HEALING = 500;
 const EVERY_MS_HIDDEN = 5_000;
 const TIMEOUT_MS = 5_000;
 const LOST_AFTER = 3;
@@ -65,6 +66,7 @@ class Ops {
   #timer = null;
   #asking = null;
   #failures = 0;
+  #healing = false;
 
   start() {
     takeFragment(this.#keep);
@@ -95,7 +97,7 @@ class Ops {
       this.#failed(error);
     } finally {
       this.#asking = null;
-      this.#timer = setTimeout(() => this.#look(), document.hidden ? EVERY_MS_HIDDEN : EVERY_MS);
+      this.#timer = setTimeout(() => this.#look(), document.hidden ? EVERY_MS_HIDDEN : this.#healing ? EVERY_MS_HEALING : EVERY_MS);
     }
   }
 
@@ -156,6 +158,7 @@ class Ops {
   }
 
   #show(state) {
+    this.#healing = state.in_outage && state.faults?.now === "none";
     byId("gate").hidden = true;
     byId("board").hidden = false;
     byId("forget").hidden = state.viewer.how !== "ops_token";
@@ -198,7 +201,7 @@ class Ops {
       const node = document.createElement("div");
       node.append(dt, dd);
       return node;
-    }, (node, index) => { node.lastChild.textContent = facts[index][1]; node.lastChild.title = facts[index][1]; });
+    }, (node, index) => { node.lastChild.textContent = facts[index][1]; });
   }
 
   #verdicts({ statistics, deadline_ms: deadline }) {
@@ -231,7 +234,7 @@ function standing({ in_outage: outage, service }) {
   if (service.breaker === "open") return ["bad", "Not answering. The breaker is open."];
   if (service.breaker === "half_open") return ["warn", "Answering again. One more answer closes the breaker."];
   if (outage) return ["warn", "The last question got no answer."];
-  if (service.health === "unhealthy") return ["warn", "Its health page does not answer."];
+  if (service.health === "unhealthy" && service.last_error) return ["warn", "Its health page does not answer."];
   if (service.last_contact_age_seconds === null && service.health === "unknown") return ["busy", "Not heard from yet."];
   return ["ok", "Answering."];
 }
