@@ -17,6 +17,8 @@ from doorward.core.claims import ClaimsPolicy
 from doorward.core.credential import Presented
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import CachePolicy, VerdictCache
+from doorward.core.e2e import E2ePolicy
+from doorward.core.keyset import Key
 from doorward.core.limits import AddressLimit, Bulkhead, TokenBucket
 from doorward.core.routes import Route
 from doorward.core.verdict import Verdict
@@ -24,6 +26,7 @@ from doorward.errors import ConnectError, StoreError
 from doorward.runtime.authenticator import Authenticator, AuthPolicy, Handshake, Judgement
 from doorward.runtime.bounded import Reaper
 from doorward.runtime.canary import Canary
+from doorward.runtime.e2e import E2eTokens
 from doorward.runtime.gate import Gate
 from doorward.runtime.inquiry import Inquirer
 from doorward.runtime.insight import DecisionRecord
@@ -288,6 +291,7 @@ class Runtime:
         cache: CachePolicy | None = None,
         degraded_rate: TokenBucket | None = None,
         max_addresses_rate: float = 1_000_000.0,
+        e2e: tuple[E2ePolicy, Key] | None = None,
         **policy: Any,
     ) -> None:
         self.clock = clock or VirtualClock()
@@ -318,6 +322,7 @@ class Runtime:
         self.policy = AuthPolicy(
             **{"claims": claims, "algorithms": frozenset({"ES256"}), "typ": None, "audience": AUDIENCE, **policy}
         )
+        degraded_rate = degraded_rate or TokenBucket(500, 2_000, now)
         self.authenticator = Authenticator(
             self.policy,
             inquirer=self.inquirer,
@@ -326,7 +331,22 @@ class Runtime:
             memory=self.memory,
             keys=self.keys,
             addresses=AddressLimit(max_addresses_rate, max_addresses_rate),
-            degraded_rate=degraded_rate or TokenBucket(500, 2_000, now),
+            degraded_rate=degraded_rate,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            e2e=self._test_tokens(*e2e, degraded_rate) if e2e is not None else None,
+        )
+
+    def _test_tokens(self, policy: E2ePolicy, key: Key, degraded_rate: TokenBucket) -> E2eTokens:
+        return E2eTokens(
+            policy,
+            key,
+            degraded=self.policy.degraded,
+            degraded_rate=degraded_rate,
+            published=lambda: self.keys.keyset,
+            gate=self.gate,
+            memory=self.memory,
+            reaper=self.reaper,
             clock=self.clock,
             telemetry=self.telemetry,
         )
