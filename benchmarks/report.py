@@ -51,12 +51,15 @@ def _side(row: Row, side: str) -> str:
 def _steps(rows: Sequence[Row]) -> list[list[str]]:
     kinds = list(dict.fromkeys(str(row.details["kind"]) for row in rows))
     steps = list(dict.fromkeys(str(row.details["step"]) for row in rows))
-    micros = {(row.details["step"], row.details["kind"]): row.value for row in rows}
+    micros = {(str(row.details["step"]), str(row.details["kind"])): row.value for row in rows}
     lines = [["microseconds in", *kinds]]
-    for step in steps:
-        lines.append([step, *(f"{micros[step, kind]:.0f}" if (step, kind) in micros else "-" for kind in kinds)])
+    lines += [[step, *(_micros(micros.get((step, kind))) for kind in kinds)] for step in steps]
     sums = (sum(value for (_, own), value in micros.items() if own == kind) for kind in kinds)
-    return [*lines, ["all", *(f"{value:.0f}" for value in sums)]]
+    return [*lines, ["all", *(_micros(value) for value in sums)]]
+
+
+def _micros(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from benchmarks.tokens import ISSUER, USER_ID
 
 READY_LINE = re.compile(r"ready (?:http://127\.0\.0\.1:)?(?P<port>\d+)")
 END_SECONDS = 10
+WRITTEN_SECONDS = 5
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -44,10 +46,22 @@ class Subject:
         """Resident and private: what goes away with the processes."""
         return sum(_private_bytes(pid) for pid in self.pids)
 
-    def timelines(self) -> list[dict[str, float]]:
-        """Step -> milliseconds, of each decision in the log."""
-        lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
-        return [line["timeline"] for line in lines if line.get("event") == "decision" and line["verdict"] == "allow"]
+    def timelines_of(self, count: int) -> list[dict[str, float]]:
+        """Step -> milliseconds of so many decisions that let somebody in, once the log's own thread has written them.
+
+        Raises:
+            CannotMeasure: they do not come.
+        """
+        ends_at = time.monotonic() + WRITTEN_SECONDS
+        while len(timelines := self._timelines()) < count:
+            if time.monotonic() > ends_at:
+                raise machine.CannotMeasure(f"the log holds {len(timelines)} decisions instead of {count}")
+            time.sleep(0.05)
+        return timelines
+
+    def _timelines(self) -> list[dict[str, float]]:
+        lines = (json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("}\n"))
+        return [line["timeline"] for line in lines if line["event"] == "decision" and line["verdict"] == "allow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,7 @@ class AuthService:
     url: str
 
     def calls(self) -> int:
-        """How often it was asked about a token so far."""
+        """How often it was asked about a user's token so far; the canary does not count."""
         with urllib.request.urlopen(f"{self.url}/count", timeout=5) as answer:
             return int(json.load(answer)["calls"])
 

@@ -12,9 +12,10 @@
 //   GET /.well-known/jwks.json   the file
 //   GET /auth/health             200
 //   GET /auth/revocations        404: it has no feed
-//   GET /count                   {"calls", "connections", "open"}
+//   GET /count                   {"calls", "strangers", "connections", "open"}
 //   GET /mode/<mode>             another mode from now on
-//   anything else                counts as a call: 200 valid, 401 invalid_token, or no answer
+//   anything else                with a JWT in it, counts as a call: 200 valid, 401 invalid_token, or no answer;
+//                                without one, a stranger (the door's canary asks about such a token): 200 not valid
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -33,6 +34,8 @@ enum { MAX_FILES = 65536, REQUEST_BYTES = 16384, ANSWER_BYTES = 32768, EVENTS_AT
 
 enum mode { OK, DENY, HANG, MODES };
 
+static const char JWT_BEGIN[] = "eyJ";  // base64url of {"
+
 static const char *const MODE_NAMES[MODES] = {"ok", "deny", "hang"};
 
 struct connection {
@@ -42,7 +45,7 @@ struct connection {
 
 static struct connection *connections[MAX_FILES];
 static enum mode mode = OK;
-static long calls, accepted, open_now;
+static long calls, strangers, accepted, open_now;
 static char valid_answer[512];
 static char key_set[ANSWER_BYTES / 2] = "{\"keys\": []}";
 
@@ -67,13 +70,18 @@ static void answer(int fd, const char *status, const char *body) {
     if (length < (int)sizeof out) send(fd, out, length, MSG_NOSIGNAL);
 }
 
-static void answer_call(int fd) {
+static void answer_call(int fd, bool has_jwt) {
+    if (!has_jwt) {
+        strangers++;
+        answer(fd, "200 OK", "{\"valid\": false, \"error\": \"unknown\"}");
+        return;
+    }
     calls++;
     if (mode == OK) answer(fd, "200 OK", valid_answer);
     if (mode == DENY) answer(fd, "401 Unauthorized", "{\"error\": \"invalid_token\"}");
 }
 
-static void route(int fd, const char *path) {
+static void route(int fd, const char *path, bool has_jwt) {
     if (!strcmp(path, "/.well-known/jwks.json")) {
         answer(fd, "200 OK", key_set);
     } else if (!strcmp(path, "/auth/health")) {
@@ -81,13 +89,14 @@ static void route(int fd, const char *path) {
     } else if (!strncmp(path, "/auth/revocations", strlen("/auth/revocations"))) {
         answer(fd, "404 Not Found", "{}");
     } else if (!strcmp(path, "/count")) {
-        char counts[128];
-        snprintf(counts, sizeof counts, "{\"calls\": %ld, \"connections\": %ld, \"open\": %ld}", calls, accepted, open_now);
+        char counts[192];
+        snprintf(counts, sizeof counts, "{\"calls\": %ld, \"strangers\": %ld, \"connections\": %ld, \"open\": %ld}", calls, strangers,
+                 accepted, open_now);
         answer(fd, "200 OK", counts);
     } else if (!strncmp(path, "/mode/", strlen("/mode/"))) {
         answer(fd, set_mode(path + strlen("/mode/")) ? "200 OK" : "404 Not Found", "{}");
     } else {
-        answer_call(fd);
+        answer_call(fd, has_jwt);
     }
 }
 
@@ -107,9 +116,10 @@ static bool serve_one(int fd, struct connection *connection) {
     if (connection->length < whole) return false;
     char path[256] = "";
     sscanf(connection->buffer, "%*s %255s", path);
+    bool has_jwt = memmem(connection->buffer, whole, JWT_BEGIN, sizeof JWT_BEGIN - 1) != NULL;
     connection->length -= whole;
     memmove(connection->buffer, connection->buffer + whole, connection->length);
-    route(fd, path);
+    route(fd, path, has_jwt);
     return true;
 }
 
