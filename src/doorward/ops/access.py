@@ -80,6 +80,7 @@ class Access:
         self._change_token = change_token
         self._extra_origins = frozenset(door.settings.allowed_origins)
         self._grants: Lru[bytes, _Grant] = Lru(KEPT_GRANTS)
+        self._noted: Lru[tuple[How, str | None, str], bool] = Lru(KEPT_GRANTS)
 
     async def viewer(self, request: Request) -> Viewer | Response:
         """Who this is, or the refusal. At most the deadline of a handshake.
@@ -92,10 +93,14 @@ class Access:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         presented = given.strip() if scheme.lower() == "bearer" else ""
         if presented.startswith(token.PREFIX):
-            return self._holder(presented)
-        if self._change_token is not None and is_this_host(request):
-            return Viewer(How.THIS_HOST)
-        return await self._admin(presented, handshake)
+            viewer = self._holder(presented)
+        elif self._change_token is not None and is_this_host(request):
+            viewer = Viewer(How.THIS_HOST)
+        else:
+            viewer = await self._admin(presented, handshake)
+        if isinstance(viewer, Viewer):
+            self._note(viewer, handshake.address)
+        return viewer
 
     def may_change(self, viewer: Viewer, request: Request) -> bool:
         """May this viewer change something, with this request?"""
@@ -121,8 +126,14 @@ class Access:
             if isinstance(judged, Deny | Unavailable):
                 return self._refused(judged)
             self._grants.put(slot, grant := judged)
-            log.info("ops viewer", user=grant.principal.user_id, address=handshake.address)
         return Viewer(How.ADMIN, grant.principal.email or grant.principal.user_id, grant.principal.expires_at)
+
+    def _note(self, viewer: Viewer, address: str) -> None:
+        """One line for each who looks, not one a second."""
+        who = (viewer.how, viewer.name, address)
+        if self._noted.get(who) is None:
+            self._noted.put(who, True)
+            log.info("ops viewer", how=viewer.how, name=viewer.name, address=address)
 
     def _still_good(self, grant: _Grant) -> bool:
         if self._door.clock.wall() >= grant.until:

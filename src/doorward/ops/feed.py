@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import msgspec
@@ -39,9 +39,9 @@ class OpsInsight(Insight, Protocol):
 
 @dataclass(slots=True)
 class _Snapshot:
-    """`fields` encoded each on its own; `decisions` by their ids, newest first."""
+    """`parts` encoded each on its own; `decisions` by their ids, newest first."""
 
-    fields: Mapping[str, msgspec.Raw] = field(default_factory=dict)
+    parts: Mapping[str, msgspec.Raw] = field(default_factory=dict)
     decisions: Mapping[str, msgspec.Raw] = field(default_factory=dict)
 
 
@@ -77,7 +77,7 @@ class OpsFeed:
         complete = after not in self._snapshot.decisions
         return msgspec.json.encode(
             {
-                **self._snapshot.fields,
+                **self._snapshot.parts,
                 "now": self._clock.wall(),
                 "viewer": viewer,
                 "faults": self._faults() if self._faults is not None else None,
@@ -91,7 +91,7 @@ class OpsFeed:
         self._made_at = float("-inf")
 
     def _taken(self) -> _Snapshot:
-        fields = {
+        parts = {
             "deadline_ms": self._deadline_seconds * 1000,
             "in_outage": self._insight.in_outage,
             "up_seconds": self._insight.up_seconds,
@@ -105,7 +105,7 @@ class OpsFeed:
         before = self._snapshot.decisions
         newest = self._insight.decisions(SHOWN_DECISIONS)
         return _Snapshot(
-            {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields.items()},
+            {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in parts.items()},
             {record.id: before.get(record.id) or _encoded(record) for record in newest},
         )
 
@@ -141,7 +141,10 @@ class OpsFeed:
 
 
 def _encoded(record: DecisionRecord) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(record))
+    """Its steps as `[name, milliseconds]`."""
+    told: dict[str, Any] = {each.name: getattr(record, each.name) for each in fields(record)}
+    told["steps"] = [(step.name, step.ms) for step in record.steps]
+    return msgspec.Raw(msgspec.json.encode(told))
 
 
 def _newer(decisions: Mapping[str, msgspec.Raw], after: str | None) -> list[msgspec.Raw]:
