@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from doorward.adapters.e2e_key import sign
 from doorward.core.breaker import BreakerPolicy, State
 from doorward.core.deadline import Deadline
 from doorward.core.degrade import DegradePolicy, Mode
-from doorward.core.e2e import E2ePolicy, claims, public_part
+from doorward.core.e2e import TYP, E2ePolicy, claims, public_part
 from doorward.core.limits import TokenBucket
 from doorward.core.routes import Route
 from doorward.core.verdict import Allow, Assurance, Cause, Code, Deny, Source, Unavailable, Verdict
@@ -25,6 +27,8 @@ from doorward.runtime.telemetry import Trace
 POLICY = E2ePolicy("here", "e2e", frozenset({"chat"}))
 SECRET = ECKey.generate_key("P-256")
 KEY = public_part(SECRET)
+NO_JWT = base64.urlsafe_b64encode(json.dumps({"typ": TYP}).encode()).rstrip(b"=").decode() + ".e30.c2ln"
+"""Without `alg` a token is opaque, and opaque ones are asked about."""
 
 
 async def started(**options: Any) -> Runtime:
@@ -243,7 +247,8 @@ async def test_a_badly_made_one_is_never_asked_about() -> None:
     stranger = sign(
         ECKey.generate_key("P-256"), claims(POLICY, name="ada", jti="j1", wall_now=runtime.clock.wall(), seconds=60)
     )
-    assert await refused(runtime, stranger) == (Code.TOKEN_INVALID, Source.E2E, None)
+    for token in (stranger, NO_JWT):
+        assert await refused(runtime, token) == (Code.TOKEN_INVALID, Source.E2E, None)
     await runtime.aclose()
 
 
@@ -251,7 +256,8 @@ async def test_a_badly_made_one_is_never_asked_about() -> None:
 async def test_switched_off_it_is_invalid_and_never_asked_about() -> None:
     for prepare in (started, in_outage):
         runtime = await prepare(e2e=None)
-        assert await refused(runtime, made(runtime)) == (Code.TOKEN_INVALID, Source.E2E, None)
+        for token in (made(runtime), NO_JWT):
+            assert await refused(runtime, token) == (Code.TOKEN_INVALID, Source.E2E, None)
         await runtime.aclose()
 
 
