@@ -47,9 +47,9 @@ from doorward.core.keyset import Key
 from doorward.core.limits import AddressLimit, Bulkhead, TokenBucket
 from doorward.core.session import Phase, SessionPolicy
 from doorward.core.verdict import Code, Source, Unavailable
-from doorward.errors import ConfigError
+from doorward.errors import ConfigError, DeadlinePassed
 from doorward.runtime.authenticator import Authenticator
-from doorward.runtime.bounded import Reaper
+from doorward.runtime.bounded import Reaper, bounded
 from doorward.runtime.canary import Canary
 from doorward.runtime.clock import SystemClock
 from doorward.runtime.e2e import E2eTokens
@@ -166,8 +166,12 @@ class Door:
 
     @property
     def _has_canary(self) -> bool:
-        """With a canary health needs no say: what a failed probe makes likely, the canary finds out."""
-        return self.settings.verify is Verify.REMOTE and self.settings.breaker.canary
+        """With a canary health needs no say: what a failed probe makes likely, the canary finds out.
+
+        `verify = local` asks about opaque tokens too, if it can ask at all.
+        """
+        asks = self.settings.verify is Verify.REMOTE or self.settings.auth.service_secret is not None
+        return asks and self.settings.breaker.canary
 
     def turn_away(self) -> None:
         """Not ready any more, and still serving: a load balancer should look elsewhere."""
@@ -256,7 +260,7 @@ class Door:
         )
         close_validator = getattr(self._validator, "aclose", None)
         if close_validator is not None:
-            self._stack.push_async_callback(close_validator)
+            self._stack.push_async_callback(self._close_bounded, close_validator)
         validator = self._validator or HttpValidator(
             calls, url=auth.base_url + auth.validate_path, audience=auth.audience[0], credential=credential, caps=caps
         )
@@ -360,6 +364,14 @@ class Door:
             abandoned_tasks=lambda: len(self.reaper),
             connections=lambda: len(self.registry),
         )
+
+    async def _close_bounded(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A validator of the user's own may hang; the door does not."""
+        deadline = Deadline.after(self.clock.monotonic(), CLOSE_SECONDS)
+        try:
+            await bounded(close(), deadline, clock=self.clock, reaper=self.reaper)
+        except DeadlinePassed:
+            log.warning("the validator does not close")
 
     def _on_revocations(self, items: Sequence[Any]) -> None:
         closed = self.registry.revoke(items)

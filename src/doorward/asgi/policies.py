@@ -93,6 +93,7 @@ def auth_policy(settings: Settings) -> AuthPolicy:
         typ=auth.typ,
         audience=auth.audience[0],
         remote=settings.verify is Verify.REMOTE,
+        question_seconds=settings.deadline_seconds,
         patience_seconds=settings.patience_seconds,
         allowed_origins=frozenset(settings.allowed_origins),
         max_pending=settings.limits.pending_handshakes,

@@ -184,9 +184,15 @@ class AdmittedConnection:
             self._connect_given = True
             return {"type": "websocket.connect"}
         while self._closing is None and not self._over:
-            event = await self._next_event()
-            if event is None:
-                break
+            task = self._receiving = asyncio.current_task()
+            try:
+                event = await self._server_receive()
+            except asyncio.CancelledError:
+                if self._closing is None or task is None or task.uncancel() > 0:
+                    raise
+                break  # the door closed the connection while we waited
+            finally:
+                self._receiving = None
             if event["type"] == "websocket.disconnect":
                 if self._closing is not None:
                     break
@@ -361,18 +367,6 @@ class AdmittedConnection:
         code = self._shared.denier.code_of(self._closing) if self._closing is not None else 1006
         reason = self._closing.code.value if self._closing is not None else ""
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
-
-    async def _next_event(self) -> Message | None:
-        """The server's next event; `None` if the door closed the connection while we waited."""
-        task = self._receiving = asyncio.current_task()
-        try:
-            return await self._server_receive()
-        except asyncio.CancelledError:
-            if self._closing is None or task is None or task.uncancel() > 0:
-                raise
-            return None
-        finally:
-            self._receiving = None
 
     # In-band refresh
 

@@ -58,6 +58,7 @@ class AuthPolicy:
     typ: str | None
     audience: str
     remote: bool = True
+    question_seconds: float = 2.0
     patience_seconds: float = 0.5
     allowed_origins: frozenset[str] = frozenset()
     max_pending: int = 4_096
@@ -335,7 +336,7 @@ class Authenticator:
         entry = self._cache.fresh(subject.key, now, self._clock.wall())
         if entry is not None and entry is self._entry(subject):
             if self._cache.claim_refresh(entry, now) and self._flights.get(subject.key.slot) is None:
-                self._start(subject, Deadline.after(now, self.policy.patience_seconds * 4))
+                self._start(subject, Deadline.after(now, self.policy.question_seconds))
             return Judgement(Allow(entry.principal, Assurance.CACHED, Source.CACHE))
         if self._cache.is_rejected(subject.key, now):
             return Judgement(Deny(Code.TOKEN_REJECTED, Source.CACHE))
@@ -381,7 +382,7 @@ class Authenticator:
         grant = self._grant(subject, route)
         flight = self._flights.get(subject.key.slot)
         if flight is None:
-            started = self._start(subject, deadline, probe=self._may_probe() and isinstance(grant, degrade.Grant))
+            started = self._start(subject, deadline, probe=self._may_probe(grant))
             trace.mark("gate")
             if isinstance(started, Unanswered):
                 return Judgement(self._fallback(subject, route, started))
@@ -398,9 +399,14 @@ class Authenticator:
         trace.mark("remote")
         return Judgement(self._found(subject, route, _finding(flight)))
 
-    def _may_probe(self) -> bool:
-        """Where no canary flies, or the service throttles it, a handshake that holds a fallback may find out."""
-        return self.policy.probes or self._gate.throttled_seconds(Lane.UNPROVEN) > 0
+    def _may_probe(self, grant: degrade.Grant | degrade.Refusal) -> bool:
+        """Where no canary flies, or the service throttles it, a handshake that holds a fallback may find out.
+
+        One without a fallback may if nobody with one has come for a while: the breaker must not stay open for ever.
+        """
+        if not self.policy.probes and self._gate.throttled_seconds(Lane.UNPROVEN) == 0:
+            return False
+        return isinstance(grant, degrade.Grant) or self._gate.is_overdue
 
     def _provisional(self, subject: Subject, route: Route) -> Allow | None:
         """In before the answer, if that is still right: a refusal may have come meanwhile, and be on its way to disk.

@@ -11,6 +11,8 @@ from doorward.core.verdict import Cause, Code
 from doorward.runtime.ports import Clock
 from doorward.runtime.telemetry import Telemetry
 
+OVERDUE_SECONDS = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:
@@ -53,6 +55,11 @@ class Gate:
     @property
     def in_outage(self) -> bool:
         return self._suspect is not None or self.breaker.state is not State.CLOSED
+
+    @property
+    def is_overdue(self) -> bool:
+        """The open time has been over for a while, and no probe has come."""
+        return self.in_outage and self._clock.monotonic() >= self.breaker.retry_at + OVERDUE_SECONDS
 
     def enter(self, lane: Lane, *, probe: bool = False) -> Pass | Unanswered:
         """Args: probe: the caller holds a fallback, so its question may find out whether the service is back."""

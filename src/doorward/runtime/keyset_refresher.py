@@ -42,6 +42,7 @@ class KeysetRefresher:
         self._uniform = uniform
         self._flights: SingleFlight[bool] = SingleFlight()
         self._refetch = Refetch()
+        self._look_failed = asyncio.Event()
 
     async def load(self) -> None:
         """Take the key set of an earlier run from disk, if there is a good one."""
@@ -85,10 +86,20 @@ class KeysetRefresher:
             flight = self._flights.get(0) or self._flights.start(0, self._fetch())
             succeeded = await landed(flight, FETCH_SECONDS * 2) and _brought(flight)
             attempt = 0 if succeeded else attempt + 1
-            await asyncio.sleep(self._next_seconds(attempt))
+            await self._pause(attempt)
 
     async def aclose(self, *, seconds: float) -> None:
         await self._flights.aclose(seconds=seconds)
+
+    async def _pause(self, attempt: int) -> None:
+        """Until the next turn; much sooner if a look for an unknown key fails meanwhile."""
+        self._look_failed.clear()
+        try:
+            async with asyncio.timeout(self._next_seconds(attempt)):
+                await self._look_failed.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(self._next_seconds(1))
 
     def _next_seconds(self, attempt: int) -> float:
         if attempt == 0:
@@ -134,6 +145,7 @@ class KeysetRefresher:
         if self.last_error is None:
             log.warning("the key set could not be refreshed; the last good one stays", error=error)
         self.last_error = error
+        self._look_failed.set()
 
 
 def _brought(flight: asyncio.Task[bool]) -> bool:

@@ -645,6 +645,21 @@ async def test_where_no_canary_flies_who_holds_a_fallback_may_probe() -> None:
     assert runtime.gate.breaker.state is State.CLOSED
 
 
+@virtual
+async def test_where_no_canary_flies_and_nobody_holds_a_fallback_somebody_may_probe_in_the_end() -> None:
+    runtime = await started(probes=True)
+    runtime.goes_down()
+    for _ in range(5):
+        await runtime.verdict(opaque_token())
+    runtime.comes_back()
+    await asyncio.sleep(6.0)
+    assert told(await runtime.verdict(opaque_token()))[2] is Cause.BREAKER_OPEN
+    await asyncio.sleep(10.0)
+    asked = len(runtime.validator.asked)
+    await runtime.verdict(opaque_token())
+    assert len(runtime.validator.asked) == asked + 1
+
+
 # Re-validation, and what may go wrong
 
 

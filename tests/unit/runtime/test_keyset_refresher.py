@@ -217,3 +217,17 @@ async def test_in_the_background_sooner_while_it_fails_and_never_a_storm() -> No
             assert kept.keys.keyset is not None
             assert kept.keys.last_error is None
     assert len(logs) == 1
+
+
+@virtual
+async def test_a_look_that_failed_is_made_good_in_seconds() -> None:
+    kept = Kept()
+    async with kept.running():
+        await asyncio.sleep(1.0)
+        assert kept.source.fetches == 1
+        kept.source.error = ConnectError("refused")
+        assert not await kept.keys.look_again(soon())
+        kept.source.error = None
+        await asyncio.sleep(5.0)
+        assert kept.source.fetches == 3
+        assert kept.keys.last_error is None
