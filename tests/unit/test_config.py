@@ -425,3 +425,35 @@ def test_a_process_of_ours_gets_just_the_settings_it_is_given(monkeypatch: pytes
         "DOORWARD_ENVIRONMENT": "development",
     }
     assert environment["UNRELATED"] == "kept"
+
+
+# E2E test tokens
+
+E2E = {"enabled": True, "audience": "here"}
+
+
+@pytest.mark.parametrize("environment", [Environment.STAGING, Environment.DEVELOPMENT])
+def test_test_tokens_may_be_switched_on_outside_production(environment: Environment) -> None:
+    assert not Settings(environment=environment).e2e.enabled
+    assert Settings(environment=environment, e2e=E2E).e2e.permissions == ("chat",)
+
+
+def test_production_takes_no_test_tokens() -> None:
+    assert "e2e.enabled: production takes no test tokens" in problem(e2e=E2E)
+    assert "e2e.enabled: production takes no test tokens" in problem(e2e=E2E, environment="production")
+    assert not Settings(e2e={"audience": "here"}).e2e.enabled
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"e2e": {"enabled": True}}, "e2e.audience is not set"),
+        ({"e2e": {**E2E, "audience": ""}}, "e2e.audience"),
+        ({"e2e": {**E2E, "permissions": ["chat", "admin"]}}, "'admin' is privileged"),
+        ({"e2e": E2E, "degrade": {"privileged_scopes": ["chat"]}}, "'chat' is privileged"),
+        ({"e2e": {**E2E, "tenant": "a:b"}}, "e2e.tenant"),
+        ({"auth": {"typ": "application/Doorward-E2E+JWT"}}, "auth.typ is the type of E2E test tokens"),
+    ],
+)
+def test_test_tokens_that_could_do_too_much(values: dict[str, Any], words: str) -> None:
+    assert words in problem(environment="staging", **values)

@@ -23,7 +23,7 @@ MAX_KEY_BYTES: Final = 4_096
 FILE_SECONDS: Final = 1.0
 
 
-async def load_public_key(path: Path) -> Key:
+async def load_public_key(path: Path, *, bound_seconds: float = FILE_SECONDS) -> Key:
     """What a door needs of the key in this file, which is made if it is not there.
 
     Raises:
@@ -33,7 +33,7 @@ async def load_public_key(path: Path) -> Key:
     """
     worker = Worker("doorward-e2e")
     try:
-        return public_part(await worker.run(partial(prepare_key, path), bound_seconds=FILE_SECONDS))
+        return public_part(await worker.run(partial(prepare_key, path), bound_seconds=bound_seconds))
     except TimeoutError as error:
         raise ConfigError(f"e2e.key_file: {path} cannot be read: {error}") from error
     finally:

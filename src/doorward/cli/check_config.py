@@ -163,6 +163,10 @@ def _warnings(settings: Settings, program: Program) -> Iterator[str]:
         and settings.environment is not Environment.PRODUCTION
     ):
         yield "auth.url is http: tokens and our credential travel in clear; production refuses that except on loopback"
+    if settings.e2e.enabled:
+        yield "e2e.enabled is on: whoever holds the key of test tokens gets in during an outage; never where real users are"
+    if settings.e2e.enabled and settings.verify is Verify.LOCAL:
+        yield "e2e.enabled with verify = local: the breaker never opens, so no test token ever counts"
     if settings.verify is Verify.LOCAL and auth.revocations == "off":
         yield "verify = local with auth.revocations = off: a revoked token gets in until it expires"
     if settings.degrade.mode is Mode.LOCAL_JWT and auth.revocations == "off":

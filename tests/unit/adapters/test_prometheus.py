@@ -70,11 +70,13 @@ def test_the_breaker_is_in_one_state_from_the_start(metrics: PrometheusMetrics) 
 def test_the_other_counters(metrics: PrometheusMetrics) -> None:
     metrics.wait_bounded("remote")
     metrics.degraded_admit("local")
+    metrics.e2e_admit()
     metrics.expiry_grace()
     metrics.revalidation("allow")
     metrics.deadline_overrun(0.02)
     assert value(metrics, "wait_bounded_total", step="remote") == 1
     assert value(metrics, "degraded_admits_total", assurance="local") == 1
+    assert value(metrics, "e2e_admits_total") == 1
     assert value(metrics, "expiry_grace_total") == 1
     assert value(metrics, "revalidations_total", result="allow") == 1
     assert value(metrics, "deadline_overrun_seconds_sum") == 0.02
