@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.doorward-ready
 
-.PHONY: setup run test check bench lock clean help browser
+.PHONY: setup run test check bench lock clean help browser prometheus
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -23,7 +23,10 @@ run: setup ## start the whole product and print where to look
 browser: setup
 	@tools/install-chromium || true
 
-test: setup browser ## run every test, with real servers and a real browser
+prometheus: setup
+	@tools/install-promtool || true
+
+test: setup browser prometheus ## run every test, with real servers and a real browser
 	$(BIN)/pytest $(ARGS)
 
 check: setup ## format, lint, types, import floors

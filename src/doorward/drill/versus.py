@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import aiohttp
 from aiohttp import web
 
+from doorward.adapters.service_credential import ServiceCredential
 from doorward.drill.clients import Dialer
 from doorward.drill.faults import TROUBLES, Trouble
 from doorward.drill.peers import FORWARD_PATH, RIVALS, Rival
@@ -51,7 +52,7 @@ class Play:
 @asynccontextmanager
 async def forward_auth(auth: FakeAuthService) -> AsyncIterator[int]:
     """The way in which proxies ask: the bearer in a header, and the status is the answer. Yields the port it listens on."""
-    credential = {"Authorization": aiohttp.encode_basic_auth(auth.service_id, auth.service_secret)}
+    credential = ServiceCredential(auth.service_id, auth.service_secret).headers()
 
     async def answer(request: web.Request) -> web.Response:
         question = {"token": request.headers.get("Authorization", "").partition(" ")[2], "audience": auth.audience}
