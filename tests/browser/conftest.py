@@ -77,6 +77,9 @@ class Product:
     url: str
     sign_in_link: str
     auth_pid: int
+    ops_link: str
+    admin_password: str
+    folder: Path
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -123,9 +126,13 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
         text = _wait_for_welcome(process, output)
         link = re.search(r"(http://127\.0\.0\.1:\d+)/#signin=[\w.~-]+", text)
         freeze = re.search(r"kill -STOP (\d+)", text)
+        ops = re.search(r"http://\S+/ops#change=[\w-]+", text)
+        admin = re.search(r"admin@doorward\.local +(\S+)", text)
         assert link
         assert freeze
-        yield Product(link[1], link[0], int(freeze[1]))
+        assert ops
+        assert admin
+        yield Product(link[1], link[0], int(freeze[1]), ops[0], admin[1], folder)
     finally:
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
