@@ -35,7 +35,7 @@ def section(path: str) -> str:
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_command_and_option_is_on_the_page(path: str) -> None:
-    rows = dict(re.findall(r"^\| `(--[a-z-]+)` \| .*? \| (.*) \|$", section(path), re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(--[a-z0-9-]+)` \| .*? \| (.*) \|$", section(path), re.MULTILINE))
     for option in COMMANDS[path].params:
         assert rows[option.opts[0]], f"{path} {option.opts[0]} has no meaning"
 

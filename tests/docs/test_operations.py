@@ -11,7 +11,7 @@ import structlog
 from tests.docs.pages import PAGES, ROOT, name_of, read, rows, words
 
 from doorward import Settings, errors
-from doorward.adapters import node_store
+from doorward.adapters import e2e_key, node_store
 from doorward.adapters.state_files import DirectoryStateFiles
 from doorward.asgi.door import log_decision
 from doorward.authd import key_files
@@ -22,7 +22,7 @@ from doorward.runtime import inquiry
 from doorward.runtime.insight import DecisionRecord, Step
 
 LOG_PAGE = "docs/reference/log-lines.md"
-NO_SETTINGS = {"auth.refresh", "auth.error", "auth.assurance", "auth.expiring", "auth.grace", "authd.log"}
+NO_SETTINGS = {"auth.refresh", "auth.error", "auth.assurance", "auth.expiring", "auth.grace", "authd.log", "e2e.key"}
 """Words of the protocol, and a file, that look like settings."""
 
 SOURCES = sorted((ROOT / "src" / "doorward").rglob("*.py"))
@@ -102,6 +102,7 @@ def test_files_have_the_names_on_the_page(tmp_path: Path) -> None:
     keyset = DirectoryStateFiles(tmp_path, issuer="https://a", keyset_url="https://a/keys").path
     real = {
         node_store.FILE_NAME,
+        e2e_key.FILE_NAME,
         re.sub(r"-\w+\.json", "-*.json", keyset.name),
         Path(database_url(settings).database or "").relative_to(tmp_path).as_posix(),
         f"authd/keys/*{key_files.SUFFIX}",
