@@ -32,6 +32,7 @@ _REASONS = {
     "local": "verified here, by signature and claims",
     "degraded_local": "let in on a locally verified token during an outage",
     "degraded_cached": "let in on an earlier confirmation during an outage",
+    "degraded_test": "a test user, let in by an E2E test token during an outage",
     "breaker_open": "the breaker was open and nothing else proved the token",
     "deadline": "the auth service did not answer in time",
     "upstream": "the auth service could not be reached or failed",
