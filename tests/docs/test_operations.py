@@ -18,6 +18,7 @@ from doorward.authd import key_files
 from doorward.authd.store import database_url
 from doorward.core.verdict import Cause, Code
 from doorward.errors import BackendError
+from doorward.ops import token as ops_token
 from doorward.runtime import inquiry
 from doorward.runtime.insight import DecisionRecord, Step
 
@@ -103,6 +104,7 @@ def test_files_have_the_names_on_the_page(tmp_path: Path) -> None:
     real = {
         node_store.FILE_NAME,
         e2e_key.FILE_NAME,
+        ops_token.KEY_FILE,
         re.sub(r"-\w+\.json", "-*.json", keyset.name),
         Path(database_url(settings).database or "").relative_to(tmp_path).as_posix(),
         f"authd/keys/*{key_files.SUFFIX}",
