@@ -106,18 +106,16 @@ export class Decisions {
     this.#list.replaceChildren();
   }
 
-  show({ complete, decisions, deadline_ms: deadline }) {
+  show({ decisions, deadline_ms: deadline }) {
     this.#deadline = deadline;
     if (decisions.length > 0) this.newest = decisions[0].id;
-    if (this.#paused !== null) {
-      this.#paused = [...decisions, ...(complete ? [] : this.#paused)].slice(0, KEPT);
+    const known = new Set([...this.#entries.map(({ decision }) => decision.id), ...(this.#paused ?? []).map(({ id }) => id)]);
+    const fresh = decisions.filter(({ id }) => !known.has(id)); // two answers that crossed each other hold the same
+    if (this.#paused === null) this.#take(fresh);
+    else {
+      this.#paused = [...fresh, ...this.#paused].slice(0, KEPT);
       this.#count();
-      return;
     }
-    if (complete && this.#entries.length > 0) {
-      const known = new Set(this.#entries.map(({ decision }) => decision.id));
-      this.#take(decisions.filter(({ id }) => !known.has(id)));
-    } else this.#take(decisions);
   }
 
   #take(decisions) {

@@ -67,6 +67,7 @@ class Ops {
   #asking = null;
   #failures = 0;
   #healing = false;
+  #shownAt = 0;
 
   start() {
     takeFragment(this.#keep);
@@ -158,6 +159,8 @@ class Ops {
   }
 
   #show(state) {
+    if (state.now < this.#shownAt) return; // overtaken by the answer to a change
+    this.#shownAt = state.now;
     this.#healing = state.in_outage && state.faults?.now === "none";
     byId("gate").hidden = true;
     byId("board").hidden = false;
