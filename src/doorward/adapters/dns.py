@@ -20,25 +20,28 @@ TRIES: Final = 2
 RESOLUTION_DELAY_SECONDS: Final = 0.05
 """How long an address of one family waits for the other's (RFC 8305, section 3)."""
 
+RENEW_SECONDS: Final = 1.0
+
+_NO_ANSWER = frozenset({pycares.errno.ARES_ECONNREFUSED, pycares.errno.ARES_ETIMEOUT, pycares.errno.ARES_ECANCELLED})
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 class AresDnsClient:
     """A `DnsClient`. Reads /etc/hosts first and then asks: `nameservers` (`host` or `host:port`), or the system's.
 
+    A c-ares channel can die for good: made while another one is closed, or after an outage of the network, it refuses every
+    query without asking anybody, or never comes back (c-ares issue 1000). So one that gave no answer at all is replaced.
+
     Raises:
         ConfigError: an entry of `nameservers` is not an address.
     """
 
     def __init__(self, nameservers: Sequence[str] = ()) -> None:
-        try:
-            self._resolver = aiodns.DNSResolver(
-                nameservers=list(nameservers) or None, timeout=TRY_SECONDS, tries=TRIES, lookups="fb"
-            )
-        except pycares.AresError as error:
-            raise ConfigError(
-                f"auth.dns_servers: {', '.join(nameservers)}: write IP addresses, each with an optional :port"
-            ) from error
+        self._nameservers = list(nameservers)
+        self._retired: aiodns.DNSResolver | None = None
+        self._is_suspect = False
+        self._resolver = self._channel()
+        self._made_at = asyncio.get_running_loop().time()
 
     async def query(self, host: str, *, deadline: Deadline) -> tuple[Sequence[Address], float]:
         """Both families at once. One that answers does not wait long for one that does not.
@@ -49,6 +52,8 @@ class AresDnsClient:
         Cancellation: c-ares ends the lookup by itself after `TRIES` tries.
         """
         now = asyncio.get_running_loop().time
+        if self._is_suspect and now() - self._made_at >= RENEW_SECONDS:
+            await self._renew(now())
         lookups = {asyncio.ensure_future(self._lookup(host, family)): family for family in _FAMILIES}
         try:
             pending = set(lookups)
@@ -61,13 +66,31 @@ class AresDnsClient:
                     ends_at = min(ends_at, now() + RESOLUTION_DELAY_SECONDS)
             return _merged(host, [lookup for lookup in lookups if lookup.done()])
         finally:
+            self._is_suspect = not any(_was_answered(lookup) for lookup in lookups)
             for lookup in lookups:
                 lookup.cancel()
 
     async def aclose(self) -> None:
         """End every lookup. Bounded: c-ares cleans up on a thread of its own."""
-        with contextlib.suppress(RuntimeError):  # closed before
-            await self._resolver.close()
+        for channel in (self._resolver, self._retired):
+            await _close(channel)
+
+    def _channel(self) -> aiodns.DNSResolver:
+        try:
+            return aiodns.DNSResolver(
+                nameservers=self._nameservers or None, timeout=TRY_SECONDS, tries=TRIES, lookups="fb"
+            )
+        except pycares.AresError as error:
+            raise ConfigError(
+                f"auth.dns_servers: {', '.join(self._nameservers)}: write IP addresses, each with an optional :port"
+            ) from error
+
+    async def _renew(self, now: float) -> None:
+        """A fresh channel. The old one is closed at the next turn: not while a new one is being made."""
+        before = self._retired
+        self._retired, self._resolver = self._resolver, self._channel()
+        self._made_at, self._is_suspect = now, False
+        await _close(before)
 
     async def _lookup(self, host: str, family: socket.AddressFamily) -> list[tuple[Address, float]]:
         try:
@@ -81,6 +104,21 @@ class AresDnsClient:
         return [
             (Address(_text(node.addr[0]), family), float(node.ttl)) for node in result.nodes if node.family == family
         ]
+
+
+def _was_answered(lookup: asyncio.Future[list[tuple[Address, float]]]) -> bool:
+    """A name server said something, if only that there is no such name."""
+    if not lookup.done() or lookup.cancelled():
+        return False
+    failure = lookup.exception()
+    cause = failure.__cause__ if failure is not None else None
+    return failure is None or (isinstance(cause, aiodns.error.DNSError) and cause.args[0] not in _NO_ANSWER)
+
+
+async def _close(channel: aiodns.DNSResolver | None) -> None:
+    if channel is not None:
+        with contextlib.suppress(RuntimeError):  # closed before
+            await channel.close()
 
 
 def _merged(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from doorward.adapters.dns import AresDnsClient
+from doorward.adapters.dns import RENEW_SECONDS, AresDnsClient
 from doorward.core.deadline import Deadline
 from doorward.errors import ConfigError, ResolveError
 from doorward.runtime.clock import SystemClock
@@ -146,3 +146,23 @@ async def eventually_asked(resolver: Resolver, server: FaultDns, heard: int) -> 
         assert asyncio.get_running_loop().time() < ends_at
         assert await resolver.resolve("four.test", deadline=within(0.0)) == (V4,)
         await asyncio.sleep(0.02)
+
+
+async def test_a_channel_that_gave_no_answer_is_replaced_and_one_that_said_no_is_kept() -> None:
+    async with FaultDns({"auth.test": ["127.0.0.1"]}) as dns:
+        client = AresDnsClient([dns.address])
+        try:
+            first = client._resolver
+            with pytest.raises(ResolveError):
+                await client.query("nobody.test", deadline=within(1))
+            await asyncio.sleep(RENEW_SECONDS)
+            await client.query("auth.test", deadline=within(1))
+            assert client._resolver is first
+            dns.fault = DnsFault.BLACK_HOLE
+            with pytest.raises(ResolveError):
+                await client.query("elsewhere.test", deadline=within(1))
+            dns.fault = DnsFault.NONE
+            await client.query("auth.test", deadline=within(1))
+            assert client._resolver is not first
+        finally:
+            await client.aclose()
