@@ -21,9 +21,11 @@ from doorward.drill import compare as comparison
 from doorward.drill.catalogue import chosen, every_scenario
 from doorward.drill.door_process import COMMAND
 from doorward.drill.outside import Target, judged
+from doorward.drill.peers import OURS_TOO, RIVALS
 from doorward.drill.report import page
-from doorward.drill.results import DrillResult, ScenarioResult
+from doorward.drill.results import Column, DrillResult, ScenarioResult
 from doorward.drill.runner import Plan, now, run, summed_up
+from doorward.drill.versus import FAULTS, as_scenarios, longest_wait, measure_all
 from doorward.errors import UsageError
 
 MAX_FILE_BYTES = 256 << 20
@@ -40,6 +42,12 @@ def drill(
     jobs: Annotated[int, typer.Option(help="Scenarios at once; 0: three a processor.", min=0, max=64)] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every measurement to this file.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write the report to this file: one page.")] = None,
+    baseline: Annotated[
+        bool,
+        typer.Option(
+            "--baseline", help="Play the main faults against the old way, nginx and Envoy too: three minutes more."
+        ),
+    ] = False,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Compare two JSON files instead of playing anything.")
     ] = None,
@@ -86,6 +94,8 @@ def drill(
         if target is not None
         else _play(Plan(chosen(only or [], quick=quick), seed, jobs, _command(door_command)))
     )
+    if baseline and target is None:
+        results += _play_others(seed)
     outcome = summed_up(
         results,
         command=shlex.join(["doorward", *sys.argv[1:]]),
@@ -167,11 +177,23 @@ def _play(plan: Plan) -> list[ScenarioResult]:
         return asyncio.run(run(plan, view.progress))
 
 
+def _play_others(seed: int) -> list[ScenarioResult]:
+    rivals = (OURS_TOO, *RIVALS)
+    view = _View(len(rivals) * len(FAULTS), "doors")
+
+    def progress(fault: str, column: Column) -> None:
+        view.tell("seen  ", f"{fault}: {column.name}", f"longest wait {longest_wait(column) or '-'}")
+
+    with view.live:
+        return as_scenarios(asyncio.run(measure_all(rivals=rivals, seed=seed, progress=progress)))
+
+
 class _View:
     """What goes on now, on the terminal; on anything else a line for each result."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, what: str = "scenarios") -> None:
         self._out = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self._what = what
         self._number = number
         self._done = self._failed = 0
         self._doing: dict[str, str] = {}
@@ -187,10 +209,15 @@ class _View:
         mark = Text("held  ", "green") if news.held else Text("FAILED", "bold red")
         self._out.print(mark, name, f"{news.seconds:.1f} s")
 
+    def tell(self, mark: str, name: str, news: str) -> None:
+        """One more of what is only looked at."""
+        self._done += 1
+        self._out.print(mark, name, news)
+
     def _shown(self) -> Table:
         table = Table(box=None, pad_edge=False, show_header=False)
         total = f" of {self._number}" if self._number else ""
-        table.add_row(Text(f"{self._done}{total} done, {self._failed} failed", "bold"), "")
+        table.add_row(Text(f"{self._done}{total} {self._what} done, {self._failed} failed", "bold"), "")
         for name, step in self._doing.items():
             table.add_row(name, Text(step, "dim"))
         return table

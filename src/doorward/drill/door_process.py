@@ -134,6 +134,10 @@ class DoorProcess:
             return f"the door did not end within {STOP_SECONDS:g} s of SIGTERM"
         return None
 
+    def has_logged(self, decision_id: str) -> bool:
+        """Has the line of this decision reached the log of the door that runs now?"""
+        return decision_id.encode() in self._logs[-1].read_bytes()
+
     def decisions(self, wall_began: float) -> tuple[list[Decision], int]:
         """Every decision in its logs, and how many lines could not be read. Call it when the door has ended.
 

@@ -365,8 +365,15 @@ class Play:
             await asyncio.sleep(PROBE_SECONDS)
         return None if first_live is None else first_live - repaired
 
+    async def _logged(self) -> None:
+        """A killed door takes the lines with it that it has not written yet."""
+        last = self._books.asked[-1].sample.decision_id if self._books.asked else None
+        if last is not None:
+            await eventually(lambda: self._door.has_logged(last), what="the last decision is in the log")
+
     async def _restart(self, *, kill: bool) -> None:
         await self._look()
+        await self._logged()
         trouble = await self._door.stop(kill=kill)
         if trouble is not None:
             raise DoorTrouble(trouble)

@@ -20,12 +20,29 @@ from doorward.adapters.service_credential import ServiceCredential
 from doorward.drill.clients import Dialer
 from doorward.drill.faults import TROUBLES, Trouble
 from doorward.drill.peers import FORWARD_PATH, RIVALS, Rival
-from doorward.drill.results import Column, CurvePoint, Kind, Outcome, Phase, Sample, Upstream
+from doorward.drill.results import (
+    OURS,
+    Column,
+    CurvePoint,
+    Finding,
+    Kind,
+    Outcome,
+    Phase,
+    Sample,
+    ScenarioResult,
+    Upstream,
+)
 from doorward.errors import UsageError
 from doorward.testing import FakeAuthService, Fault, FaultProxy
 
 FAULTS = ("silence", "drip", "refused", "error-500", "black-hole", "header-stall")
 """The troubles that every door is measured on."""
+
+STORM_FAULT = "silence"
+MAX_WAIT_SECONDS = 2.5
+"""The deadline, and what a crowd of clients needs on its own side."""
+
+MAX_RECOVERY_SECONDS = 5.0
 
 SERVICE_SECRET = "drill-service-secret"  # noqa: S105 - of an auth service that lives as long as the drill
 
@@ -40,7 +57,7 @@ class Play:
     the whole crowd, `watch_seconds` at most.
     """
 
-    clients: int = 24
+    clients: int = 40
     batch_seconds: float = 5.0
     fault_seconds: float = 12.5
     give_up_seconds: float = 90.0
@@ -268,6 +285,66 @@ async def measure_all(
     async with stand_ins() as services, asyncio.TaskGroup() as group:
         tasks = {trouble.name: [group.create_task(one(trouble, rival)) for rival in rivals] for trouble in troubles}
     return {name: [task.result() for task in columns] for name, columns in tasks.items()}
+
+
+def as_scenarios(measured: Mapping[str, Sequence[Column]]) -> list[ScenarioResult]:
+    """One scenario a fault, for the report: our own column is judged, the others stand beside it.
+
+    The curves of returning clients are kept for `STORM_FAULT` alone; one picture of each door tells it.
+    """
+    return [_scenario(name, columns) for name, columns in measured.items()]
+
+
+def _scenario(name: str, columns: Sequence[Column]) -> ScenarioResult:
+    ours = next((column for column in columns if column.name == OURS), Column(OURS))
+    findings = judged(ours)
+    if name != STORM_FAULT:
+        columns = [replace(column, curve=()) for column in columns]
+    return ScenarioResult(
+        name=f"beside/{name}",
+        family="other doors",
+        title=f"{TROUBLES[name].title}: this door and others",
+        held=all(finding.held for finding in findings),
+        findings=findings,
+        factors={"fault": name},
+        seconds=max(
+            (sample.at_seconds + sample.seconds for column in columns for sample in column.samples), default=0.0
+        ),
+        recovery_seconds=ours.recovery_seconds,
+        samples=ours.samples,
+        columns=[column for column in columns if column.name != OURS],
+    )
+
+
+def judged(ours: Column) -> list[Finding]:
+    """What our own door must do in a play whose clients all hold a good, signed token."""
+    waits = [sample for sample in ours.samples if sample.phase is Phase.FAULT]
+    longest = max((sample.seconds for sample in waits), default=None)
+    outside = sum(sample.outcome is not Outcome.ALLOW for sample in waits)
+    recovery = ours.recovery_seconds
+    return [
+        Finding(
+            "answered in time",
+            longest is not None and longest <= MAX_WAIT_SECONDS,
+            f"the longest wait was {longest_wait(ours) or 'not measured'}",
+            longest,
+            MAX_WAIT_SECONDS,
+        ),
+        Finding(
+            "who is proven gets in",
+            bool(waits) and not outside,
+            f"{outside} of {len(waits)} were kept out",
+            float(outside),
+            0.0,
+        ),
+        Finding(
+            "well again",
+            recovery is not None and recovery <= MAX_RECOVERY_SECONDS,
+            "never" if recovery is None else f"{recovery:.1f} s after the repair",
+            recovery,
+            MAX_RECOVERY_SECONDS,
+        ),
+    ]
 
 
 def longest_wait(column: Column) -> str | None:

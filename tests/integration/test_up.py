@@ -1,0 +1,119 @@
+"""`doorward up` as a process: the auth service may die and come back elsewhere, and nobody has to know."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from tests.cli_support import environment
+
+START_SECONDS = 40.0
+STOP_SECONDS = 20.0
+RESTART_SECONDS = 30.0
+"""Three seconds of waiting, the start of a process, and the canary."""
+
+
+@dataclass
+class Up:
+    url: str
+    auth_pid: int
+    text: str
+    http: aiohttp.ClientSession
+
+    async def state(self) -> dict[str, Any]:
+        async with self.http.get(f"{self.url}/ops/api/state") as answer:
+            assert answer.status == 200
+            state: dict[str, Any] = await answer.json()
+            return state
+
+    async def is_well(self) -> bool:
+        state = await self.state()
+        return not state["in_outage"] and state["service"]["keyset_age_seconds"] is not None
+
+    async def answers(self, address: str) -> bool:
+        """Does the auth service answer behind this address?"""
+        try:
+            async with self.http.get(f"{address}/auth/health") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def silent(self, address: str) -> bool:
+        return not await self.answers(address)
+
+
+async def polled(condition: Callable[[], Awaitable[bool]], within_seconds: float) -> None:
+    async with asyncio.timeout(within_seconds):
+        while not await condition():  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def up(folder: Path, auth_port: int) -> AsyncIterator[Up]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "doorward", "up", "--port", "0", "--auth-port", str(auth_port),
+        cwd=folder,
+        env=environment({}),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        said = b""
+        async with asyncio.timeout(START_SECONDS):
+            while b"serve ready" not in said:
+                line = await process.stdout.readline()
+                assert line, said.decode()
+                said += line
+        text = said.decode()
+        url, pid = re.search(r"ready (http://\S+) pid", text), re.search(r"kill -STOP (\d+)", text)
+        assert url
+        assert pid
+        async with aiohttp.ClientSession() as http:
+            yield Up(url[1], int(pid[1]), text, http)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            await asyncio.wait_for(process.communicate(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.communicate()
+
+
+async def test_an_auth_service_that_died_comes_back_behind_the_same_address(tmp_path: Path) -> None:
+    """It listens on another port then, and the proxy leads there."""
+    async with up(tmp_path, auth_port := free_port()) as running:
+        address = f"http://127.0.0.1:{auth_port}"
+        assert await running.answers(address)
+        os.kill(running.auth_pid, signal.SIGKILL)
+        await polled(lambda: running.silent(address), 5)
+        await polled(lambda: running.answers(address), RESTART_SECONDS)
+        await polled(running.is_well, 10)
+
+
+async def test_it_can_be_started_again_at_once_and_remembers_its_keys(tmp_path: Path) -> None:
+    auth_port, links = free_port(), set()
+    for _ in range(2):
+        async with up(tmp_path, auth_port) as running:
+            await polled(running.is_well, 10)
+            links |= set(re.findall(r"/ops#change=(\S+)", running.text))
+    assert len(links) == 2
+    assert len(list((tmp_path / ".doorward").glob("keyset-*.json"))) == 1
