@@ -52,12 +52,9 @@ class Issued:
     expires_at: float | None = None
     jti: str | None = None
     said_valid_at: float = float("-inf")
-    said_invalid_at: float = float("-inf")
+    stands_refused: bool = False
+    """The last answer was no; times do not tell, for two answers may come in the same instant."""
     is_revoked: bool = False
-
-    @property
-    def stands_refused(self) -> bool:
-        return self.said_invalid_at > self.said_valid_at
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -191,7 +188,7 @@ class AnyHistory(RuleBasedStateMachine):
             return trouble[self.mode]
         issued, wall = self.by_token.get(token), self.runtime.clock.wall()
         if issued is not None and issued.kind not in REAL:
-            issued.said_invalid_at = self.answered_at = wall
+            issued.stands_refused, self.answered_at = True, wall
             return Invalid("no")
         readable = issued is not None and issued.kind == "jwt" and self.runtime.keys.keyset is not None
         if readable and self.mode == "another user":  # without keys nobody can tell, and the service is believed
@@ -200,9 +197,9 @@ class AnyHistory(RuleBasedStateMachine):
         expired = issued is not None and issued.expires_at is not None and issued.expires_at <= wall
         if issued is None or expired or token in self.runtime.rejected or issued.is_revoked:
             if issued is not None:
-                issued.said_invalid_at = wall
+                issued.stands_refused = True
             return Invalid("no")
-        issued.said_valid_at = wall
+        issued.said_valid_at, issued.stands_refused = wall, False
         return valid_of(token)
 
     async def _issue(self, kind: str, ttl: float) -> None:

@@ -23,7 +23,7 @@ from doorward.core.credential import Presented, Transport, extract
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import Entry, TokenKey, VerdictCache
 from doorward.core.e2e import is_test_token
-from doorward.core.keyset import KeySet, Parsed, UnknownKey, parse_token, verify
+from doorward.core.keyset import KeySet, Parsed, UnknownKey, parse_token, unverified_claims, verify
 from doorward.core.limits import AddressLimit, Lane, TokenBucket
 from doorward.core.lru import Lru
 from doorward.core.origin import allowed
@@ -81,13 +81,18 @@ class Handshake:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A token and what is known of it before anybody is asked. `local` only if it is fully verified."""
+    """A token and what is known of it before anybody is asked. `local` only if it is fully verified.
+
+    `claimed`: what a JWT says of itself while there is no key set; it counts once the auth service has called the token valid,
+    so that a revocation finds it by token id and session.
+    """
 
     token: str = field(repr=False)
     key: TokenKey
     lane: Lane
     is_jwt: bool
     local: Principal | None
+    claimed: Principal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,8 +303,10 @@ class Authenticator:
 
     async def _verify(self, subject: Subject, parsed: Parsed, waiting: Deadline) -> Subject | Deny | Unavailable:
         keyset = self._keys.keyset
+        if keyset is None and self.policy.remote:
+            return replace(subject, claimed=self._claimed(parsed))
         if keyset is None:
-            return subject if self.policy.remote else await self._first_keyset(subject, parsed, waiting)
+            return await self._first_keyset(subject, parsed, waiting)
         claims = verify(parsed, keyset)
         if isinstance(claims, UnknownKey):
             looked = self._keys.is_definitive() or await self._keys.look_again(waiting)
@@ -316,6 +323,11 @@ class Authenticator:
             return principal
         self._proofs.put(subject.key.slot, (subject.key.fingerprint, keyset, principal))
         return replace(subject, lane=Lane.PROVEN, local=principal)
+
+    def _claimed(self, parsed: Parsed) -> Principal | None:
+        claims = unverified_claims(parsed)
+        principal = check(claims, self.policy.claims, self._clock.wall()) if claims is not None else None
+        return principal if isinstance(principal, Principal) else None
 
     async def _first_keyset(self, subject: Subject, parsed: Parsed, waiting: Deadline) -> Subject | Deny | Unavailable:
         """`verify = local` cannot do without a key set: wait for the first one."""
@@ -460,7 +472,8 @@ class Authenticator:
             await self._memory.bar(self._bar(subject), until + self.policy.claims.expiry_leeway_seconds, subject.lane)
             await self._memory.contact()
             return answer
-        principal = merged(subject.local, answer, self.policy.claims.issuer)
+        issuer = self.policy.claims.issuer
+        principal = merged(subject.local or subject.claimed, answer, issuer) or merged(subject.local, answer, issuer)
         assert principal is not None  # noqa: S101 - a mismatch was refused as a complaint
         self._cache.put_valid(subject.key, principal, now=now, wall_now=asked_at, hint_seconds=answer.cache_seconds)
         await self._memory.lift(self._bar(subject))

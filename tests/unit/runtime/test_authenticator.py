@@ -617,6 +617,16 @@ async def test_without_a_key_set_a_jwt_cannot_be_proven() -> None:
 
 
 @virtual
+async def test_a_token_from_before_the_first_key_set_is_found_by_its_revocation() -> None:
+    runtime = Runtime(degraded=LOCAL_JWT)
+    await runtime.memory.open()
+    token = runtime.token(jti="early")
+    assert allowed(await runtime.verdict(token)).principal.jti == "early"
+    runtime.memory.revocations.revoke_jti("early", float("inf"))
+    assert told(await runtime.verdict(token))[0] is Code.TOKEN_REVOKED
+
+
+@virtual
 async def test_while_the_breaker_is_open_nobodys_handshake_is_the_probe() -> None:
     runtime = await started()
     runtime.goes_down()
