@@ -64,7 +64,10 @@ class AresDnsClient:
                 )
                 if any(lookup.exception() is None for lookup in done):
                     ends_at = min(ends_at, now() + RESOLUTION_DELAY_SECONDS)
-            return _merged(host, [lookup for lookup in lookups if lookup.done()])
+            found = _merged(host, [lookup for lookup in lookups if lookup.done()])
+            retired, self._retired = self._retired, None
+            await _close(retired)  # the new channel works, so no other is being made
+            return found
         finally:
             self._is_suspect = not any(_was_answered(lookup) for lookup in lookups)
             for lookup in lookups:
@@ -86,7 +89,7 @@ class AresDnsClient:
             ) from error
 
     async def _renew(self, now: float) -> None:
-        """A fresh channel. The old one is closed at the next turn: not while a new one is being made."""
+        """A fresh channel. The old one is closed when this one has answered: not while a new one is being made."""
         before = self._retired
         self._retired, self._resolver = self._resolver, self._channel()
         self._made_at, self._is_suspect = now, False
