@@ -10,7 +10,8 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from doorward.adapters.worker import Worker
 from doorward.authd.store import make_engine, prepare_file
@@ -19,6 +20,7 @@ from doorward.errors import ConfigError, StoreError
 MIGRATION_SECONDS = 60.0
 LOCK_SECONDS = 20.0
 """How long a process waits for another one that migrates the same database."""
+RETRY_SECONDS = 0.05
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x646F6F72  # "door": any constant that all versions share
@@ -48,11 +50,24 @@ async def migrate(url: URL, worker: Worker) -> None:
 async def _migrate(url: URL) -> None:
     prepare_file(url)
     engine = make_engine(url, bound_seconds=LOCK_SECONDS)
+    ends_at = asyncio.get_running_loop().time() + LOCK_SECONDS
+    try:
+        while not await _upgraded(engine, last_try=asyncio.get_running_loop().time() >= ends_at):
+            await asyncio.sleep(RETRY_SECONDS)
+    finally:
+        await engine.dispose()
+
+
+async def _upgraded(engine: AsyncEngine, *, last_try: bool) -> bool:
+    """False if another process holds the database: SQLite does not wait for its lock while it switches to WAL."""
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_upgrade)
-    finally:
-        await engine.dispose()
+    except OperationalError as error:
+        if last_try or "locked" not in str(error.orig):
+            raise
+        return False
+    return True
 
 
 def _upgrade(connection: Connection) -> None:
