@@ -124,15 +124,18 @@ class DoorProcess:
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return None if process is None else f"the door ended by itself, with code {process.returncode}"
-        process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            return f"the door did not end within {STOP_SECONDS:g} s of SIGTERM"
-        return None
+        self._signal(process, signal.SIGKILL if kill else signal.SIGTERM)
+        if await _ended(process):
+            return None
+        self._signal(process, signal.SIGKILL)
+        await _ended(process)
+        return f"the door did not end within {STOP_SECONDS:g} s of SIGTERM"
+
+    def _signal(self, process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+        """To the door itself, and to what started it where that is another process."""
+        for pid in {self.pid or process.pid, process.pid}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def has_logged(self, decision_id: str) -> bool:
         """Has the line of this decision reached the log of the door that runs now?"""
@@ -215,6 +218,14 @@ def _decision(entry: Mapping[str, Any], wall_began: float) -> Decision:
         degraded=entry["degraded"],
         provisional=entry["provisional"],
     )
+
+
+async def _ended(process: asyncio.subprocess.Process) -> bool:
+    """Wait for it, and for whoever else holds its output, a while."""
+    waiting = asyncio.create_task(process.wait())
+    await asyncio.wait({waiting}, timeout=STOP_SECONDS)
+    waiting.cancel()
+    return process.returncode is not None
 
 
 def _end_of(log: Path) -> str:

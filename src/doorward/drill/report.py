@@ -76,8 +76,8 @@ def _waits(result: DrillResult) -> str:
     )
     return (
         "<h2>How long people waited while the fault lasted</h2>"
-        "<p>Every handshake of every scenario, from the client's connect to its answer. Each column to the right is "
-        f'ten times longer than the one before.</p><figure class="wide">{figure}</figure>'
+        "<p>Every handshake of every scenario, from the client's connect to its answer. Each line to the right is "
+        f'ten times the one before.</p><figure class="wide">{figure}</figure>'
     )
 
 
@@ -90,7 +90,7 @@ def _others(result: DrillResult) -> str:
     head = f"<tr><th>fault</th><th>door</th>{numbers}</tr>"
     return (
         "<h2>The same faults on other doors</h2><p>Measured in this run, with the same clients and the same fault proxy. "
-        f'Nothing here is judged.</p><div class="wide"><table>{head}{"".join(rows)}</table></div>'
+        f'Ours is judged.</p><div class="wide"><table>{head}{"".join(rows)}</table></div>'
     )
 
 

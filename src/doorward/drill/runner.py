@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +21,7 @@ from doorward.drill.results import DrillResult, Finding, Machine, ScenarioResult
 from doorward.drill.scenarios import Scenario
 
 SCENARIO_SECONDS = 150.0
+END_SECONDS = 5.0
 LINE_BYTES = 64 << 20
 JOBS_PER_PROCESSOR = 3
 SHOWN_PACKAGES = ("doorward", "aiohttp", "uvicorn", "uvloop", "websockets", "joserfc")
@@ -90,7 +93,7 @@ class _Pool:
         except (TimeoutError, ConnectionError):
             result = None
         if result is None:
-            worker.kill()
+            _kill(worker)
             return _not_played(scenario)
         self._idle.append(worker)
         return result
@@ -117,6 +120,7 @@ class _Pool:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
+            start_new_session=True,  # with its doors, so that they can be ended together
         )
         self._all.append(worker)
         return worker
@@ -126,15 +130,21 @@ class _Pool:
         for worker in self._all:
             if worker in self._idle and worker.stdin is not None:
                 worker.stdin.close()
-            elif worker.returncode is None:
-                worker.kill()
+            else:
+                _kill(worker)
         ends = [asyncio.create_task(worker.wait()) for worker in self._all]
         if ends:
-            _, stuck = await asyncio.wait(ends, timeout=5.0)
-            for worker in self._all if stuck else []:
-                if worker.returncode is None:
-                    worker.kill()
-            await asyncio.wait(ends, timeout=5.0)
+            await asyncio.wait(ends, timeout=END_SECONDS)
+            for worker in self._all:
+                _kill(worker)
+            await asyncio.wait(ends, timeout=END_SECONDS)
+
+
+def _kill(worker: asyncio.subprocess.Process) -> None:
+    """It and everything that it started."""
+    if worker.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
 
 
 def _not_played(scenario: Scenario) -> ScenarioResult:
