@@ -52,7 +52,7 @@ async def _migrate(url: URL) -> None:
     engine = make_engine(url, bound_seconds=LOCK_SECONDS)
     ends_at = asyncio.get_running_loop().time() + LOCK_SECONDS
     try:
-        while not await _upgraded(engine, last_try=asyncio.get_running_loop().time() >= ends_at):
+        while not await _upgraded(engine, last_try=asyncio.get_running_loop().time() >= ends_at):  # noqa: ASYNC110 - another process tells nobody
             await asyncio.sleep(RETRY_SECONDS)
     finally:
         await engine.dispose()
