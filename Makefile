@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.doorward-ready
 
-.PHONY: setup run test check bench lock clean help browser prometheus
+.PHONY: setup run test check bench lock clean help browser prometheus node-packages
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -26,7 +26,10 @@ browser: setup
 prometheus: setup
 	@tools/install-promtool || true
 
-test: setup browser prometheus ## run every test, with real servers and a real browser
+node-packages: setup
+	@tools/install-node-packages || true
+
+test: setup browser prometheus node-packages ## run every test, with real servers and a real browser
 	$(BIN)/pytest $(ARGS)
 
 check: setup ## format, lint, types, import floors
@@ -41,8 +44,8 @@ bench: setup ## measure what the door costs, against the same app without it; ne
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 clean: ## remove what was made here
-	rm -rf $(VENV) .doorward build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .doorward build dist tests/js/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 lock: ## refresh the hashed requirement files
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet --python-version 3.11 --all-extras --group pyproject.toml:dev pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet --python-version 3.11 --extra server --extra chat pyproject.toml -o requirements/server.txt
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet --python-version 3.11 --extra server --extra agents --extra otel pyproject.toml -o requirements/server.txt
