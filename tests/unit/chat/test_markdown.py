@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from doorward.chat.markdown import render
+
+ALLOWED = {
+    "a": {"href", "rel", "target"},
+    "code": {"class"},
+    "ol": {"start"},
+    "td": {"align"},
+    "th": {"align"},
+}
+TAGS = {
+    *("blockquote", "br", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "ul"),
+    *("a", "code", "em", "s", "strong", "table", "tbody", "td", "th", "thead", "tr"),
+}
+
+
+class Reader(HTMLParser):
+    """Every tag of a fragment, and what is wrong with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrong: list[str] = []
+        self.links: list[dict[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        foreign = {name for name, _ in attrs} - ALLOWED.get(tag, set())
+        if tag not in TAGS or foreign:
+            self.wrong.append(self.get_starttag_text() or tag)
+        if tag == "a":
+            self.links.append(dict(attrs))
+
+    def handle_comment(self, data: str) -> None:
+        self.wrong.append(f"<!--{data}")
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    return reader
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("**b** *e* ~~s~~ `c`", "<p><strong>b</strong> <em>e</em> <s>s</s> <code>c</code></p>\n"),
+        ("one\ntwo", "<p>one<br>\ntwo</p>\n"),
+        ("# one\n###### six", "<h3>one</h3>\n<h6>six</h6>\n"),
+        ("```py\nx < 1\n```", '<pre><code class="language-py">x &lt; 1\n</code></pre>\n'),
+        ("```c++ title=1\nx\n```", '<pre><code class="language-c++">x\n</code></pre>\n'),
+        ('```x"onload=1\ny\n```', "<pre><code>y\n</code></pre>\n"),
+        ("3. a\n4. b", '<ol start="3">\n<li>a</li>\n<li>b</li>\n</ol>\n'),
+        ("<b onclick=x>raw</b>", "<p>&lt;b onclick=x&gt;raw&lt;/b&gt;</p>\n"),
+        ("<script>alert(1)</script>", "<p>&lt;script&gt;alert(1)&lt;/script&gt;</p>\n"),
+        ("half \ud83d a pair", "<p>half ? a pair</p>\n"),
+        ("", ""),
+    ],
+)
+def test_what_a_text_becomes(text: str, html: str) -> None:
+    assert render(text) == html
+
+
+def test_a_table_keeps_its_alignment_without_a_style() -> None:
+    html = render("| a | b |\n|---|--:|\n| 1 | 2 |")
+    assert '<th>a</th>\n<th align="right">b</th>' in html
+    assert '<td align="right">2</td>' in html
+    assert "style" not in html
+
+
+def test_a_link_opens_another_tab_and_passes_nothing_on() -> None:
+    (link,) = read(render('[x](https://example.org/a?b=1&c=2 "title")')).links
+    assert link == {
+        "href": "https://example.org/a?b=1&c=2",
+        "target": "_blank",
+        "rel": "noopener noreferrer nofollow",
+    }
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", "/rel", "//host/x", "file:///x", "#a"])
+def test_no_other_address_can_be_followed(address: str) -> None:
+    assert not any(link.get("href") for link in read(render(f"[x]({address}) ![i]({address}) <{address}>")).links)
+
+
+def test_an_image_is_a_link_to_it() -> None:
+    html = render("![a <b> c](https://example.org/i.png) ![](https://example.org/j.png)")
+    assert [link["href"] for link in read(html).links] == ["https://example.org/i.png", "https://example.org/j.png"]
+    assert ">a &lt;b&gt; c</a>" in html
+    assert ">https://example.org/j.png</a>" in html
+
+
+def test_an_image_in_a_link_is_its_words() -> None:
+    html = render("[![the words](https://example.org/i.png)](https://example.org/)")
+    assert [link["href"] for link in read(html).links] == ["https://example.org/"]
+    assert ">the words</a>" in html
+
+
+def test_deep_nesting_ends() -> None:
+    assert render("> " * 5_000 + "x").count("<blockquote>") <= 20
+
+
+PIECES = st.sampled_from(
+    [
+        *"<>&\"'`*_~[]()!|-#:\\\n \t=/x",
+        *("<script>", "</script>", "<img src=x onerror=alert(1)>", "<svg/onload=alert(1)>", "<!--", "-->", "<style>"),
+        *("javascript:alert(1)", "data:text/html,", "https://example.org/", "&#106;avascript:", "&lt;", "&quot;"),
+        *(
+            "```",
+            "```html\n",
+            "~~~ ",
+            "|a|b|\n|-|-:|\n",
+            "](",
+            "![",
+            "<a href=",
+            'onclick="x"',
+            "<details open ontoggle=",
+        ),
+        *("\x00", "\ufeff", "\u202e", "\ud83d", "<math><mi>", "<noscript>", "<template>", "]]>", "<?x?>"),
+    ]
+)
+
+
+@given(st.lists(PIECES | st.text(max_size=8), max_size=40).map("".join))
+@example("<math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>")
+@example('[x](https://example.org/"onmouseover="alert(1))')
+@example("![x](https://example.org/'onerror='alert(1))")
+@settings(max_examples=600, deadline=None)
+def test_nothing_that_acts_comes_out_whatever_goes_in(text: str) -> None:
+    read_back = read(render(text))
+    assert read_back.wrong == []
+    for link in read_back.links:
+        assert (link.get("href") or "https:").split(":")[0] in {"http", "https", "mailto"}
+        assert link["rel"] == "noopener noreferrer nofollow"
