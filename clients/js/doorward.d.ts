@@ -35,6 +35,12 @@ export declare class RefusedError extends DoorwardError {}
 /** A command got an error for a reply (its code), or none: NOT_CONNECTED, NO_REPLY, CONNECTION_LOST, TOO_MANY_PENDING, CLOSED. */
 export declare class CommandError extends DoorwardError {}
 
+/** The HTTP API answered no: its status, and the word of its problem details (`NOT_FOUND`, `BAD_REQUEST`, ...). */
+export declare class ApiError extends DoorwardError {
+  readonly status: number;
+  constructor(status: number, code: string, message: string, options?: { retryAfterMs?: number | null; cause?: unknown });
+}
+
 /** `expiresAt` in wall-clock milliseconds; null where it is not known. */
 export interface Token {
   token: string;
@@ -146,6 +152,15 @@ export interface Notice {
   [field: string]: unknown;
 }
 
+/** Where a thread goes on. With `resumed: false` the next event is a `MESSAGES_SNAPSHOT`: show it instead of what you have. */
+export interface Standing {
+  threadId: string;
+  epoch: string | null;
+  afterSeq: number | null;
+  resumed: boolean;
+  activeRunId: string | null;
+}
+
 type Awaitable<T> = T | Promise<T>;
 
 export interface ConnectOptions {
@@ -159,8 +174,10 @@ export interface ConnectOptions {
   watchToken?(listener: (token: Token | null) => void): () => void;
   onState?(state: State): void;
   onEvent?(envelope: Envelope): void;
-  /** Notices of the door, and `thread.lost` `{thread_id, code}` where a thread cannot be followed any more: begin it anew. */
+  /** Notices of the door, `thread.changed` and `thread.deleted` of the person's threads, and `thread.lost` `{thread_id, code}` where a thread cannot be followed any more: begin it anew. */
   onNotice?(notice: Notice): void;
+  /** After each subscription that the server confirmed, also those after a break, and before the first event behind it. */
+  onResume?(standing: Standing): void;
   WebSocket?: typeof globalThis.WebSocket;
   clock?: Clock;
   random?(): number;
@@ -176,6 +193,8 @@ export interface ConnectOptions {
   backoffCapMs?: number;
   /** A connection that lasted this long starts the back-off anew. Default 10000. */
   stableAfterMs?: number;
+  /** How long `startRun` and `cancelRun` are repeated. Default 30000. */
+  runTimeoutMs?: number;
   maxPending?: number;
 }
 
@@ -197,6 +216,12 @@ export interface Connection {
   send(command: Command, options?: { timeoutMs?: number }): Promise<Reply>;
   subscribe(threadId: string, from?: { epoch?: string | null; afterSeq?: number | null }): Promise<Reply>;
   unsubscribe(threadId: string): Promise<Reply>;
+  /** The last event seen of a followed thread, as `subscribe` takes it. */
+  position(threadId: string): { epoch: string; afterSeq: number } | null;
+  /** Ask the agent. Repeated with the same run id until there is a reply, so it starts once however often the line breaks. */
+  startRun(threadId: string, message: string, options?: { runId?: string; timeoutMs?: number }): Promise<{ runId: string; duplicate: boolean }>;
+  /** Resolves to whether the run was still running. */
+  cancelRun(threadId: string, runId: string, options?: { timeoutMs?: number }): Promise<boolean>;
   retryNow(): void;
   close(): void;
 }
@@ -209,3 +234,71 @@ export declare class Cursor {
   constructor(epoch?: string | null, seq?: number | null);
   next(envelope: Pick<Envelope, "epoch" | "seq" | "seq_from" | "synthetic">): "apply" | "ignore" | "gap";
 }
+
+/** A random name for a run or a thread. */
+export declare function newId(prefix?: string): string;
+
+/** One conversation. Times are RFC 3339 in UTC. */
+export interface Thread {
+  thread_id: string;
+  title: string | null;
+  created_at: string;
+  updated_at: string;
+  active_run_id: string | null;
+}
+
+/** One message of a thread; `message` is AG-UI's. */
+export interface ThreadMessage {
+  position: number;
+  run_id: string | null;
+  created_at: string;
+  message: { id: string; role: string; content?: unknown; [field: string]: unknown };
+}
+
+export interface ThreadRun {
+  run_id: string;
+  started_at: string;
+  ended_at: string | null;
+  ending: string | null;
+}
+
+export interface ApiOptions {
+  /** Put before `/api/threads` and its siblings; default: the page's own origin. */
+  baseUrl?: string;
+  getToken: ConnectOptions["getToken"];
+  refresh?: ConnectOptions["refresh"];
+  fetch?: typeof globalThis.fetch;
+  clock?: Clock;
+  /** One request. Default 8000. */
+  timeoutMs?: number;
+  refreshTimeoutMs?: number;
+}
+
+interface Paging {
+  limit?: number;
+  /** `next_cursor` of the page before. */
+  cursor?: string | null;
+  signal?: AbortSignal;
+}
+interface Cancel {
+  signal?: AbortSignal;
+}
+
+/**
+ * Each rejects with ApiError (the server said no), SignedOutError (sign in again) or UnavailableError (could not ask: try
+ * again, not before `retryAfterMs`).
+ */
+export interface Api {
+  /** Newest first; `q` searches titles and what was said. */
+  listThreads(options?: Paging & { q?: string }): Promise<{ threads: Thread[]; next_cursor: string | null }>;
+  createThread(options?: Cancel & { threadId?: string; title?: string }): Promise<Thread>;
+  getThread(threadId: string, options?: Cancel): Promise<Thread>;
+  renameThread(threadId: string, title: string, options?: Cancel): Promise<Thread>;
+  deleteThread(threadId: string, options?: Cancel): Promise<null>;
+  /** The newest page first; within a page the oldest message first. */
+  listMessages(threadId: string, options?: Paging): Promise<{ messages: ThreadMessage[]; next_cursor: string | null }>;
+  listRuns(threadId: string, options?: Paging): Promise<{ runs: ThreadRun[]; next_cursor: string | null }>;
+  /** Markdown as HTML that is safe to show. At most 100 texts, 64 KiB in all. */
+  render(texts: string[], options?: Cancel): Promise<string[]>;
+}
+export declare function createApi(options: ApiOptions): Api;

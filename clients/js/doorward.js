@@ -2,11 +2,12 @@
  * The Doorward client: one WebSocket that signs in, refreshes, resumes, backs off and obeys close codes.
  *
  * An ES module without dependencies, for browsers and for Node 20 or newer (hand in a `WebSocket` where there is none).
- * Three parts, each usable alone:
+ * Four parts, each usable alone:
  *
  *   1. what a close means       readReason, actionFor, backoffMs       pure
  *   2. createSession(...)       tokens: sign in, refresh in one tab, share the result
- *   3. connect(...)             the socket: a small state machine over the two
+ *   3. connect(...)             the socket: a small state machine over the two, with threads and runs on it
+ *   4. createApi(...)           the conversations over HTTP: list, search, rename, delete, history
  *
  * Nothing here waits for ever: every wait has a bound, and every bound is an option.
  */
@@ -95,6 +96,14 @@ export class RefusedError extends DoorwardError {}
 /** A command got an error for a reply, or no reply. */
 export class CommandError extends DoorwardError {}
 
+/** The HTTP API answered no. `status` is the HTTP status, `code` the word of its problem details. */
+export class ApiError extends DoorwardError {
+  constructor(status, code, message, options) {
+    super(code, message, options);
+    this.status = status;
+  }
+}
+
 // ------------------------------------------------------------------------------------------------ time
 
 const systemClock = {
@@ -112,6 +121,42 @@ function bounded(promise, ms, clock, { code = "TIMEOUT", abort } = {}) {
     }, ms);
     Promise.resolve(promise).then(resolve, reject).finally(() => clock.clearTimeout(timer));
   });
+}
+
+// ------------------------------------------------------------------------------------------------ one call over HTTP
+
+/**
+ * One request with a JSON answer, whole within `timeoutMs`: `{status, content, retryAfterMs}`. No answer at all rejects
+ * with UnavailableError; whatever status there is, is an answer.
+ */
+async function callJson({ fetch, clock, timeoutMs, url, method, body, headers, signal, what }) {
+  const abort = new AbortController();
+  const forward = () => abort.abort();
+  signal?.addEventListener("abort", forward, { once: true });
+  try {
+    if (signal?.aborted) abort.abort();
+    return await bounded(exchange({ fetch, url, method, body, headers, signal: abort.signal }), timeoutMs, clock, { abort });
+  } catch (error) {
+    if (error instanceof DoorwardError) throw error;
+    throw new UnavailableError("UNREACHABLE", `${what} could not be reached`, { cause: error });
+  } finally {
+    signal?.removeEventListener("abort", forward);
+  }
+}
+
+async function exchange({ fetch, url, method, body, headers, signal }) {
+  const content = body === undefined ? {} : { "content-type": "application/json" };
+  const response = await fetch(url, {
+    method,
+    headers: { accept: "application/json", ...content, ...headers },
+    body: body === undefined ? undefined : JSON.stringify(body),
+    credentials: "omit",
+    cache: "no-store",
+    redirect: "error",
+    signal,
+  });
+  const answer = parsed(await response.text());
+  return { status: response.status, content: answer, retryAfterMs: retryAfter(response, answer) };
 }
 
 // ------------------------------------------------------------------------------------------------ 2. the session
@@ -194,33 +239,8 @@ export function createSession({
     return tokens;
   }
 
-  async function post(path, body, { signal, headers } = {}) {
-    const abort = new AbortController();
-    const forward = () => abort.abort();
-    signal?.addEventListener("abort", forward, { once: true });
-    try {
-      return await bounded(exchange(path, body, headers, abort.signal), timeoutMs, clock, { abort });
-    } catch (error) {
-      if (error instanceof DoorwardError) throw error;
-      throw new UnavailableError("UNREACHABLE", "the auth service could not be reached", { cause: error });
-    } finally {
-      signal?.removeEventListener("abort", forward);
-    }
-  }
-
-  async function exchange(path, body, headers, signal) {
-    const response = await fetch(baseUrl + path, {
-      method: "POST",
-      headers: { "content-type": "application/json", accept: "application/json", ...headers },
-      body: JSON.stringify(body),
-      credentials: "omit",
-      cache: "no-store",
-      redirect: "error",
-      signal,
-    });
-    const text = await response.text();
-    return { status: response.status, content: parsed(text), retryAfterMs: retryAfter(response, parsed(text)) };
-  }
+  const post = (path, body, { signal } = {}) =>
+    callJson({ fetch, clock, timeoutMs, url: baseUrl + path, method: "POST", body, signal, what: "the auth service" });
 
   async function enter(path, body) {
     const { status, content, retryAfterMs } = await post(path, body);
@@ -399,8 +419,13 @@ const DEFAULTS = {
   backoffBaseMs: 500,
   backoffCapMs: 30_000,
   stableAfterMs: 10_000,
+  runTimeoutMs: 30_000,
   maxPending: 100,
 };
+
+/** The command may or may not have been carried out: what is idempotent is sent again. */
+const UNANSWERED = new Set(["CONNECTION_LOST", "NO_REPLY", "RESTARTING"]);
+const REPEAT_AFTER_MS = 250;
 
 /** Open the socket and keep it open. See doorward.d.ts for the options and the states. */
 export function connect(options) {
@@ -478,7 +503,7 @@ class Connection {
 
   /** Follow a thread, from `(epoch, afterSeq)` if given. Kept up across reconnects, without gap or duplicate. */
   async subscribe(threadId, { epoch = null, afterSeq = null } = {}) {
-    const thread = { cursor: new Cursor(epoch, afterSeq), settling: false, resyncs: 0 };
+    const thread = { cursor: new Cursor(epoch, afterSeq), settling: false, gap: null };
     this.#threads.set(threadId, thread);
     try {
       return await this.#follow(threadId, thread);
@@ -492,6 +517,40 @@ class Connection {
   unsubscribe(threadId) {
     this.#threads.delete(threadId);
     return this.send({ type: "thread.unsubscribe", thread_id: threadId });
+  }
+
+  /** The last event seen of a followed thread, as `subscribe` takes it; null where there is none. */
+  position(threadId) {
+    const { epoch, seq } = this.#threads.get(threadId)?.cursor ?? {};
+    return epoch && Number.isInteger(seq) ? { epoch, afterSeq: seq } : null;
+  }
+
+  /**
+   * Ask the agent. However often the line breaks meanwhile, the run starts once: the command is repeated with the same
+   * `runId` until there is a reply, no longer than `timeoutMs`. Resolves to `{runId, duplicate}`.
+   */
+  async startRun(threadId, message, { runId = newId("r-"), timeoutMs = this.#options.runTimeoutMs } = {}) {
+    const reply = await this.#repeated({ type: "run.start", thread_id: threadId, run_id: runId, message }, timeoutMs);
+    return { runId, duplicate: reply.duplicate === true };
+  }
+
+  /** Stop a run, whoever started it. Resolves to whether it was still running. */
+  async cancelRun(threadId, runId, { timeoutMs = this.#options.runTimeoutMs } = {}) {
+    const reply = await this.#repeated({ type: "run.cancel", thread_id: threadId, run_id: runId }, timeoutMs);
+    return reply.cancelled === true;
+  }
+
+  async #repeated(command, timeoutMs) {
+    const deadline = this.#clock.now() + timeoutMs;
+    for (;;) {
+      const left = deadline - this.#clock.now();
+      try {
+        return await this.send(command, { timeoutMs: this.#admitted ? Math.min(left, this.#options.commandTimeoutMs) : left });
+      } catch (error) {
+        if (!UNANSWERED.has(error.code) || this.#clock.now() + REPEAT_AFTER_MS >= deadline) throw error;
+        await new Promise((resolve) => this.#clock.setTimeout(resolve, REPEAT_AFTER_MS));
+      }
+    }
   }
 
   /** Try again now, or as soon as the server allows it. */
@@ -645,6 +704,7 @@ class Connection {
   }
 
   #notice(message) {
+    if (message.notice === "thread.deleted") this.#threads.delete(message.thread_id);
     if (message.notice === "auth.assurance") this.#assured(message);
     else if (message.notice === "auth.expiring") this.#renew();
     else if (message.notice === "auth.grace") this.#become({ ...this.#state, name: "degraded", graceUntil: message.until ?? null });
@@ -698,18 +758,19 @@ class Connection {
   }
 
   #reply(message) {
-    this.#settle(message.reply_to, (entry) => {
+    const settle = (entry) => {
       if (message.error) entry.reject(new CommandError(message.error.code ?? "ERROR", message.error.message ?? "the command was refused"));
       else entry.resolve(message);
-    });
+    };
+    this.#settle(message.reply_to, settle, message.error ? null : message);
   }
 
-  #settle(id, how) {
+  #settle(id, how, reply = null) {
     const entry = this.#pending.get(id);
     if (entry === undefined) return;
     this.#pending.delete(id);
     this.#clock.clearTimeout(entry.timer);
-    entry.settled();
+    entry.settled(reply);
     how(entry);
   }
 
@@ -719,14 +780,17 @@ class Connection {
     const { epoch, seq } = thread.cursor;
     const command = { type: "thread.subscribe", thread_id: threadId, ...(seq === null ? {} : { epoch, after_seq: seq }) };
     thread.settling = true;
-    return this.#command(command, this.#options.commandTimeoutMs, () => { thread.settling = false; });
+    return this.#command(command, this.#options.commandTimeoutMs, (reply) => {
+      thread.settling = false;
+      if (reply && this.#threads.get(threadId) === thread) guarded(this.#options.onResume, standing(threadId, reply));
+    });
   }
 
   async #resume(threadId, thread) {
     try {
       await this.#follow(threadId, thread);
     } catch (error) {
-      if (error.code !== "CONNECTION_LOST" && error.code !== "CLOSED") this.#lose(threadId, thread, error.code);
+      if (!["CONNECTION_LOST", "CLOSED", "RESTARTING"].includes(error.code)) this.#lose(threadId, thread, error.code);
     }
   }
 
@@ -738,21 +802,24 @@ class Connection {
 
   #envelope(envelope) {
     const thread = this.#threads.get(envelope.thread_id);
-    if (thread === undefined) return;
+    if (thread === undefined || thread.settling) return; // before the reply it is the old subscription that speaks
     const verdict = thread.cursor.next(envelope);
     if (verdict === "apply") {
-      thread.resyncs = 0;
+      if (closes(envelope, thread.gap)) thread.gap = null;
       guarded(this.#options.onEvent, envelope);
-    } else if (verdict === "gap" && !thread.settling) {
-      this.#resync(envelope.thread_id, thread);
+    } else if (verdict === "gap") {
+      this.#resync(thread, envelope);
     }
   }
 
   /** Something is missing. Ask for it once; if that does not close the gap, the application must start afresh. */
-  #resync(threadId, thread) {
-    thread.resyncs += 1;
-    if (thread.resyncs === 1) this.#resume(threadId, thread);
-    else this.#lose(threadId, thread, "GAP");
+  #resync(thread, { thread_id: threadId, epoch, seq }) {
+    if (thread.gap !== null) {
+      this.#lose(threadId, thread, "GAP");
+    } else {
+      thread.gap = { epoch, seq };
+      this.#resume(threadId, thread);
+    }
   }
 
   // ---------------------------------------------------------------------------------------------- refresh
@@ -898,6 +965,82 @@ class Connection {
     this.#timers.delete(name);
   }
 }
+
+/** Whether this envelope shows that the gap is behind us. */
+const closes = ({ synthetic, epoch, seq }, gap) => gap !== null && !synthetic && (epoch !== gap.epoch || seq >= gap.seq);
+
+const standing = (threadId, reply) => ({
+  threadId,
+  epoch: reply.epoch ?? null,
+  afterSeq: reply.after_seq ?? null,
+  resumed: reply.resumed === true,
+  activeRunId: reply.active_run_id ?? null,
+});
+
+/** A random name for a run or a thread; `crypto.randomUUID` is missing on plain http beyond this machine. */
+export function newId(prefix = "") {
+  return prefix + Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// ------------------------------------------------------------------------------------------------ 4. conversations over HTTP
+
+/**
+ * The conversations under `/api`, with the same tokens as the socket: one refresh where a token is refused, then the
+ * answer counts. `getToken` and `refresh` are those of `connect`. See doorward.d.ts for what comes back.
+ */
+export function createApi({
+  baseUrl = "",
+  getToken,
+  refresh,
+  fetch = globalThis.fetch?.bind(globalThis),
+  clock = systemClock,
+  timeoutMs = 8_000,
+  refreshTimeoutMs = DEFAULTS.refreshTimeoutMs,
+}) {
+  async function renewed(stale, signal) {
+    if (!refresh) throw new SignedOutError("no way to refresh");
+    const token = asToken(await bounded(refresh({ stale, signal }), refreshTimeoutMs, clock));
+    if (token === null) throw new UnavailableError("BAD_ANSWER", "refresh gave no token");
+    return token;
+  }
+
+  async function call(method, path, { query = {}, body, signal } = {}) {
+    const asked = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
+    const url = `${baseUrl}/api/${path}${asked.length ? `?${new URLSearchParams(asked)}` : ""}`;
+    const send = ({ token }) => callJson({
+      fetch, clock, timeoutMs, url, method, body, signal, what: "the server", headers: { authorization: `Bearer ${token}` },
+    });
+    const token = asToken(await bounded(getToken(), refreshTimeoutMs, clock)) ?? await renewed(null, signal);
+    const answer = await send(token);
+    return answered(answer.status === 401 ? await send(await renewed(token.token, signal)) : answer);
+  }
+
+  const thread = (threadId, rest = "") => `threads/${encodeURIComponent(threadId)}${rest}`;
+  return {
+    listThreads: ({ limit, cursor, q, signal } = {}) => call("GET", "threads", { query: { limit, cursor, q }, signal }),
+    createThread: ({ threadId, title, signal } = {}) => call("POST", "threads", { body: { thread_id: threadId, title }, signal }),
+    getThread: (threadId, { signal } = {}) => call("GET", thread(threadId), { signal }),
+    renameThread: (threadId, title, { signal } = {}) => call("PATCH", thread(threadId), { body: { title }, signal }),
+    deleteThread: (threadId, { signal } = {}) => call("DELETE", thread(threadId), { signal }),
+    listMessages: (threadId, { limit, cursor, signal } = {}) => call("GET", thread(threadId, "/messages"), { query: { limit, cursor }, signal }),
+    listRuns: (threadId, { limit, cursor, signal } = {}) => call("GET", thread(threadId, "/runs"), { query: { limit, cursor }, signal }),
+    render: async (texts, { signal } = {}) => (await call("POST", "render", { body: { texts }, signal })).html,
+  };
+}
+
+function answered({ status, content, retryAfterMs }) {
+  if (status === 204) return null;
+  if (status >= 200 && status < 300) {
+    if (content !== null) return content;
+    throw new UnavailableError("BAD_ANSWER", "the server's answer is not JSON");
+  }
+  const code = typeof content?.code === "string" ? content.code : `HTTP_${status}`;
+  const words = typeof content?.detail === "string" ? content.detail : `the server answered ${status}`;
+  if (status >= 500 || status === 429) throw new UnavailableError(code, words, { retryAfterMs });
+  throw new ApiError(status, code, words, { retryAfterMs });
+}
+
+// ------------------------------------------------------------------------------------------------ small parts
 
 function asToken(value) {
   if (!value) return null;

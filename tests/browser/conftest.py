@@ -34,11 +34,11 @@ FLAGS = (
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 PASSWORD = "a long enough passphrase"
-NOT_RUN = "NOT RUN: there is no Chromium here (tools/install-chromium, or DOORWARD_CHROMIUM=<path>)"
+NOT_RUN = "NOT RUN: there is no Chromium here (tools/install-chromium, or CHROMIUM_PATH=<path>)"
 
 
 def find_chromium() -> str | None:
-    if named := os.environ.get("DOORWARD_CHROMIUM"):
+    if named := os.environ.get("CHROMIUM_PATH"):
         return named if Path(named).is_file() else None
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 

@@ -7,6 +7,7 @@ import base64
 import importlib.util
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -246,8 +247,7 @@ async def test_the_parts_that_need_no_socket() -> None:
     process = await asyncio.create_subprocess_exec(
         NODE,
         "--test",
-        "tests/pure.test.mjs",
-        "tests/session.test.mjs",
+        *(str(path.relative_to(CLIENT)) for path in sorted(CLIENT.glob("tests/*.test.mjs"))),
         cwd=CLIENT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -273,6 +273,14 @@ async def test_every_row_of_the_table_is_obeyed() -> None:
     answers = json.loads(output)
     assert [by_word for by_word, _ in answers] == [row.action for row, _ in rows]
     assert [by_number for _, by_number in answers] == [row.action for row, _ in rows]
+
+
+def test_the_readme_names_every_refusal_beside_its_close_codes() -> None:
+    rows = [line.split("|") for line in (CLIENT / "README.md").read_text().splitlines() if line.startswith("|")]
+    for row in TABLE:
+        closes, words = next((cells[1], cells[2]) for cells in rows if f"`{row.code}`" in cells[2])
+        if row.close:
+            assert {str(row.close), str(close_code(row, style="http"))} <= set(re.findall(r"\d+", closes)), words
 
 
 # -------------------------------------------------------------------------------------------------- refusals
@@ -644,6 +652,169 @@ async def test_a_thread_that_is_not_there_is_not_asked_for_again() -> None:
         client.do("send", tag="probe", command={"type": "ping"})
         await client.wait_for(lambda line: line.get("tag") == "probe")
     assert [command["type"] for command in later] == ["ping"]
+
+
+async def test_what_the_old_subscription_still_says_is_dropped() -> None:
+    async def twice(line: Line) -> None:
+        await line.let_in()
+        command = await line.hear()
+        await line.say(reply_to=command["id"], ok=True)
+        await line.say(**envelope(1))
+        command = await line.hear()
+        await line.say(**envelope(2))
+        await line.say(reply_to=command["id"], ok=True)
+        await line.say(v=1, thread_id="t", epoch="e", synthetic=True, event={"type": "MESSAGES_SNAPSHOT"})
+        await line.say(**envelope(3))
+        await line.answer_pings()
+
+    async with meeting(twice) as (_, client):
+        client.do("subscribe", tag="first", thread="t")
+        await client.wait_for(lambda line: line.get("event", {}).get("seq") == 1)
+        client.do("subscribe", tag="second", thread="t")
+        await client.wait_for(lambda line: line.get("event", {}).get("seq") == 3)
+        assert [line["event"].get("seq") for line in client.seen if "event" in line] == [1, None, 3]
+
+
+async def test_a_snapshot_does_not_count_as_progress() -> None:
+    """A server that answers each question about a gap with the same gap is asked once."""
+
+    async def broken(line: Line) -> None:
+        await line.let_in()
+        for _ in range(2):
+            command = await line.hear()
+            await line.say(reply_to=command["id"], ok=True)
+            await line.say(v=1, thread_id="t", epoch="e", synthetic=True, event={"type": "MESSAGES_SNAPSHOT"})
+            await line.say(**envelope(1))
+            await line.say(**envelope(3))
+        await line.answer_pings()
+
+    async with meeting(broken) as (_, client):
+        client.do("subscribe", tag="sub", thread="t", **{"from": {"epoch": "e", "afterSeq": 0}})
+        await client.wait_for(lambda line: line.get("notice", {}).get("notice") == "thread.lost")
+
+
+async def test_the_application_hears_where_a_thread_goes_on() -> None:
+    async def first(line: Line) -> None:
+        await line.let_in()
+        command = await line.hear()
+        await line.say(reply_to=command["id"], ok=True, epoch="e", after_seq=0, resumed=False, active_run_id=None)
+        await line.say(**envelope(1))
+        await asyncio.wait_for(seen.wait(), BOUND_SECONDS)
+        line.socket.transport.abort()
+
+    async def second(line: Line) -> None:
+        await line.let_in()
+        command = await line.hear()
+        await line.say(reply_to=command["id"], ok=True, epoch="e", after_seq=1, resumed=True, active_run_id="r")
+        await line.say(**envelope(2))
+        await line.answer_pings()
+
+    seen = asyncio.Event()
+    async with meeting(first, second) as (_, client):
+        client.do("subscribe", tag="sub", thread="t")
+        await client.wait_for(lambda line: "event" in line)
+        client.do("position", tag="at", thread="t")
+        assert (await client.result("at"))["position"] == {"epoch": "e", "afterSeq": 1}
+        seen.set()
+        await client.wait_for(lambda line: line.get("event", {}).get("seq") == 2)
+        told = [next(iter(line)) for line in client.seen if "standing" in line or "event" in line]
+        assert told == ["standing", "event", "standing", "event"]
+        again = (await client.wait_for(lambda line: "standing" in line, count=2))["standing"]
+        assert again == {"threadId": "t", "epoch": "e", "afterSeq": 1, "resumed": True, "activeRunId": "r"}
+
+
+async def test_a_deleted_thread_is_not_followed_again() -> None:
+    async def deleting(line: Line) -> None:
+        await line.let_in()
+        command = await line.hear()
+        await line.say(reply_to=command["id"], ok=True)
+        await line.say(notice="thread.deleted", thread_id="t")
+        await asyncio.wait_for(told.wait(), BOUND_SECONDS)
+        line.socket.transport.abort()
+
+    async def second(line: Line) -> None:
+        await line.let_in()
+        later.append(await line.hear())
+
+    told = asyncio.Event()
+    later: list[Json] = []
+    async with meeting(deleting, second) as (_, client):
+        client.do("subscribe", tag="sub", thread="t")
+        await client.wait_for(lambda line: line.get("notice", {}).get("notice") == "thread.deleted")
+        told.set()
+        await client.state("open", count=2)
+        client.do("send", tag="probe", command={"type": "ping"})
+        await client.wait_for(lambda line: line.get("tag") == "probe")
+    assert [command["type"] for command in later] == ["ping"]
+
+
+# -------------------------------------------------------------------------------------------------- runs
+
+
+async def test_a_run_is_started_once_however_often_the_line_breaks() -> None:
+    heard: list[Json] = []
+
+    async def breaking(line: Line) -> None:
+        await line.let_in()
+        heard.append(await line.hear())
+        line.socket.transport.abort()
+
+    async def answering(line: Line) -> None:
+        await line.let_in()
+        heard.append(await line.hear())
+        await line.say(reply_to=heard[-1]["id"], ok=True, run_id=heard[-1]["run_id"], duplicate=True)
+        await line.answer_pings()
+
+    async with meeting(breaking, breaking, answering, options={"runTimeoutMs": 200_000}) as (_, client):
+        client.do("startRun", tag="run", thread="t", message="hello")
+        reply = (await client.result("run"))["reply"]
+    assert [command["type"] for command in heard] == ["run.start"] * 3
+    assert {command["run_id"] for command in heard} == {reply["runId"]}
+    assert len({command["id"] for command in heard}) == 3
+    assert reply["duplicate"] is True
+
+
+async def test_a_run_that_is_refused_is_not_asked_for_again() -> None:
+    heard: list[Json] = []
+
+    async def refuse(line: Line) -> None:
+        await line.let_in()
+        async for text in line.socket:
+            heard.append(json.loads(text))
+            await line.say(reply_to=heard[-1]["id"], error={"code": "RUN_ACTIVE", "message": "no"})
+
+    async with meeting(refuse) as (_, client):
+        client.do("startRun", tag="run", thread="t", message="hello", options={"runId": "r1"})
+        assert (await client.result("run"))["error"]["code"] == "RUN_ACTIVE"
+    assert [command["run_id"] for command in heard] == ["r1"]
+
+
+async def test_starting_a_run_has_a_bound() -> None:
+    async def silent(line: Line) -> None:
+        await line.let_in()
+        async for _ in line.socket:
+            pass
+
+    async with meeting(silent, options={"commandTimeoutMs": 1_000}) as (_, client):
+        client.do("startRun", tag="run", thread="t", message="hello", options={"timeoutMs": 4_000})
+        assert (await client.result("run"))["error"]["code"] == "NO_REPLY"
+
+
+async def test_a_run_is_cancelled_and_it_is_told_whether_it_still_ran() -> None:
+    heard: list[Json] = []
+
+    async def cancelling(line: Line) -> None:
+        await line.let_in()
+        async for text in line.socket:
+            heard.append(json.loads(text))
+            await line.say(reply_to=heard[-1]["id"], ok=True, cancelled=len(heard) == 1)
+
+    async with meeting(cancelling) as (_, client):
+        client.do("cancelRun", tag="first", thread="t", run="r1")
+        assert (await client.result("first"))["reply"] is True
+        client.do("cancelRun", tag="second", thread="t", run="r1")
+        assert (await client.result("second"))["reply"] is False
+    assert [(command["type"], command["run_id"]) for command in heard] == [("run.cancel", "r1")] * 2
 
 
 # -------------------------------------------------------------------------------------------------- session life
