@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 from ag_ui.core import BaseEvent, TextMessageContentEvent, TextMessageEndEvent, TextMessageStartEvent
 
 from doorward.chat.agents.port import RunRequest
@@ -60,7 +61,7 @@ def decision(decision_id: str, user_id: str | None, **changes: Any) -> DecisionR
         overrun_ms=0.0,
         steps=(Step("local", 0.31), Step("remote", 500.6)),
     )
-    return replace(record, **changes)
+    return msgspec.structs.replace(record, **changes)
 
 
 def connection(connection_id: str, user_id: str) -> ConnectionView:

@@ -55,7 +55,8 @@ def labels(registry: CollectorRegistry) -> dict[str, list[str]]:
         else:
             for family in collector.collect():
                 name = f"{family.name}_total" if family.type == "counter" else family.name
-                found[name] = sorted({label for sample in family.samples for label in sample.labels})
+                sampled = sorted({label for sample in family.samples for label in sample.labels})
+                found[name] = list(getattr(family, "_labelnames", sampled))
     return found
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 DECISION_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5)
 DELAY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -26,13 +32,8 @@ class PrometheusMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry if registry is not None else CollectorRegistry()
-        self._decision_duration = self._histogram(
-            "decision_duration_seconds",
-            "From the handshake to its verdict; waiting for the client is not in it",
-            ("verdict", "source"),
-            DECISION_BUCKETS,
-        )
-        self._decisions = self._counter("decisions", "Verdicts on opening handshakes", "verdict", "source", "reason")
+        self._decisions = _Decisions()
+        self.registry.register(self._decisions)
         self._attempt_duration = self._histogram(
             "auth_attempt_duration_seconds", "One question to the auth service", ("result",), DECISION_BUCKETS
         )
@@ -52,21 +53,13 @@ class PrometheusMetrics:
         self._e2e = self._counter("e2e_admits", "Let in by an E2E test token; in production there is none")
         self._grace = self._counter("expiry_grace", "Sockets kept past their token's expiry in an outage")
         self._revalidations = self._counter("revalidations", "Asked about again after an outage", "result")
-        self._decision_children: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._children: dict[tuple[object, str], Counter | Histogram] = {}
         for state in BREAKER_STATES:
             self._breaker_state.labels(state).set(state == BREAKER_STATES[0])
 
     def decision(self, verdict: str, source: str, reason: str, seconds: float) -> None:
         """One verdict on one opening handshake."""
-        key = (verdict, source, reason)
-        pair = self._decision_children.get(key)
-        if pair is None:
-            pair = (self._decisions.labels(*key), self._decision_duration.labels(verdict, source))
-            self._decision_children[key] = pair
-        count, duration = pair
-        count.inc()
-        duration.observe(seconds)
+        self._decisions.add(verdict, source, reason, seconds)
 
     def attempt(self, result: str, seconds: float) -> None:
         """One question to the auth service: valid, invalid, or the kind of error."""
@@ -154,6 +147,61 @@ class PrometheusMetrics:
 
     def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, labels, namespace="doorward", registry=self.registry, buckets=buckets)
+
+
+class _Tally:
+    """Decisions of one kind: how many fell into each bucket, the last of which has no upper edge, and how long they took."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(DECISION_BUCKETS) + 1)
+        self.seconds = 0.0
+
+
+class _Decisions(Collector):
+    """Counts and times decisions in one book of plain numbers, and makes both metrics of it when somebody looks.
+
+    There is one entry for each handshake. prometheus_client's own counter and histogram take a lock for each number in it.
+    """
+
+    def __init__(self) -> None:
+        self._tallies: dict[tuple[str, str, str], _Tally] = {}
+
+    def add(self, verdict: str, source: str, reason: str, seconds: float) -> None:
+        tally = self._tallies.get((verdict, source, reason))
+        if tally is None:
+            tally = self._tallies[verdict, source, reason] = _Tally()
+        tally.counts[bisect_left(DECISION_BUCKETS, seconds)] += 1
+        tally.seconds += seconds
+
+    def describe(self) -> Iterable[Metric]:
+        return self._families()
+
+    def collect(self) -> Iterable[Metric]:
+        decisions, durations = self._families()
+        tallies = tuple(self._tallies.items())
+        for labels, tally in tallies:
+            decisions.add_metric(labels, sum(tally.counts))
+        for verdict, source in dict.fromkeys((verdict, source) for (verdict, source, _), _ in tallies):
+            alike = [tally for labels, tally in tallies if labels[:2] == (verdict, source)]
+            durations.add_metric((verdict, source), _cumulative(alike), sum(tally.seconds for tally in alike))
+        return decisions, durations
+
+    def _families(self) -> tuple[CounterMetricFamily, HistogramMetricFamily]:
+        text = "From the handshake to its verdict; waiting for the client is not in it"
+        return (
+            CounterMetricFamily(
+                "doorward_decisions", "Verdicts on opening handshakes", labels=("verdict", "source", "reason")
+            ),
+            HistogramMetricFamily("doorward_decision_duration_seconds", text, labels=("verdict", "source")),
+        )
+
+
+def _cumulative(tallies: Sequence[_Tally]) -> list[tuple[str, float]]:
+    """The buckets as Prometheus wants them: each with its upper edge, and with everything below it."""
+    counts = accumulate(map(sum, zip(*(tally.counts for tally in tallies), strict=True)))
+    return list(zip(map(floatToGoString, (*DECISION_BUCKETS, math.inf)), counts, strict=True))
 
 
 def _number(reading: Reading) -> Callable[[], float]:

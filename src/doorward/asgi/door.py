@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,6 +73,7 @@ READY_SECONDS = 10.0
 REOPEN_SECONDS = 1.0
 TIDY_SECONDS = 60.0
 CANARY_CONNECTIONS = 4
+IDS_AT_ONCE = 64
 
 log = structlog.get_logger("doorward")
 
@@ -443,8 +445,14 @@ def log_decision(record: DecisionRecord) -> None:
     )
 
 
-def new_decision_id() -> str:
-    return secrets.token_hex(8)
+def _decision_ids() -> Iterator[str]:
+    """64 random bits each, in hex. The system is asked for many at a time, because asking is what takes long."""
+    while True:
+        drawn = secrets.token_hex(8 * IDS_AT_ONCE)
+        yield from (drawn[at : at + 16] for at in range(0, len(drawn), 16))
+
+
+new_decision_id: Callable[[], str] = partial(next, _decision_ids())
 
 
 def _check(settings: Settings, validator: Validator | None) -> None:

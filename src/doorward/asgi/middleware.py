@@ -27,7 +27,7 @@ from doorward.errors import DoorwardError
 from doorward.runtime.authenticator import Handshake, Judgement
 from doorward.runtime.insight import DecisionRecord
 from doorward.runtime.ports import Validator
-from doorward.runtime.telemetry import Trace
+from doorward.runtime.telemetry import Trace, to_ms
 
 log = structlog.get_logger("doorward")
 
@@ -207,8 +207,8 @@ class Doorward:
                 user_id=principal.user_id if principal is not None else None,
                 fingerprint=subject.key.shown if subject is not None else None,
                 detail=refused.detail if refused is not None else "",
-                total_ms=round(trace.total_seconds * 1000, 3),
-                overrun_ms=round(max(overrun, 0.0) * 1000, 3),
+                total_ms=to_ms(trace.total_seconds),
+                overrun_ms=to_ms(overrun) if overrun > 0 else 0.0,
                 steps=trace.steps,
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -142,8 +142,7 @@ class OpsFeed:
 
 def _encoded(record: DecisionRecord) -> msgspec.Raw:
     """Its steps as `[name, milliseconds]`."""
-    told: dict[str, Any] = {each.name: getattr(record, each.name) for each in fields(record)}
-    told["steps"] = [(step.name, step.ms) for step in record.steps]
+    told = {**msgspec.structs.asdict(record), "steps": [(step.name, step.ms) for step in record.steps]}
     return msgspec.Raw(msgspec.json.encode(told))
 
 

@@ -19,9 +19,8 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionRecord:
-    """One decision about one opening handshake.
+class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
+    """One decision about one opening handshake. One is made for each, and thousands are kept.
 
     `at` wall-clock seconds; `verdict` allow | deny | unavailable; `reason` a closed set (metric label); `code` the word the
     client got, `None` when allowed; `total_ms` scope entry to verdict; `overrun_ms` how far past the deadline the answer was.

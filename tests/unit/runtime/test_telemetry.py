@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from tests.runtime_kit import FakeMetrics
 
 from doorward.core.breaker import State
@@ -41,7 +40,7 @@ class Told:
         self.telemetry = Telemetry(self.metrics, clock=self.clock, emit=self.emitted.append)
 
     def decided(self, number: int = 0, **fields: object) -> DecisionRecord:
-        record = replace(RECORD, **{"id": f"d{number}", "at": self.clock.wall(), **fields})  # type: ignore[arg-type]
+        record = replace(RECORD, **{"id": f"d{number}", "at": self.clock.wall(), **fields})
         self.telemetry.decided(record)
         return record
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from doorward.chat.agents.intents import Target
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def _may_see(record: DecisionRecord, who: LiveView) -> bool:
 
 
 def _decision(record: DecisionRecord) -> Result:
-    return {**asdict(record), "steps": [{"name": step.name, "ms": round(step.ms, 3)} for step in record.steps]}
+    return {**structs.asdict(record), "steps": [{"name": step.name, "ms": round(step.ms, 3)} for step in record.steps]}
 
 
 def _connection(view: ConnectionView, who: LiveView) -> Result:
