@@ -182,7 +182,7 @@ class CacheSettings(Section):
 
 
 class RouteSettings(Section):
-    """Rules of the WebSocket routes whose path matches. The first match holds."""
+    """Rules of the guarded routes whose path matches, WebSocket or HTTP. The first match holds."""
 
     path: str = Field(description="Exact path, or a prefix that ends in /*")
     transports: Strings = Field(("header", "subprotocol", "ticket"), description="header, subprotocol, ticket, cookie")
@@ -294,6 +294,10 @@ class Settings(BaseSettings):
     )
     trusted_proxies: Strings = Field((), description="CIDRs whose X-Forwarded-For and -Proto count")
     public: Strings = Field((), description="WebSocket paths that are not guarded: exact, or a prefix that ends in /*")
+    protect_http: Strings = Field(
+        (),
+        description="HTTP paths that are guarded too: exact, or a prefix that ends in /*; one that begins with ! is not",
+    )
     close_codes: Literal["iana", "http"] = Field(
         "iana", description="iana: 3000, 3003, 3008, 1013; http: 4401, 4403, 4408, 4429, 4503"
     )
@@ -313,7 +317,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     session: SessionSettings = SessionSettings()
     e2e: E2eSettings = E2eSettings()
-    routes: tuple[RouteSettings, ...] = Field((), description="Rules for WebSocket paths; see below")
+    routes: tuple[RouteSettings, ...] = Field((), description="Rules for guarded paths; see below")
     serve: ServeSettings = ServeSettings()
     authd: AuthdSettings = AuthdSettings()
 

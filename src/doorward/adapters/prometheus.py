@@ -192,7 +192,9 @@ class _Decisions(Collector):
         text = "From the handshake to its verdict; waiting for the client is not in it"
         return (
             CounterMetricFamily(
-                "doorward_decisions", "Verdicts on opening handshakes", labels=("verdict", "source", "reason")
+                "doorward_decisions",
+                "Verdicts on opening handshakes and guarded HTTP requests",
+                labels=("verdict", "source", "reason"),
             ),
             HistogramMetricFamily("doorward_decision_duration_seconds", text, labels=("verdict", "source")),
         )

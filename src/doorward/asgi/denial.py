@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -114,10 +114,12 @@ class Denier:
             log.debug("the refusal could not be sent", id=refusal.decision_id)
 
     async def _deny(self, scope: Scope, send: Send, refusal: Refusal, *, may_accept: bool) -> None:
-        if may_accept and self._accepts_first(scope, refusal):
+        if scope["type"] == "http":
+            await _respond(send, refusal, "http.response", _readable_by(scope) if may_accept else ())
+        elif may_accept and self._accepts_first(scope, refusal):
             await self._close(scope, send, refusal)
         elif "websocket.http.response" in scope.get("extensions", {}) and refusal.row.http is not None:
-            await self._respond(send, refusal)
+            await _respond(send, refusal, "websocket.http.response")
         else:
             await send({"type": "websocket.close", "code": refusal.close, "reason": refusal.reason})
 
@@ -151,20 +153,6 @@ class Denier:
         await send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
         await self.say_and_close(scope, send, refusal, ours=True)
 
-    async def _respond(self, send: Send, refusal: Refusal) -> None:
-        body = refusal.problem()
-        headers = [
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
-        ]
-        if refusal.retry_after_ms is not None:
-            headers.append((b"retry-after", str(math.ceil(refusal.retry_after_ms / 1000)).encode()))
-        if refusal.row.http == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        await send({"type": "websocket.http.response.start", "status": refusal.row.http, "headers": headers})
-        await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
-
     def _one_less(self) -> None:
         self.lingering -= 1
 
@@ -181,6 +169,29 @@ class Denier:
             asked_seconds=verdict.retry_after_seconds if isinstance(verdict, Unavailable) else None,
         )
         return int(seconds * 1000)
+
+
+async def _respond(send: Send, refusal: Refusal, event: str, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    """An HTTP response, by `event`: the ASGI messages of a request, or of the denial extension."""
+    body = refusal.problem()
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        *more,
+    ]
+    if refusal.retry_after_ms is not None:
+        headers.append((b"retry-after", str(math.ceil(refusal.retry_after_ms / 1000)).encode()))
+    if refusal.row.http == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": f"{event}.start", "status": refusal.row.http or 403, "headers": headers})
+    await send({"type": f"{event}.body", "body": body, "more_body": False})
+
+
+def _readable_by(scope: Scope) -> Sequence[tuple[bytes, bytes]]:
+    """Let a page of an allowed origin read why it was refused (Fetch, "CORS protocol")."""
+    origins = [value for name, value in scope["headers"] if name == b"origin"]
+    return [(b"access-control-allow-origin", origins[0]), (b"vary", b"origin")] if len(origins) == 1 else ()
 
 
 def encoded(message: dict[str, Any]) -> str:

@@ -435,6 +435,7 @@ def log_decision(record: DecisionRecord) -> None:
             "provisional": record.provisional,
             "user": record.user_id,
             "token": record.fingerprint,
+            "kind": record.kind,
             "path": record.path,
             "address": record.address,
             "detail": record.detail or None,

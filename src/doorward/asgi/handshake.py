@@ -13,6 +13,8 @@ from doorward.runtime.authenticator import Handshake
 
 Network = IPv4Network | IPv6Network
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
 
 class HandshakeReader:
     """Knows whose `X-Forwarded-For` and `X-Forwarded-Proto` count."""
@@ -36,6 +38,7 @@ class HandshakeReader:
             scheme=scheme,
             presented=Presented(headers, scope.get("subprotocols", ())),
             route=route_for(self._routes, scope["path"]),
+            is_safe=scope.get("method") in SAFE_METHODS,
         )
 
     def _forwarded_for(self, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
@@ -67,7 +70,10 @@ class HandshakeReader:
 def scrubbed_scope(scope: Scope, admission: object) -> dict[str, Any]:
     """The scope for the app: without the credential, with the live view."""
     clean = scrubbed(Presented(scope["headers"], scope.get("subprotocols", ())))
-    return {**scope, "headers": clean.headers, "subprotocols": clean.subprotocols, "doorward": admission}
+    seen = {**scope, "headers": clean.headers, "doorward": admission}
+    if "subprotocols" in scope:
+        seen["subprotocols"] = clean.subprotocols
+    return seen
 
 
 def _peer(scope: Scope) -> str:

@@ -1,6 +1,7 @@
 """`Doorward(app, settings)`: guards every WebSocket route of an ASGI app.
 
-Pure ASGI, so it works over Starlette, FastAPI, Litestar, Quart and Channels, on any ASGI server. HTTP scopes pass through.
+Pure ASGI, so it works over Starlette, FastAPI, Litestar, Quart and Channels, on any ASGI server. HTTP requests pass through but
+for those that `protect_http` names: these go through the same pipeline.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import structlog
 
 from doorward.asgi.denial import SEND_SECONDS
 from doorward.asgi.door import Door, new_decision_id
+from doorward.asgi.exchange import AdmittedExchange, answer_preflight, is_preflight
 from doorward.asgi.handshake import scrubbed_scope
 from doorward.asgi.lifespan import Lifespan
 from doorward.asgi.session import AdmittedConnection, ClientDisconnected
@@ -20,7 +22,7 @@ from doorward.core.answer import shown
 from doorward.core.credential import offers_ours
 from doorward.core.deadline import Deadline
 from doorward.core.origin import allowed
-from doorward.core.routes import is_public
+from doorward.core.routes import guards_http, is_public
 from doorward.core.session import Session
 from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict, row_of
 from doorward.errors import DoorwardError
@@ -60,6 +62,8 @@ class Doorward:
             await Lifespan(self.app, self.door, receive, send).run(scope)
         elif scope["type"] == "websocket" and not is_public(self.settings.public, scope["path"]):
             await self._guard(scope, receive, send)
+        elif scope["type"] == "http" and guards_http(self.settings.protect_http, scope["path"]):
+            await self._guard_http(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -68,6 +72,13 @@ class Doorward:
         await self.door.drain(spread_seconds, deadline)
 
     # One handshake
+
+    async def _guard_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A browser asks for leave without any credential; the app is not bothered with that."""
+        if is_preflight(scope) and self._knows_origin(self.door.reader.read(scope)):
+            await answer_preflight(scope, send)
+        else:
+            await self._guard(scope, receive, send)
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """While the app runs, nothing is held of how the decision was made: there are many open connections."""
@@ -82,6 +93,10 @@ class Doorward:
             task = asyncio.current_task()
             if not connection.forced or task is None or task.uncancel() > 0:
                 raise
+        except Exception as error:
+            if not (connection.forced and isinstance(connection, AdmittedExchange)):
+                raise
+            log.debug("the app failed after its response was ended", error=type(error).__name__)
         finally:
             connection.left()
 
@@ -91,7 +106,8 @@ class Doorward:
         deadline = Deadline.after(clock.monotonic(), self.settings.deadline_seconds)
         trace = Trace(clock)
         decision_id = new_decision_id()
-        await self._connect(receive)
+        if scope["type"] == "websocket":
+            await self._connect(receive)
         handshake = self.door.reader.read(scope)
         judgement = await self._decide(handshake, deadline, trace, decision_id)
         connection = self._registered(judgement, handshake, decision_id, scope, receive, send)
@@ -99,10 +115,10 @@ class Doorward:
             refusal = self.door.denier.refusal(connection, decision_id)
             await self.door.denier.deny(scope, send, refusal, may_accept=self._knows_origin(handshake))
             trace.mark("answer")
-            self._record(connection, judgement, handshake, deadline, trace, decision_id)
+            self._record(connection, judgement, handshake, deadline, trace, decision_id, scope["type"])
             return None
         try:
-            self._record(judgement.verdict, judgement, handshake, deadline, trace, decision_id)
+            self._record(judgement.verdict, judgement, handshake, deadline, trace, decision_id, scope["type"])
         except BaseException:
             connection.left()
             raise
@@ -159,7 +175,8 @@ class Doorward:
         verdict = judgement.verdict
         if not isinstance(verdict, Allow) or judgement.subject is None:
             return verdict if not isinstance(verdict, Allow) else Unavailable(Code.INTERNAL, Source.INTERNAL)
-        connection = AdmittedConnection(
+        kind = AdmittedConnection if scope["type"] == "websocket" else AdmittedExchange
+        connection = kind(
             self.door.shared,
             scope,
             receive,
@@ -185,6 +202,7 @@ class Doorward:
         deadline: Deadline,
         trace: Trace,
         decision_id: str,
+        kind: str,
     ) -> None:
         allow = verdict if isinstance(verdict, Allow) else None
         refused = verdict if not isinstance(verdict, Allow) else None
@@ -210,5 +228,6 @@ class Doorward:
                 total_ms=to_ms(trace.total_seconds),
                 overrun_ms=to_ms(overrun) if overrun > 0 else 0.0,
                 steps=trace.steps,
+                kind=kind,
             )
         )

@@ -184,15 +184,9 @@ class AdmittedConnection:
             self._connect_given = True
             return {"type": "websocket.connect"}
         while self._closing is None and not self._over:
-            task = self._receiving = asyncio.current_task()
-            try:
-                event = await self._server_receive()
-            except asyncio.CancelledError:
-                if self._closing is None or task is None or task.uncancel() > 0:
-                    raise
-                break  # the door closed the connection while we waited
-            finally:
-                self._receiving = None
+            event = await self._next_event()
+            if event is None:
+                break
             if event["type"] == "websocket.disconnect":
                 if self._closing is not None:
                     break
@@ -203,6 +197,18 @@ class AdmittedConnection:
                 return event
             await self._take(command)
         return self._disconnect_event()
+
+    async def _next_event(self) -> Message | None:
+        """What the server gives; `None` if the door closed the connection while we waited."""
+        task = self._receiving = asyncio.current_task()
+        try:
+            return await self._server_receive()
+        except asyncio.CancelledError:
+            if self._closing is None or task is None or task.uncancel() > 0:
+                raise
+            return None
+        finally:
+            self._receiving = None
 
     async def send(self, message: Message) -> None:
         """The app's `send`.

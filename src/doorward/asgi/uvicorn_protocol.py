@@ -137,6 +137,7 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
             raise _TooLarge
 
     def on_headers_complete(self) -> None:
+        self.scope["extensions"] = {"doorward": {"abort": self.abort}}
         super().on_headers_complete()
         self._phase = _Phase.BODY
         self._pending_bytes = 0

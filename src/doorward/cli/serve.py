@@ -28,6 +28,9 @@ from doorward.web.pages import web_routes
 if TYPE_CHECKING:
     from doorward.ops.faults import FaultPanel
 
+GUARDED_HTTP = ("/api/*", "!/api/config")
+"""The chat's own requests. What the page must know before anybody signs in is in `/api/config`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -71,7 +74,8 @@ def assemble(
         fault_hint=fault_hint,
     )
     hooks = DrainHooks(unready=door.turn_away, drain=door.drain, finish=chat.state.chat.drain)
-    return Product(Doorward(chat, settings, door=door), door, hooks, OpeningPolicy.of(settings), counters)
+    guarded = settings.model_copy(update={"protect_http": (*settings.protect_http, *GUARDED_HTTP)})
+    return Product(Doorward(chat, guarded, door=door), door, hooks, OpeningPolicy.of(settings), counters)
 
 
 async def run(product: Product, settings: Settings, *, ready: Callable[[str, int], None] | None = None) -> int:

@@ -68,7 +68,10 @@ class AuthPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """One opening handshake, as the server handed it over. `scheme` is the client's own, behind a trusted proxy too."""
+    """One opening handshake, or one HTTP request, as the server handed it over.
+
+    `scheme` is the client's own, behind a trusted proxy too.
+    """
 
     path: str
     address: str
@@ -77,6 +80,8 @@ class Handshake:
     scheme: str
     presented: Presented
     route: Route
+    is_safe: bool = False
+    """An HTTP request that only reads (RFC 9110, section 9.2.1): no page of another origin can do harm with a cookie's help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +172,7 @@ class Authenticator:
         trace.mark("extract")
         if isinstance(credential, Deny):
             return Judgement(credential)
-        if credential.transport is Transport.COOKIE and handshake.origin is None:
+        if credential.transport is Transport.COOKIE and handshake.origin is None and not handshake.is_safe:
             return Judgement(Deny(Code.ORIGIN_DENIED, Source.ORIGIN, "a cookie counts only with an allowed Origin"))
         self.pending += 1
         try:

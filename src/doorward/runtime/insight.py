@@ -20,7 +20,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
-    """One decision about one opening handshake. One is made for each, and thousands are kept.
+    """One decision about one opening handshake, or one guarded HTTP request. One is made for each, and thousands are kept.
 
     `at` wall-clock seconds; `verdict` allow | deny | unavailable; `reason` a closed set (metric label); `code` the word the
     client got, `None` when allowed; `total_ms` scope entry to verdict; `overrun_ms` how far past the deadline the answer was.
@@ -43,6 +43,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
     total_ms: float
     overrun_ms: float
     steps: Sequence[Step]
+    kind: str = "websocket"
+    """websocket | http"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from doorward.core.credential import Transport
-from doorward.core.routes import DEFAULT_ROUTE, Route, is_public, matches, route_for
+from doorward.core.routes import DEFAULT_ROUTE, Route, guards_http, is_public, matches, route_for
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,27 @@ def test_a_plain_path_may_be_public() -> None:
     assert is_public(["/status", "/public/*"], "/public/feed") is True
     assert is_public(["/status", "/public/*"], "/status") is True
     assert is_public([], "/status") is False
+
+
+API = ("/api/*", "!/api/config")
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/x", "/api/config/", "//api/x", "/api//config", "/x/../api/y"])
+def test_a_guarded_http_path(path: str) -> None:
+    assert guards_http(API, path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/API%2fx/../../api", "/%61pi/x", "\\api\\x", "/./api/config", "/api/./config", "/api/%63onfig"]
+)
+def test_a_path_that_may_be_folded_into_a_guarded_one(path: str) -> None:
+    assert guards_http(API, path)
+
+
+@pytest.mark.parametrize("path", ["/", "", "/apix", "/api/config", "/.well-known/x", "/x/api/y"])
+def test_a_path_that_no_pattern_names(path: str) -> None:
+    assert not guards_http(API, path)
+
+
+def test_without_patterns_http_is_not_guarded() -> None:
+    assert not guards_http((), "/api/x")
