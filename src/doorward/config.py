@@ -232,6 +232,27 @@ class ServeSettings(Section):
     metrics_token: SecretStr | None = Field(None, description="Bearer for /metrics from elsewhere than loopback")
 
 
+class ChatSettings(Section):
+    """Who answers in the chat of `doorward serve` and `up`. See docs/how-to/bring-your-own-agent.md."""
+
+    agent: str = Field(
+        "warden",
+        pattern=r"^(warden|pydantic-ai|http|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$",
+        description="warden: about this very door, without a model; pydantic-ai: a model; http: an AG-UI agent at `agent_url`; "
+        "or module:name of an agent of yours",
+    )
+    agent_model: str | None = Field(
+        None, min_length=1, max_length=200, description="Model as pydantic-ai names it, e.g. openai:gpt-5, or test"
+    )
+    agent_instructions: str | None = Field(
+        None, max_length=32_768, description="What the model is told before all else"
+    )
+    agent_url: str | None = Field(
+        None, description="Where an AG-UI agent takes its POST, e.g. https://agent.internal/run"
+    )
+    agent_token: SecretStr | None = Field(None, description="Bearer token that this agent gets from us")
+
+
 class AuthdSettings(Section):
     """Settings of our own auth service, `doorward authd`."""
 
@@ -319,6 +340,7 @@ class Settings(BaseSettings):
     e2e: E2eSettings = E2eSettings()
     routes: tuple[RouteSettings, ...] = Field((), description="Rules for guarded paths; see below")
     serve: ServeSettings = ServeSettings()
+    chat: ChatSettings = ChatSettings()
     authd: AuthdSettings = AuthdSettings()
 
     def __init__(self, **values: Any) -> None:
@@ -362,6 +384,7 @@ class Settings(BaseSettings):
                 )
         _check_auth(self.auth, self.environment)
         _check_e2e(self)
+        _check_agent(self.chat, self.environment)
         return self
 
     def described(self) -> Iterator[tuple[str, str, bool]]:
@@ -416,6 +439,22 @@ def _check_e2e(settings: Settings) -> None:
     privileged = sorted({ADMIN, *settings.degrade.privileged_scopes} & set(e2e.permissions))
     if privileged:
         raise ValueError(f"e2e.permissions: {privileged[0]!r} is privileged; test users get none of that kind")
+
+
+def _check_agent(chat: ChatSettings, environment: Environment) -> None:
+    """Each kind of agent has settings of its own; what belongs to another kind would be silently ignored."""
+    if chat.agent_url is not None:
+        _check_url("chat.agent_url", chat.agent_url, environment)
+    if chat.agent == "http" and chat.agent_url is None:
+        raise ValueError("chat.agent_url is not set: chat.agent = http needs the address of the agent")
+    if chat.agent == "pydantic-ai" and chat.agent_model is None:
+        raise ValueError("chat.agent_model is not set: chat.agent = pydantic-ai needs a model, e.g. openai:gpt-5")
+    if chat.agent != "http" and (chat.agent_url or chat.agent_token):
+        raise ValueError(f"chat.agent_url and chat.agent_token are for chat.agent = http, not {chat.agent}")
+    if chat.agent in {"warden", "http"} and (chat.agent_model or chat.agent_instructions):
+        raise ValueError(
+            f"chat.agent_model and chat.agent_instructions are for chat.agent = pydantic-ai, not {chat.agent}"
+        )
 
 
 def _check_url(key: str, url: str, environment: Environment) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 
-from doorward.chat.agents.warden import Warden
+from doorward.chat.agents.factory import make_agent
 from doorward.chat.forward import AuthForwarder
 from doorward.chat.limits import MAX_TEXT_BYTES
 from doorward.chat.problem import problem
@@ -61,12 +61,13 @@ def create_app(
         web_routes: further routes, the page and `/metrics` for instance. They come last.
         registry: where chat's counters go.
         resolver: finds the auth service; by default the system's name servers, or `auth.dns_servers`.
-        agent: answers the questions; the warden by default.
+        agent: answers the questions; by default what `chat.agent` says.
         limits: every bound of the chat backend.
         register: whether the page offers to make an account; by default `authd.allow_register`.
         fault_hint: a line for the page that says how to break the auth service on purpose.
     """
-    chat = Chat(agent or Warden(insight), limits=limits, registry=registry)
+    agent = agent or make_agent(settings.chat, insight=insight)
+    chat = Chat(agent, limits=limits, registry=registry)
     forwarder = AuthForwarder(
         settings.auth,
         seconds=settings.deadline_seconds,
@@ -92,11 +93,14 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            await chat.drain(Deadline.after(asyncio.get_running_loop().time(), SHUTDOWN_SECONDS))
-            await forwarder.aclose()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(forwarder.aclose)
+            if isinstance(agent, AbstractAsyncContextManager):
+                await stack.enter_async_context(agent)
+            try:
+                yield
+            finally:
+                await chat.drain(Deadline.after(asyncio.get_running_loop().time(), SHUTDOWN_SECONDS))
 
     app = Starlette(
         routes=[

@@ -22,7 +22,7 @@ from ag_ui.core import (
     UserMessage,
 )
 
-from doorward.chat.agents.port import RunRequest
+from doorward.chat.agents.port import TOLD, AgentError, AgentFault, RunRequest
 from doorward.chat.commands import Done, ErrorCode, Fault
 from doorward.chat.envelope import event_json
 from doorward.chat.mailbox import Ending, Mailbox
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _ERRORS = {
-    Ending.FAILED: ("agent_failed", "The agent failed. The question can be asked again."),
     Ending.TIMEOUT: ("timeout", "The agent did not finish in time."),
     Ending.TOO_LONG: ("too_long", "The answer became too long."),
     Ending.INTERRUPTED: ("interrupted", "The server is restarting. The question can be asked again."),
@@ -63,6 +62,8 @@ class Run:
         self.sequence = RunSequence()
         self.question = UserMessage(id=f"{self.id}:question", content=request.message)
         self.transcript = Transcript(self.question)
+        self.fault = AgentFault.FAILED
+        """What is told if the run fails."""
         self.events = 0
         self.bytes = 0
 
@@ -89,6 +90,8 @@ class Run:
 
     def terminal(self, ending: Ending) -> BaseEvent:
         """The one event that ends the run."""
+        if ending is Ending.FAILED:
+            return RunErrorEvent(message=TOLD[self.fault], code=self.fault.value)
         if ending in _ERRORS:
             code, message = _ERRORS[ending]
             return RunErrorEvent(message=message, code=code)
@@ -195,6 +198,9 @@ class Runs:
                     if not await run.mailbox.put(event):
                         return
             ending = Ending.FINISHED
+        except AgentError as error:
+            run.fault = error.fault
+            log.error("chat.agent_failed", run_id=run.id, fault=error.fault.value, error=str(error), mend=error.mend)
         except Exception:
             log.exception("chat.agent_failed", run_id=run.id)
         finally:

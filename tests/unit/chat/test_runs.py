@@ -16,9 +16,10 @@ from ag_ui.core import (
     UserMessage,
 )
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 from tests.chat_support import Person, Script, ScriptedAgent, echo, forever, verify
 
-from doorward.chat.agents.port import RunRequest
+from doorward.chat.agents.port import TOLD, AgentError, AgentFault, RunRequest
 from doorward.chat.commands import Done, ErrorCode, Fault, RunStart
 from doorward.chat.eventlog import EventLog, MemoryEventLog
 from doorward.chat.limits import ChatLimits
@@ -198,6 +199,25 @@ async def test_an_agent_out_of_order_fails_in_order(bad: list[BaseEvent]) -> Non
     events = await bench.events(thread)
     verify(events)
     assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "agent_failed")
+
+
+@pytest.mark.parametrize("fault", AgentFault)
+async def test_an_agent_that_knows_why_it_failed_is_quoted_to_the_operator_only(fault: AgentFault) -> None:
+    async def refused(_: RunRequest) -> AsyncIterator[BaseEvent]:
+        yield TextMessageStartEvent(message_id="a")
+        raise AgentError(fault, "401 from models.internal", mend="set the key")
+
+    bench = Bench(refused)
+    thread = await bench.thread()
+    bench.start(thread)
+    with capture_logs() as lines:
+        await bench.ended()
+    events = await bench.events(thread)
+    verify(events)
+    assert (events[-1]["code"], events[-1]["message"]) == (fault.value, TOLD[fault])
+    assert "internal" not in json.dumps(events)
+    failed = next(line for line in lines if line["event"] == "chat.agent_failed")
+    assert (failed["error"], failed["mend"]) == ("401 from models.internal", "set the key")
 
 
 async def test_an_agent_that_raises_says_nothing_about_itself() -> None:
