@@ -145,7 +145,7 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 def key_of(name: str) -> TokenKey:
-    return TokenKey(name.encode(), name.encode()[::-1])
+    return TokenKey(name.encode())
 
 
 TestAnyHistory = AnyHistory.TestCase

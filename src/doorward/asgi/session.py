@@ -142,7 +142,7 @@ class AdmittedConnection:
 
     @property
     def good_at(self) -> float:
-        return self._shared.authenticator.validated_at(self._subject) or self.since
+        return self._shared.authenticator.validated_at(self._subject.reading) or self.since
 
     def revoke(self) -> None:
         self._perform(self.session.revoked())
@@ -416,7 +416,7 @@ class AdmittedConnection:
         judgement = await shared.authenticator.judge(token, self._route, deadline, trace, patient=False)
         if not isinstance(judgement.verdict, Allow) or judgement.subject is None:
             return judgement.verdict
-        validated_at = shared.authenticator.validated_at(judgement.subject) or shared.clock.wall()
+        validated_at = shared.authenticator.validated_at(judgement.subject.reading) or shared.clock.wall()
         if shared.authenticator.is_revoked(judgement.verdict.principal, validated_at):
             return Deny(Code.TOKEN_REVOKED, Source.REVOKED)
         before = self.session.principal

@@ -9,8 +9,9 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from doorward.core.verdict import Code, Deny, Source
 
@@ -38,8 +39,7 @@ class Transport(StrEnum):
 DEFAULT_TRANSPORTS = frozenset({Transport.HEADER, Transport.SUBPROTOCOL, Transport.TICKET})
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(msgspec.Struct, frozen=True):
     """The token as it was presented. `repr` never shows it."""
 
     token: str
@@ -49,8 +49,7 @@ class Credential:
         return f"Credential(transport={self.transport}, token=...)"
 
 
-@dataclass(frozen=True, slots=True)
-class Presented:
+class Presented(msgspec.Struct, frozen=True):
     """What the client brought, as ASGI gives it: header names in lower case, subprotocols in the order offered."""
 
     headers: Headers

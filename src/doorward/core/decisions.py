@@ -7,22 +7,20 @@ Source: RFC 5861 (stale-while-revalidate, stale-if-error), RFC 9111 (fresh, stal
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from doorward.core.lru import Lru
-from doorward.core.verdict import Principal
+from doorward.core.verdict import Allow, Assurance, Principal, Source
 
 
-class TokenKey(NamedTuple):
-    """A token, known by two halves of a keyed digest: one finds the entry, the other confirms it."""
+class TokenKey(bytes):
+    """A token, known by its keyed digest of 32 bytes."""
 
-    slot: bytes
-    fingerprint: bytes
+    __slots__ = ()
 
     @property
     def shown(self) -> str:
         """Short form for logs and pages; means nothing outside this process."""
-        return self.slot[:6].hex()
+        return self[:6].hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +36,37 @@ class CachePolicy:
 
 @dataclass(slots=True)
 class Entry:
-    """A live *valid*. `fresh_until` and `refresh_at` monotonic, `validated_at` wall-clock seconds."""
+    """A live *valid*. `fresh_until` and `refresh_at` monotonic, `validated_at` wall-clock seconds.
 
-    fingerprint: bytes
-    principal: Principal
+    `admission`: the one verdict for all who come in with it.
+    """
+
+    admission: Allow
     validated_at: float
     fresh_until: float
     refresh_at: float
+
+    @property
+    def principal(self) -> Principal:
+        return self.admission.principal
+
+    def is_fresh(self, now: float, wall_now: float) -> bool:
+        """Expiry of the token itself ends freshness too."""
+        if now >= self.fresh_until:
+            return False
+        expires_at = self.admission.principal.expires_at
+        return expires_at is None or wall_now < expires_at
 
 
 class VerdictCache:
     def __init__(self, policy: CachePolicy) -> None:
         self.policy = policy
-        self._valid: Lru[bytes, Entry] = Lru(policy.positive_entries)
-        self._invalid: Lru[bytes, tuple[bytes, float]] = Lru(policy.negative_entries)
-
-    def fresh(self, key: TokenKey, now: float, wall_now: float) -> Entry | None:
-        """The entry while it is fresh. Expiry of the token itself ends freshness too."""
-        entry = self.known(key)
-        if entry is None or now >= entry.fresh_until:
-            return None
-        expires_at = entry.principal.expires_at
-        return None if expires_at is not None and wall_now >= expires_at else entry
+        self._valid: Lru[TokenKey, Entry] = Lru(policy.positive_entries)
+        self._invalid: Lru[TokenKey, float] = Lru(policy.negative_entries)
 
     def known(self, key: TokenKey) -> Entry | None:
         """The entry, fresh or stale: a fallback whose age `degrade` judges."""
-        entry = self._valid.get(key.slot)
-        return entry if entry is not None and entry.fingerprint == key.fingerprint else None
+        return self._valid.get(key)
 
     def claim_refresh(self, entry: Entry, now: float) -> bool:
         """Is it time to ask again before the entry goes stale? True for one caller a period."""
@@ -74,8 +76,8 @@ class VerdictCache:
         return True
 
     def is_rejected(self, key: TokenKey, now: float) -> bool:
-        found = self._invalid.get(key.slot)
-        return found is not None and found[0] == key.fingerprint and now < found[1]
+        until = self._invalid.get(key)
+        return until is not None and now < until
 
     def put_valid(
         self, key: TokenKey, principal: Principal, *, now: float, wall_now: float, hint_seconds: float | None
@@ -86,9 +88,10 @@ class VerdictCache:
         if principal.expires_at is not None:
             lifetime = min(lifetime, max(principal.expires_at - wall_now, 0.0))
         refresh_at = now + lifetime * self.policy.refresh_ahead
-        self._valid.put(key.slot, Entry(key.fingerprint, principal, wall_now, now + lifetime, refresh_at))
-        self._invalid.drop(key.slot)
+        admission = Allow(principal, Assurance.CACHED, Source.CACHE)
+        self._valid.put(key, Entry(admission, wall_now, now + lifetime, refresh_at))
+        self._invalid.drop(key)
 
     def put_invalid(self, key: TokenKey, *, now: float) -> None:
-        self._valid.drop(key.slot)
-        self._invalid.put(key.slot, (key.fingerprint, now + self.policy.negative_seconds))
+        self._valid.drop(key)
+        self._invalid.put(key, now + self.policy.negative_seconds)

@@ -35,6 +35,8 @@ class RevocationSet:
 
     def is_revoked(self, principal: Principal, good_at: float | None = None) -> bool:
         """Args: good_at: wall-clock second of its last live *valid*, which stands in for `iat` where a token has none."""
+        if not (self._users or self._jtis or self._sessions):
+            return False
         if principal.jti in self._jtis or principal.session_id in self._sessions:
             return True
         found = self._users.get(principal.user_id)

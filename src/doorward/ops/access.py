@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec import structs
 from starlette.responses import Response
 
 from doorward.asgi.door import new_decision_id
@@ -145,7 +146,9 @@ class Access:
         if door.opened_at is None:
             return Unavailable(Code.SERVICE_UNAVAILABLE, Source.INTERNAL, Cause.STORE, "the door is still opening")
         deadline = Deadline.after(door.clock.monotonic(), door.settings.deadline_seconds)
-        judgement = await door.authenticator.decide(replace(handshake, route=OPS_ROUTE), deadline, Trace(door.clock))
+        judgement = await door.authenticator.decide(
+            structs.replace(handshake, route=OPS_ROUTE), deadline, Trace(door.clock)
+        )
         verdict = judgement.verdict
         if not isinstance(verdict, Allow):
             return verdict

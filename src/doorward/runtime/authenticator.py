@@ -3,47 +3,44 @@
     ORIGIN -> ADMIT -> EXTRACT -> LOCAL -> REVOKED -> CACHE -> GATE -> REMOTE -> FALLBACK -> policy
 
 Each step either decides or hands on. All steps but two are plain function calls; those two (a look for an unknown key, and the
-question to the auth service) wait no longer than the handshake's own deadline.
+question to the auth service) wait no longer than the handshake's own deadline. LOCAL is `token_reader.py`, what is remembered is
+`known.py`, FALLBACK is `fallback.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
 
 from doorward.core import degrade
 from doorward.core.answer import Invalid, Valid, shown
-from doorward.core.claims import ClaimsPolicy, check, is_expired, merged
+from doorward.core.claims import ClaimsPolicy, is_expired
 from doorward.core.credential import Presented, Transport, extract
 from doorward.core.deadline import Deadline
-from doorward.core.decisions import Entry, TokenKey, VerdictCache
+from doorward.core.decisions import VerdictCache
 from doorward.core.e2e import is_test_token
-from doorward.core.keyset import KeySet, Parsed, UnknownKey, parse_token, unverified_claims, verify
 from doorward.core.limits import AddressLimit, Lane, TokenBucket
-from doorward.core.lru import Lru
 from doorward.core.origin import allowed
 from doorward.core.routes import Route
 from doorward.core.verdict import Allow, Assurance, Cause, Code, Deny, Principal, Source, Unavailable, Verdict
 from doorward.runtime.e2e import E2eTokens
+from doorward.runtime.fallback import Fallback, unavailable
 from doorward.runtime.gate import Gate, Unanswered
 from doorward.runtime.inquiry import Inquirer
 from doorward.runtime.keyset_refresher import KeysetRefresher
+from doorward.runtime.known import Known
 from doorward.runtime.memory import NodeMemory
 from doorward.runtime.ports import Clock
 from doorward.runtime.singleflight import SingleFlight, landed
 from doorward.runtime.telemetry import Telemetry, Trace
+from doorward.runtime.token_reader import Reading, Subject, TokenReader
 
 ANSWER_MARGIN_SECONDS = 0.05
 """Waiting ends this long before the deadline, so that the answer is out in time and not just decided in time."""
-
-OPAQUE_BAR_SECONDS = 3600.0
-PROOF_ENTRIES = 32_768
-_OUTAGE_CAUSES = frozenset({Cause.DEADLINE, Cause.UPSTREAM, Cause.BREAKER_OPEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +63,7 @@ class AuthPolicy:
     degraded: degrade.DegradePolicy = field(default_factory=degrade.DegradePolicy)
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(msgspec.Struct, frozen=True):
     """One opening handshake, or one HTTP request, as the server handed it over.
 
     `scheme` is the client's own, behind a trusted proxy too.
@@ -85,22 +81,6 @@ class Handshake:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """A token and what is known of it before anybody is asked. `local` only if it is fully verified.
-
-    `claimed`: what a JWT says of itself while there is no key set; it counts once the auth service has called the token valid,
-    so that a revocation finds it by token id and session.
-    """
-
-    token: str = field(repr=False)
-    key: TokenKey
-    lane: Lane
-    is_jwt: bool
-    local: Principal | None
-    claimed: Principal | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Question:
     """A question to the auth service that is still open: what to do with the answer, and until when to wait for it."""
 
@@ -110,8 +90,7 @@ class Question:
     deadline: Deadline
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True):
     """A verdict with what is needed to stand by it. `question` is there for a provisional `Allow` only."""
 
     verdict: Verdict
@@ -144,17 +123,23 @@ class Authenticator:
         self._inquirer = inquirer
         self._gate = gate
         self._cache = cache
-        self._memory = memory
-        self._keys = keys
         self._addresses = addresses
-        self._degraded_rate = degraded_rate
         self._clock = clock
         self._telemetry = telemetry
         self._e2e = e2e
         self._flights: SingleFlight[Finding] = SingleFlight()
-        self._proofs: Lru[bytes, tuple[bytes, KeySet, Principal]] = Lru(PROOF_ENTRIES)
-        self._cache_key = secrets.token_bytes(32)
-        self._binding = f"{policy.claims.issuer}\0{policy.audience}\0".encode()
+        binding = f"{policy.claims.issuer}\0{policy.audience}\0".encode()
+        self._reader = TokenReader(
+            keys,
+            policy.claims,
+            clock,
+            algorithms=policy.algorithms,
+            typ=policy.typ,
+            binding=binding,
+            needs_keys=not policy.remote,
+        )
+        self._known = Known(cache, memory, policy.claims, binding=binding, clock=clock)
+        self._degraded = Fallback(policy.degraded, self._known, keys, degraded_rate, clock=clock, telemetry=telemetry)
 
     async def aclose(self, *, seconds: float) -> None:
         await self._flights.aclose(seconds=seconds)
@@ -190,20 +175,23 @@ class Authenticator:
         Args:
             patient: with a fallback in hand, do not wait to the deadline but let in provisionally.
         """
-        if is_test_token(token):
-            detail = "a test token, and not where it may open a connection"
-            return Judgement(Deny(Code.TOKEN_INVALID, Source.E2E, detail))
-        waiting = Deadline(deadline.at - ANSWER_MARGIN_SECONDS)
-        subject = await self._read(token, waiting)
+        key = self._reader.key_of(token)
+        reading: Reading | Deny | Unavailable | None = self._reader.proven(key)
+        if reading is None:
+            if is_test_token(token):
+                detail = "a test token, and not where it may open a connection"
+                return Judgement(Deny(Code.TOKEN_INVALID, Source.E2E, detail))
+            reading = await self._reader.read(token, key, _waiting(deadline))
         trace.mark("local")
-        if not isinstance(subject, Subject):
-            return Judgement(subject)
-        judgement = self._without_asking(subject)
+        if not isinstance(reading, Reading):
+            return Judgement(reading)
+        subject = Subject(token, reading)
+        verdict: Verdict | None = self._without_asking(subject)
+        question = None
         trace.mark("cache")
-        if judgement is None:
-            judgement = await self._remote(subject, route, waiting, deadline, trace, patient=patient)
-        verdict = self.permitted(judgement.verdict, route)
-        return Judgement(verdict, subject, judgement.question)
+        if verdict is None:
+            verdict, question = await self._remote(subject, route, deadline, trace, patient=patient)
+        return Judgement(self.permitted(verdict, route), subject, question)
 
     async def settle(self, question: Question) -> Verdict:
         """The late verdict on a provisional admission: the answer, or at the deadline the full degraded rules."""
@@ -216,30 +204,29 @@ class Authenticator:
         """Ask about an admitted token anew, past the cache: after a recovery. A test token ends with the outage, unasked."""
         if is_test_token(subject.token):
             return Deny(Code.TOKEN_REJECTED, Source.E2E, "a test token counts in an outage only")
-        revoked = self._revoked(subject)
+        revoked = self._known.revoked(subject.reading, self._known.entry(subject.reading))
         if revoked is not None:
             return revoked
-        flight = self._flights.get(subject.key.slot) or self._start(subject, deadline)
+        flight = self._flights.get(subject.key) or self._start(subject, deadline)
         if isinstance(flight, Unanswered):
-            return _unavailable(flight, Source.REMOTE)
+            return unavailable(flight, Source.REMOTE)
         await landed(flight, deadline.remaining(self._clock.monotonic()))
         finding = _finding(flight)
         if isinstance(finding, Unanswered):
-            return _unavailable(finding, Source.REMOTE)
+            return unavailable(finding, Source.REMOTE)
         return self.permitted(self._found(subject, route, finding), route)
 
-    def is_revoked(self, principal: Principal, good_at: float) -> bool:
+    def is_revoked(self, principal: Principal, good_at: float | None) -> bool:
         """Asked once more when the connection is registered: a revocation may have come in meanwhile."""
-        return self._memory.revocations.is_revoked(principal, good_at)
+        return self._known.memory.revocations.is_revoked(principal, good_at)
 
-    def validated_at(self, subject: Subject) -> float | None:
+    def validated_at(self, reading: Reading) -> float | None:
         """When we last asked about a token that was then called valid: wall-clock seconds. Stands in for a missing `iat`."""
-        entry = self._entry(subject)
-        return entry.validated_at if entry is not None else None
+        return self._known.validated_at(reading)
 
     def permitted(self, verdict: Verdict, route: Route) -> Verdict:
         """The route's own demands. What only a degraded admission lacks is `Unavailable`: it is not a *no*."""
-        if not isinstance(verdict, Allow):
+        if not route.required_scopes or not isinstance(verdict, Allow):
             return verdict
         kept = verdict.principal.permissions
         if verdict.degraded:
@@ -256,11 +243,10 @@ class Authenticator:
     async def _judge_test_token(
         self, e2e: E2eTokens, token: str, route: Route, deadline: Deadline, trace: Trace
     ) -> Judgement:
-        key = self._key_of(token)
-        waiting = Deadline(deadline.at - ANSWER_MARGIN_SECONDS)
-        verdict = await e2e.judge(token, route, waiting, shown=key.shown)
+        key = self._reader.key_of(token)
+        verdict = await e2e.judge(token, route, _waiting(deadline), shown=key.shown)
         trace.mark("e2e")
-        return Judgement(verdict, Subject(token, key, Lane.UNPROVEN, is_jwt=True, local=None))
+        return Judgement(verdict, Subject(token, Reading(key, Lane.UNPROVEN, is_jwt=True)))
 
     # ORIGIN, ADMIT
 
@@ -278,143 +264,50 @@ class Authenticator:
             return Unavailable(Code.OVERLOADED, Source.ADMIT, detail="too many pending handshakes")
         return None
 
-    # LOCAL
-
-    async def _read(self, token: str, waiting: Deadline) -> Subject | Deny | Unavailable:
-        """Everything that can be known without asking about the token. Waits only for an unknown key."""
-        key = self._key_of(token)
-        proven = self._proven_before(token, key)
-        if proven is not None:
-            return proven
-        parsed = parse_token(token, self.policy.algorithms, self.policy.typ)
-        if isinstance(parsed, Deny):
-            return parsed
-        subject = Subject(token, key, Lane.UNPROVEN, is_jwt=parsed is not None, local=None)
-        return subject if parsed is None else await self._verify(subject, parsed, waiting)
-
-    def _key_of(self, token: str) -> TokenKey:
-        digest = hmac.digest(self._cache_key, self._binding + token.encode(), "sha256")
-        return TokenKey(digest[:16], digest[16:])
-
-    def _proven_before(self, token: str, key: TokenKey) -> Subject | Deny | None:
-        """The proof of an earlier handshake: the signature still holds, the clock is asked again."""
-        found = self._proofs.get(key.slot)
-        if found is None or found[0] != key.fingerprint or found[1] is not self._keys.keyset:
-            return None
-        principal = found[2]
-        if is_expired(principal, self.policy.claims, self._clock.wall()):
-            return Deny(Code.TOKEN_EXPIRED, Source.LOCAL)
-        return Subject(token, key, Lane.PROVEN, is_jwt=True, local=principal)
-
-    async def _verify(self, subject: Subject, parsed: Parsed, waiting: Deadline) -> Subject | Deny | Unavailable:
-        keyset = self._keys.keyset
-        if keyset is None and self.policy.remote:
-            return replace(subject, claimed=self._claimed(parsed))
-        if keyset is None:
-            return await self._first_keyset(subject, parsed, waiting)
-        claims = verify(parsed, keyset)
-        if isinstance(claims, UnknownKey):
-            looked = self._keys.is_definitive() or await self._keys.look_again(waiting)
-            if not looked or not self._keys.is_definitive():
-                return Unavailable(Code.SERVICE_UNAVAILABLE, Source.LOCAL, Cause.KEYSET, "a key that is not in the set")
-            keyset = self._keys.keyset or keyset
-            claims = verify(parsed, keyset)
-        if isinstance(claims, UnknownKey):
-            return Deny(Code.TOKEN_INVALID, Source.LOCAL, "signed with a key that the issuer does not publish")
-        if isinstance(claims, Deny):
-            return claims
-        principal = check(claims, self.policy.claims, self._clock.wall())
-        if isinstance(principal, Deny):
-            return principal
-        self._proofs.put(subject.key.slot, (subject.key.fingerprint, keyset, principal))
-        return replace(subject, lane=Lane.PROVEN, local=principal)
-
-    def _claimed(self, parsed: Parsed) -> Principal | None:
-        claims = unverified_claims(parsed)
-        principal = check(claims, self.policy.claims, self._clock.wall()) if claims is not None else None
-        return principal if isinstance(principal, Principal) else None
-
-    async def _first_keyset(self, subject: Subject, parsed: Parsed, waiting: Deadline) -> Subject | Deny | Unavailable:
-        """`verify = local` cannot do without a key set: wait for the first one."""
-        await self._keys.look_again(waiting)
-        if self._keys.keyset is None:
-            return Unavailable(Code.SERVICE_UNAVAILABLE, Source.LOCAL, Cause.KEYSET, "no key set yet")
-        return await self._verify(subject, parsed, waiting)
-
     # REVOKED, CACHE
 
-    def _without_asking(self, subject: Subject) -> Judgement | None:
-        refusal = self._revoked(subject)
+    def _without_asking(self, subject: Subject) -> Allow | Deny | None:
+        reading = subject.reading
+        entry = self._known.entry(reading)
+        refusal = self._known.revoked(reading, entry)
         if refusal is not None:
-            return Judgement(refusal)
-        if subject.local is not None and not self.policy.remote:
-            return Judgement(Allow(subject.local, Assurance.LOCAL, Source.LOCAL))
+            return refusal
+        if reading.local is not None and not self.policy.remote:
+            return Allow(reading.local, Assurance.LOCAL, Source.LOCAL)
         now = self._clock.monotonic()
-        entry = self._cache.fresh(subject.key, now, self._clock.wall())
-        if entry is not None and entry is self._entry(subject):
-            if self._cache.claim_refresh(entry, now) and self._flights.get(subject.key.slot) is None:
+        if entry is not None and entry.is_fresh(now, self._clock.wall()):
+            if self._cache.claim_refresh(entry, now) and self._flights.get(reading.key) is None:
                 self._start(subject, Deadline.after(now, self.policy.question_seconds))
-            return Judgement(Allow(entry.principal, Assurance.CACHED, Source.CACHE))
-        if self._cache.is_rejected(subject.key, now):
-            return Judgement(Deny(Code.TOKEN_REJECTED, Source.CACHE))
+            return entry.admission
+        if self._cache.is_rejected(reading.key, now):
+            return Deny(Code.TOKEN_REJECTED, Source.CACHE)
         return None
-
-    def _revoked(self, subject: Subject) -> Deny | None:
-        entry = self._entry(subject)
-        principal = subject.local if entry is None else entry.principal
-        if principal is None:
-            return None
-        revoked = self._memory.revocations.is_revoked(principal, None if entry is None else entry.validated_at)
-        return Deny(Code.TOKEN_REVOKED, Source.REVOKED) if revoked else None
-
-    def _known(self, subject: Subject) -> Principal | None:
-        """Who the token is about, without asking: its claims, with the session and the expiry that were said of it live.
-
-        The permissions are those of the claims; an opaque token has only what was said of it.
-        """
-        entry = self._entry(subject)
-        if entry is None or subject.local is None:
-            return subject.local if entry is None else entry.principal
-        return replace(entry.principal, permissions=subject.local.permissions)
-
-    def _entry(self, subject: Subject) -> Entry | None:
-        """The last live *valid*; not one from a time without a key set, if the claims now say more, or somebody else."""
-        entry, local = self._cache.known(subject.key), subject.local
-        if entry is None or local is None:
-            return entry
-        said = entry.principal
-        same = (said.user_id, said.jti, said.issued_at) == (local.user_id, local.jti, local.issued_at)
-        return entry if same else None
-
-    def _bar(self, subject: Subject) -> bytes:
-        """What a refusal is remembered by. Of a JWT without its signature: an ECDSA signature has a twin that holds too."""
-        signed = f"jwt\0{subject.token.rpartition('.')[0]}" if subject.is_jwt else f"opaque\0{subject.token}"
-        return hmac.digest(self._memory.key, hashlib.sha256(self._binding + signed.encode()).digest(), "sha256")
 
     # GATE, REMOTE
 
     async def _remote(
-        self, subject: Subject, route: Route, waiting: Deadline, deadline: Deadline, trace: Trace, *, patient: bool
-    ) -> Judgement:
-        grant = self._grant(subject, route)
-        flight = self._flights.get(subject.key.slot)
+        self, subject: Subject, route: Route, deadline: Deadline, trace: Trace, *, patient: bool
+    ) -> tuple[Verdict, Question | None]:
+        waiting = _waiting(deadline)
+        grant = self._degraded.grant(subject, route)
+        flight = self._flights.get(subject.key)
         if flight is None:
             started = self._start(subject, deadline, probe=self._may_probe(grant))
             trace.mark("gate")
             if isinstance(started, Unanswered):
-                return Judgement(self._fallback(subject, route, started))
+                return self._fallback(subject, route, started), None
             flight = started
         if patient and isinstance(grant, degrade.Grant):
             patience = waiting.earlier(trace.began + self.policy.patience_seconds)
             if not await landed(flight, patience.remaining(self._clock.monotonic())):
-                verdict = self._provisional(subject, route)
+                verdict = self._degraded.provisional(subject, route)
                 if verdict is not None:
                     trace.mark("patience")
                     self._telemetry.metrics.wait_bounded("patience")
-                    return Judgement(verdict, question=Question(subject, route, flight, deadline))
+                    return verdict, Question(subject, route, flight, deadline)
         await landed(flight, waiting.remaining(self._clock.monotonic()))
         trace.mark("remote")
-        return Judgement(self._found(subject, route, _finding(flight)))
+        return self._found(subject, route, _finding(flight)), None
 
     def _may_probe(self, grant: degrade.Grant | degrade.Refusal) -> bool:
         """Where no canary flies, or the service throttles it, a handshake that holds a fallback may find out.
@@ -425,23 +318,10 @@ class Authenticator:
             return False
         return isinstance(grant, degrade.Grant) or self._gate.is_overdue
 
-    def _provisional(self, subject: Subject, route: Route) -> Allow | None:
-        """In before the answer, if that is still right: a refusal may have come meanwhile, and be on its way to disk.
-
-        A scope that the claims lack may be in the answer, so such a route is worth the whole wait.
-        """
-        grant = self._grant(subject, route)
-        if isinstance(grant, degrade.Refusal):
-            return None
-        principal = self._proven(subject)
-        if not route.required_scopes <= principal.permissions:
-            return None
-        return Allow(principal, grant.assurance, Source.PATIENCE, provisional=True)
-
     def _start(
         self, subject: Subject, deadline: Deadline, *, probe: bool = False
     ) -> asyncio.Task[Finding] | Unanswered:
-        passed = self._gate.enter(subject.lane, probe=probe)
+        passed = self._gate.enter(subject.reading.lane, probe=probe)
         if isinstance(passed, Unanswered):
             return passed
 
@@ -450,110 +330,48 @@ class Authenticator:
         async def fly() -> Finding:
             with slot:
                 answer = await self._inquirer.ask(
-                    subject.token, passed, deadline, complaint=lambda answer: self._mismatch(subject, answer)
+                    subject.token,
+                    passed,
+                    deadline,
+                    complaint=lambda answer: self._known.mismatch(subject.reading, answer),
                 )
             return await self._learn(subject, answer, asked_at)
 
         slot = ExitStack()
         slot.callback(self._gate.leave, passed)
-        flight = self._flights.start(subject.key.slot, fly())
+        flight = self._flights.start(subject.key, fly())
         flight.add_done_callback(lambda _: slot.close())  # for one that is cancelled before its first step
         return flight
 
-    def _mismatch(self, subject: Subject, answer: Valid | Invalid) -> str | None:
-        if isinstance(answer, Valid) and merged(subject.local, answer, self.policy.claims.issuer) is None:
-            return "the answer names another user or session than the token"
-        return None
-
     async def _learn(self, subject: Subject, answer: Valid | Invalid | Unanswered, asked_at: float) -> Finding:
-        """Remember a live answer: cache, bar, contact. Each write is bounded by the store itself."""
-        if isinstance(answer, Unanswered):
-            return answer
-        now, wall = self._clock.monotonic(), self._clock.wall()
+        """Remember a live answer: cache, bar, contact."""
+        if isinstance(answer, Valid):
+            return await self._known.learn_valid(subject, answer, asked_at)
         if isinstance(answer, Invalid):
-            self._cache.put_invalid(subject.key, now=now)
-            expires_at = subject.local.expires_at if subject.local is not None else None
-            until = max(expires_at or 0.0, wall) if expires_at else wall + OPAQUE_BAR_SECONDS
-            await self._memory.bar(self._bar(subject), until + self.policy.claims.expiry_leeway_seconds, subject.lane)
-            await self._memory.contact()
-            return answer
-        issuer = self.policy.claims.issuer
-        principal = merged(subject.local or subject.claimed, answer, issuer) or merged(subject.local, answer, issuer)
-        assert principal is not None  # noqa: S101 - a mismatch was refused as a complaint
-        self._cache.put_valid(subject.key, principal, now=now, wall_now=asked_at, hint_seconds=answer.cache_seconds)
-        await self._memory.lift(self._bar(subject))
-        await self._memory.contact()
-        return principal
-
-    # FALLBACK
+            await self._known.learn_invalid(subject)
+        return answer
 
     def _found(self, subject: Subject, route: Route, finding: Finding) -> Verdict:
         if isinstance(finding, Unanswered):
             return self._fallback(subject, route, finding)
         if isinstance(finding, Invalid):
             return Deny(Code.TOKEN_REJECTED, Source.REMOTE, finding.reason)
-        wall = self._clock.wall()
-        if is_expired(finding, self.policy.claims, wall):
+        if is_expired(finding, self.policy.claims, self._clock.wall()):
             return Deny(Code.TOKEN_EXPIRED, Source.REMOTE)
-        if self._memory.revocations.is_revoked(finding, self.validated_at(subject)):
+        if self.is_revoked(finding, self.validated_at(subject.reading)):
             return Deny(Code.TOKEN_REVOKED, Source.REVOKED)
         return Allow(finding, Assurance.LIVE, Source.REMOTE)
 
     def _fallback(self, subject: Subject, route: Route, unanswered: Unanswered) -> Verdict:
-        """Could not ask. Let in what is proven, within bounds; tell everybody else why and when to come back."""
-        if self._memory.bars.holds(self._bar(subject), self._clock.wall()):
-            return Deny(Code.TOKEN_REJECTED, Source.FALLBACK, "refused live before")
-        if not unanswered.fallback:
-            return _unavailable(unanswered, Source.FALLBACK)
-        revoked = self._revoked(subject)
-        if revoked is not None:
-            return revoked
-        grant = self._grant(subject, route)
-        if isinstance(grant, degrade.Refusal):
-            return self._refused(subject, unanswered, grant)
-        if not self._degraded_rate.take(self._clock.monotonic()):
-            return Unavailable(Code.OVERLOADED, Source.FALLBACK, detail="too many degraded admits")
-        self._telemetry.metrics.degraded_admit(grant.assurance)
-        return Allow(self._proven(subject), grant.assurance, Source.FALLBACK, degraded=True, grant_until=grant.until)
-
-    def _refused(self, subject: Subject, unanswered: Unanswered, why: degrade.Refusal) -> Unavailable:
-        if subject.is_jwt and subject.local is None and unanswered.cause in _OUTAGE_CAUSES:
-            return Unavailable(Code.SERVICE_UNAVAILABLE, Source.FALLBACK, Cause.KEYSET, "no key set yet")
-        cause = why.cause if self._known(subject) is not None else None
-        detail = f"{unanswered.detail}; no fallback: {why}" if unanswered.detail else f"no fallback: {why}"
-        if cause is not None and unanswered.cause is not Cause.CONFIG:
-            return Unavailable(Code.SERVICE_UNAVAILABLE, Source.FALLBACK, cause, detail)
-        return Unavailable(unanswered.code, Source.FALLBACK, unanswered.cause, detail, unanswered.retry_after_seconds)
-
-    def _grant(self, subject: Subject, route: Route) -> degrade.Grant | degrade.Refusal:
-        """What the degraded rules would say now (their rate apart)."""
-        wall = self._clock.wall()
-        principal = self._known(subject)
-        surroundings = degrade.Surroundings(
-            last_contact=self._memory.last_contact,
-            last_feed=self._memory.feed_as_of,
-            keyset_age_seconds=self._keys.age_seconds(),
-            route_allows=route.allow_degraded,
-            bars_complete=self._memory.bars.complete(subject.lane, wall),
-        )
-        proof = degrade.Proof(
-            verified=subject.local is not None,
-            issued_at=subject.local.issued_at if subject.local is not None else None,
-            expires_at=principal.expires_at if principal is not None else None,
-            validated_at=self.validated_at(subject),
-            barred=self._memory.bars.holds(self._bar(subject), wall),
-        )
-        return degrade.admit(self.policy.degraded, surroundings, proof, wall)
-
-    def _proven(self, subject: Subject) -> Principal:
-        """Whom a grant is for."""
-        principal = self._known(subject)
-        assert principal is not None  # noqa: S101 - nothing unknown is ever granted; this tells the type checker
-        return principal
+        return self._degraded.decide(subject, route, unanswered)
 
     def _outage_cause(self) -> Cause:
         suspect = self._gate.suspect
         return suspect.cause if suspect is not None and suspect.cause is not None else Cause.BREAKER_OPEN
+
+
+def _waiting(deadline: Deadline) -> Deadline:
+    return Deadline(deadline.at - ANSWER_MARGIN_SECONDS)
 
 
 def _finding(flight: asyncio.Task[Finding]) -> Finding:
@@ -565,8 +383,4 @@ def _finding(flight: asyncio.Task[Finding]) -> Finding:
     return flight.result()
 
 
-def _unavailable(unanswered: Unanswered, source: Source) -> Unavailable:
-    return Unavailable(unanswered.code, source, unanswered.cause, unanswered.detail, unanswered.retry_after_seconds)
-
-
-__all__: Sequence[str] = ["AuthPolicy", "Authenticator", "Handshake", "Judgement", "Question", "Subject"]
+__all__: Sequence[str] = ["AuthPolicy", "Authenticator", "Handshake", "Judgement", "Question", "Reading", "Subject"]
