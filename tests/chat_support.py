@@ -96,6 +96,31 @@ class FakeInsight:
 
 
 @dataclass
+class FakeDrill:
+    """A drill that ends as the test says."""
+
+    outcome: Exception | None = None
+    faults: Sequence[str] = ("silence", "refused", "dns-stall")
+    played: list[str] = field(default_factory=list)
+
+    async def play(self, fault: str) -> dict[str, Any]:
+        self.played.append(fault)
+        if self.outcome is not None:
+            raise self.outcome
+        scenario = {
+            "name": f"{fault}/cold",
+            "title": "accepted, then silent; cold cache",
+            "held": True,
+            "handshakes": 84,
+            "slowest_ms": 13.5,
+            "overrun_ms": 0.0,
+            "recovery_seconds": 0.11,
+            "broken": [],
+        }
+        return {"held": True, "seconds": 4.0, "scenarios": [scenario]}
+
+
+@dataclass
 class Person:
     """A live view, as the door would put it into the scope."""
 

@@ -102,7 +102,7 @@ async def test_the_warden_answers_in_order(question: str, words: str) -> None:
         }
         assert words in text_of(envelopes)
         kinds = {envelope["event"]["type"] for envelope in envelopes}
-        assert {"REASONING_START", "TOOL_CALL_START", "TOOL_CALL_RESULT", "TEXT_MESSAGE_START"} <= kinds
+        assert {"TOOL_CALL_START", "TOOL_CALL_RESULT", "TEXT_MESSAGE_START"} <= kinds
 
 
 async def test_what_is_about_others_needs_the_permission() -> None:

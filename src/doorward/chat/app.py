@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from doorward.chat.agents.port import Agent
+    from doorward.chat.agents.tools import Drill
     from doorward.chat.limits import ChatLimits
     from doorward.config import Settings
     from doorward.runtime.insight import Insight
@@ -48,6 +49,7 @@ def create_app(
     registry: CollectorRegistry | None = None,
     resolver: AbstractResolver | None = None,
     agent: Agent | None = None,
+    drill: Drill | None = None,
     limits: ChatLimits | None = None,
     register: bool | None = None,
     fault_hint: str | None = None,
@@ -62,11 +64,12 @@ def create_app(
         registry: where chat's counters go.
         resolver: finds the auth service; by default the system's name servers, or `auth.dns_servers`.
         agent: answers the questions; by default what `chat.agent` says.
+        drill: what the warden may break on purpose, for an admin; it stands beside this door.
         limits: every bound of the chat backend.
         register: whether the page offers to make an account; by default `authd.allow_register`.
         fault_hint: a line for the page that says how to break the auth service on purpose.
     """
-    agent = agent or make_agent(settings.chat, insight=insight)
+    agent = agent or make_agent(settings.chat, insight=insight, drill=drill)
     chat = Chat(agent, limits=limits, registry=registry)
     forwarder = AuthForwarder(
         settings.auth,

@@ -17,7 +17,7 @@ from doorward.asgi.opening import OpeningCounters, OpeningPolicy
 from doorward.chat.app import create_app
 from doorward.cli.process import run_process
 from doorward.cli.server import DrainHooks, DrainPolicy, run_server
-from doorward.config import Settings
+from doorward.config import Environment, Settings
 from doorward.ops.metrics import metrics_route
 from doorward.ops.opening import OpeningCollector
 from doorward.ops.page import ops_routes
@@ -26,6 +26,7 @@ from doorward.ops.token import prepare_key
 from doorward.web.pages import web_routes
 
 if TYPE_CHECKING:
+    from doorward.chat.agents.tools import Drill
     from doorward.ops.faults import FaultPanel
 
 GUARDED_HTTP = ("/api/*", "!/api/config")
@@ -70,12 +71,22 @@ def assemble(
         ready=lambda: door.ready,
         web_routes=(metrics, *ops, *web_routes()),
         registry=door.metrics.registry,
+        drill=_drill(settings),
         register=register,
         fault_hint=fault_hint,
     )
     hooks = DrainHooks(unready=door.turn_away, drain=door.drain, finish=chat.state.chat.drain)
     guarded = settings.model_copy(update={"protect_http": (*settings.protect_http, *GUARDED_HTTP)})
     return Product(Doorward(chat, guarded, door=door), door, hooks, OpeningPolicy.of(settings), counters)
+
+
+def _drill(settings: Settings) -> Drill | None:
+    """Where real users are, nobody plays with the machine from the chat."""
+    if settings.environment is Environment.PRODUCTION:
+        return None
+    from doorward.cli.drill_process import DrillProcess
+
+    return DrillProcess()
 
 
 async def run(product: Product, settings: Settings, *, ready: Callable[[str, int], None] | None = None) -> int:

@@ -13,25 +13,27 @@ from doorward.errors import ConfigError
 
 if TYPE_CHECKING:
     from doorward.chat.agents.port import Agent
+    from doorward.chat.agents.tools import Drill
     from doorward.config import ChatSettings
     from doorward.runtime.insight import Insight
 
 NEEDS_EXTRA = "it needs pydantic-ai: pip install 'doorward[agents]'"
 
 
-def make_agent(chat: ChatSettings, *, insight: Insight) -> Agent:
+def make_agent(chat: ChatSettings, *, insight: Insight, drill: Drill | None = None) -> Agent:
     """The agent that the settings choose.
 
     Args:
         chat: read once.
         insight: what the warden answers from.
+        drill: what the warden may break on purpose, for an admin.
 
     Raises:
         ConfigError: a package, a key or the agent itself is not there; the text says which.
     """
     match chat.agent:
         case "warden":
-            return Warden(insight)
+            return Warden(insight, drill)
         case "pydantic-ai":
             return _with_model(chat)
         case "http":

@@ -19,6 +19,7 @@ class Topic(StrEnum):
     STATISTICS = "statistics"
     EXPLAIN = "explain"
     CONNECTIONS = "connections"
+    DRILL = "drill"
     HELP = "help"
     GREETING = "greeting"
     THANKS = "thanks"
@@ -46,6 +47,8 @@ class Question:
     decision_id: str | None = None
     own: bool = False
     """About the asking person alone."""
+    fault: str | None = None
+    """What a drill shall break."""
 
 
 _PHRASES: dict[Topic, dict[str, int]] = {
@@ -81,6 +84,12 @@ _PHRASES: dict[Topic, dict[str, int]] = {
         r"\b(connected|online|logged in|signed in|present)\b": 3,
         r"\b(connections?|sockets?|sessions?|tabs?|users|people|clients)\b": 2,
         r"\bwho am i\b": 3,
+    },
+    Topic.DRILL: {
+        r"\b(drills?|rehears(e|al))\b": 9,
+        r"\b(run|play|start|try|do) (a |an |the |some )?(\w+ )?(scenarios?|faults?|tests?|outages?)\b": 9,
+        r"\b(simulate|break|inject|prove)\b": 5,
+        r"\bwhat (would happen |happens )?(if|when)\b": 9,
     },
     Topic.HELP: {
         r"\bhelp\b": 3,
@@ -126,6 +135,29 @@ _WINDOW = re.compile(
     r"(?P<unit>seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|(?:(?<=\d)|(?<=\d ))[smh])\b"
 )
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,63}")
+_FAULTS = {
+    "black-hole": r"\bblack ?hole",
+    "reset": r"\bresets?\b",
+    "header-stall": r"\bheader",
+    "drip": r"\bdrip",
+    "error-500": r"\b(500|internal errors?)\b",
+    "overloaded-503": r"\b(503|overload)",
+    "too-many": r"\b(429|too many)\b",
+    "secret-refused": r"\b(401|secret)\b",
+    "tls-stall": r"\b(tls|ssl|certificate)\b",
+    "dns-nxdomain": r"\bnxdomain\b",
+    "dns-stall": r"\b(dns|name servers?)\b",
+    "mostly-slow": r"\bmostly slow\b",
+    "key-rotation": r"\b(rotates?|rotation|new keys?)\b",
+    "restart-in-outage": r"\brestart",
+    "killed-in-outage": r"\b(kill|crash)",
+    "flapping": r"\bflap",
+    "late": r"\b(late|slow|slowly)\b",
+    "refused": r"\b(refused?|refuses|nobody listens|gone|away|down)\b",
+    "silence": r"\b(silen(ce|t)|hangs?|hung|freezes?|frozen|says nothing|does not answer)\b",
+}
+"""How people name what can break. The first that fits."""
+
 _OWN = re.compile(r"\b(my|mine|me|i|own|myself)\b")
 _CONNECTION = re.compile(
     r"\b(this (connection|socket|tab|session)|my (connection|socket|session)|(let|am|was|got|get|came|come) (me|i)? ?in)\b"
@@ -146,6 +178,7 @@ def understand(text: str) -> Question:
         target=_target(plain) if topic is Topic.EXPLAIN else None,
         decision_id=decision_id if topic is Topic.EXPLAIN else None,
         own=bool(_OWN.search(plain)),
+        fault=_fault(plain) if topic is Topic.DRILL else None,
     )
 
 
@@ -171,6 +204,13 @@ def _target(plain: str) -> Target:
     if _CONNECTION.search(plain):
         return Target.CONNECTION
     return Target.OWN if _OWN.search(plain) else Target.LAST
+
+
+def _fault(plain: str) -> str | None:
+    """By its own name, or by what people call it."""
+    spaced = plain.replace("-", " ")
+    named = (fault for fault in _FAULTS if fault.replace("-", " ") in spaced)
+    return next(named, None) or next((fault for fault, words in _FAULTS.items() if re.search(words, spaced)), None)
 
 
 def _decision_id(text: str) -> str | None:

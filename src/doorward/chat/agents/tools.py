@@ -1,18 +1,20 @@
 """The warden's tools: real questions to this process, each answered as plain JSON values.
 
-What is about other people (who they are, where they come from, what was decided about them) needs the permission `admin`,
-looked up at the moment of the call: a degraded admission may have lost it.
+What is about other people (who they are, where they come from, what was decided about them), and what does something, needs the
+permission `admin`, looked up at the moment of the call: a degraded admission may have lost it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+import structlog
 from msgspec import structs
 
 from doorward.chat.agents.intents import Target
+from doorward.errors import DoorwardError, LimitError
 
 if TYPE_CHECKING:
     from doorward.chat.agents.port import LiveView
@@ -29,11 +31,36 @@ Arguments = Mapping[str, Any]
 Result = dict[str, Any]
 
 
-class Tools:
-    """All tools, over one `Insight`."""
+log = structlog.get_logger(__name__)
 
-    def __init__(self, insight: Insight) -> None:
+
+class Drill(Protocol):
+    """Breaks an auth service on purpose, beside a door that is started for it, and judges what that door makes of it."""
+
+    @property
+    def faults(self) -> Sequence[str]:
+        """What can be broken."""
+        ...
+
+    async def play(self, fault: str) -> Result:
+        """Play the scenarios of one fault: `held`, `seconds`, and for each of `scenarios` its `name`, `title`, `held`,
+        `handshakes`, `slowest_ms`, `overrun_ms`, `recovery_seconds` and the rules that were `broken`.
+
+        Raises:
+            LimitError: one is under way.
+            DoorwardError: it did not come to its end in its time.
+
+        Cancellation: what it started is ended.
+        """
+        ...
+
+
+class Tools:
+    """All tools, over one `Insight`, and a drill where there may be one."""
+
+    def __init__(self, insight: Insight, drill: Drill | None = None) -> None:
         self._insight = insight
+        self._drill = drill
         self._tools: dict[str, Callable[[Arguments, LiveView], Result]] = {
             "service_state": self._service_state,
             "decision_statistics": self._decision_statistics,
@@ -41,9 +68,35 @@ class Tools:
             "who_is_connected": self._who_is_connected,
         }
 
+    @property
+    def faults(self) -> Sequence[str]:
+        """What the drill can break."""
+        return self._drill.faults if self._drill is not None else ()
+
     def call(self, name: str, arguments: Arguments, who: LiveView) -> Result:
-        """Use one tool for one person. Never blocks."""
+        """Look, for one person. Never blocks."""
         return self._tools[name](arguments, who)
+
+    async def use(self, name: str, arguments: Arguments, who: LiveView) -> Result:
+        """Look, or do, for one person.
+
+        Cancellation: what the tool started is ended.
+        """
+        return await self._run_drill(arguments, who) if name == "run_drill" else self.call(name, arguments, who)
+
+    async def _run_drill(self, arguments: Arguments, who: LiveView) -> Result:
+        if not is_admin(who):
+            return {"outcome": "forbidden", **arguments}
+        if self._drill is None:
+            return {"outcome": "not_here", **arguments}
+        log.info("chat.drill", fault=arguments["fault"], user_id=who.principal.user_id)
+        try:
+            return {"outcome": "played", **arguments, **await self._drill.play(arguments["fault"])}
+        except LimitError:
+            return {"outcome": "busy", **arguments}
+        except DoorwardError as error:
+            log.warning("chat.drill_failed", fault=arguments["fault"], error=str(error))
+            return {"outcome": "failed", **arguments}
 
     def _service_state(self, _: Arguments, who: LiveView) -> Result:
         state = asdict(self._insight.service())

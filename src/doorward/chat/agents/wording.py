@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,9 @@ ABILITIES = (
     "- how the auth service is (\u201cHow is the auth service?\u201d)\n"
     "- what I decided lately (\u201cWhat did you decide in the last 15 minutes?\u201d)\n"
     "- why a decision was made (\u201cWhy was my last decision made?\u201d, or its id)\n"
-    "- who is connected (\u201cWho is connected?\u201d)"
+    "- who is connected (\u201cWho is connected?\u201d)\n"
+    "- what happens when the auth service breaks: for an admin I try it out, beside this door "
+    "(\u201cRun a drill\u201d, \u201cWhat if DNS hangs?\u201d)"
 )
 GREETING = "Hello! " + ABILITIES
 HELP = "I am the warden: no language model, just the door\u2019s own records. " + ABILITIES
@@ -204,6 +206,49 @@ def _connection_lines(result: Result, *, named: bool) -> str:
     if more := result["count"] - len(lines):
         lines.append(f"- and {more} more")
     return "".join(f"\n{line}" for line in lines)
+
+
+def drill_answer(result: Result) -> str:
+    """What came of a drill."""
+    match result["outcome"]:
+        case "forbidden":
+            return "A drill takes this machine\u2019s time, so it needs the permission \u201cadmin\u201d."
+        case "not_here":
+            return "I cannot run a drill in this process. On a machine with Doorward, type: " + _drill_command(result)
+        case "busy":
+            return "A drill is under way already. Ask again in a moment."
+        case "failed":
+            return "The drill did not come to its end in its time. On the machine, type: " + _drill_command(result)
+    scenarios = result["scenarios"]
+    handshakes = sum(scenario["handshakes"] for scenario in scenarios)
+    head = (
+        "I started another door and an auth service beside this one, and broke what is between them. "
+        f"{count(handshakes, 'opening handshake')} in {count(len(scenarios), 'scenario')}, {duration(result['seconds'])}: "
+        f"{'every rule held' if result['held'] else 'a rule was broken'}."
+    )
+    return "\n".join([head, *(line for scenario in scenarios for line in _scenario_lines(scenario))])
+
+
+def _drill_command(result: Result) -> str:
+    return f"`doorward drill --only {result['fault']}`"
+
+
+def _scenario_lines(scenario: Result) -> list[str]:
+    facts = [
+        f"slowest answer {milliseconds(scenario['slowest_ms'])}" if scenario["slowest_ms"] is not None else "",
+        f"{milliseconds(scenario['overrun_ms'])} past the deadline" if scenario["overrun_ms"] else "none too late",
+        f"well again {duration(scenario['recovery_seconds'])} after the repair"
+        if scenario["recovery_seconds"] is not None
+        else "",
+    ]
+    held = "held" if scenario["held"] else "BROKEN"
+    lines = [f"- {scenario['title']}: {held}; {', '.join(fact for fact in facts if fact)}"]
+    return lines + [f"  - {rule}" for rule in scenario["broken"]]
+
+
+def no_such_fault(fault: str, faults: Sequence[str]) -> str:
+    """What can be broken instead."""
+    return f"I cannot break it by \u201c{fault}\u201d. I know: {', '.join(faults)}."
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -32,6 +32,12 @@ from doorward.chat.agents.intents import MAX_WINDOW_SECONDS, MIN_WINDOW_SECONDS,
         ("who else is online", Topic.CONNECTIONS),
         ("show my connections", Topic.CONNECTIONS),
         ("who am I?", Topic.CONNECTIONS),
+        ("Run a drill", Topic.DRILL),
+        ("please run the dns drill", Topic.DRILL),
+        ("run a silence scenario", Topic.DRILL),
+        ("What if the auth service is down?", Topic.DRILL),
+        ("what happens when the name servers hang", Topic.DRILL),
+        ("Prove it!", Topic.DRILL),
         ("what can you do?", Topic.HELP),
         ("help", Topic.HELP),
         ("who are you?", Topic.HELP),
@@ -91,3 +97,25 @@ def test_bounded_in_time_on_hostile_text() -> None:
     assert understand("last " * 3_000).topic is Topic.UNKNOWN
     assert understand("a" * 16_384).topic is Topic.UNKNOWN
     assert understand("1" * 16_384 + " minutes").window_seconds is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("run a drill", None),
+        ("drill: black-hole", "black-hole"),
+        ("drill the black hole", "black-hole"),
+        ("What if the auth service hangs?", "silence"),
+        ("what if it is frozen", "silence"),
+        ("what if nobody listens", "refused"),
+        ("What if DNS hangs?", "dns-stall"),
+        ("drill dns nxdomain", "dns-nxdomain"),
+        ("what if it answers 500", "error-500"),
+        ("what if our secret is wrong", "secret-refused"),
+        ("what if it is slow", "late"),
+        ("what happens if you restart", "restart-in-outage"),
+        ("How is the auth service, is it slow?", None),
+    ],
+)
+def test_what_a_drill_shall_break(text: str, fault: str | None) -> None:
+    assert understand(text).fault == fault

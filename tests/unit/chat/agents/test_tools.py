@@ -4,9 +4,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.chat_support import ADMIN, BROKEN, FakeInsight, Person, connection, decision
+from tests.chat_support import ADMIN, BROKEN, FakeDrill, FakeInsight, Person, connection, decision
 
 from doorward.chat.agents.tools import Tools
+from doorward.errors import DoorwardError, LimitError
 
 ALICE = Person()
 FORMER_ADMIN = Person("root", frozenset(), "d-root", degraded=True)
@@ -104,3 +105,32 @@ def test_long_lists_are_cut() -> None:
     views = [connection(f"d{number}", "bob") for number in range(100)]
     result = Tools(FakeInsight(views=views)).call("who_is_connected", {"scope": "all"}, ADMIN)
     assert (result["count"], len(result["connections"])) == (100, 20)
+
+
+@pytest.mark.parametrize("who", [ALICE, FORMER_ADMIN])
+async def test_only_an_admin_starts_a_drill(who: Person) -> None:
+    drill = FakeDrill()
+    result = await Tools(FakeInsight(), drill).use("run_drill", {"fault": "silence"}, who)
+    assert result == {"outcome": "forbidden", "fault": "silence"}
+    assert drill.played == []
+
+
+@pytest.mark.parametrize(
+    ("drill", "outcome"),
+    [
+        (FakeDrill(), "played"),
+        (FakeDrill(LimitError("one is under way")), "busy"),
+        (FakeDrill(DoorwardError("no end")), "failed"),
+        (None, "not_here"),
+    ],
+)
+async def test_a_drill_ends_in_one_of_a_few_ways(drill: FakeDrill | None, outcome: str) -> None:
+    tools = Tools(FakeInsight(), drill)
+    result = await tools.use("run_drill", {"fault": "silence"}, ADMIN)
+    assert (result["outcome"], result["fault"]) == (outcome, "silence")
+    assert msgspec.json.decode(msgspec.json.encode(result)) == result
+    assert bool(tools.faults) is (drill is not None)
+
+
+async def test_to_look_and_to_do_are_used_alike(tools: Tools) -> None:
+    assert await tools.use("service_state", {}, ALICE) == tools.call("service_state", {}, ALICE)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.chat_support import ADMIN, FakeInsight, Person, connection, decision, verify
+from tests.chat_support import ADMIN, FakeDrill, FakeInsight, Person, connection, decision, verify
 
 from doorward.chat.agents.port import RunRequest
 from doorward.chat.agents.warden import DELTA_CHARACTERS, Warden, deltas
@@ -15,7 +15,8 @@ INSIGHT = FakeInsight(records=[decision("d-alice", "alice")], views=[connection(
 
 async def asked(message: str, who: Person | None = None) -> list[dict[str, Any]]:
     request = RunRequest("t", "r", message, who or Person())
-    events = [json.loads(event_json(event)) async for event in Warden(INSIGHT, pace_seconds=0).run(request)]
+    warden = Warden(INSIGHT, FakeDrill(), pace_seconds=0)
+    events = [json.loads(event_json(event)) async for event in warden.run(request)]
     verify([{"type": "RUN_STARTED"}, *events, {"type": "RUN_FINISHED"}])
     return events
 
@@ -38,13 +39,14 @@ def answer(events: list[dict[str, Any]]) -> str:
         ("Why was I let in?", "explain_decision", {"which": "connection"}, "Decision d-alice"),
         ("explain zz99zz99", "explain_decision", {"decision_id": "zz99zz99"}, "I remember no decision zz99zz99"),
         ("Who is connected?", "who_is_connected", {"scope": "all"}, "You have 1 open connection"),
+        ("Run a drill", "run_drill", {"fault": "silence"}, "needs the permission"),
+        ("What if DNS hangs?", "run_drill", {"fault": "dns-stall"}, "needs the permission"),
     ],
 )
-async def test_thinks_looks_and_answers(message: str, tool: str, arguments: dict[str, Any], words: str) -> None:
+async def test_looks_and_answers(message: str, tool: str, arguments: dict[str, Any], words: str) -> None:
     events = await asked(message)
     kinds = [event["type"] for event in events]
     order = [
-        "REASONING_START",
         "TOOL_CALL_START",
         "TOOL_CALL_ARGS",
         "TOOL_CALL_END",
@@ -82,6 +84,21 @@ async def test_the_permission_is_read_when_the_tool_is_used() -> None:
     rest = [json.loads(event_json(event)) async for event in events]
     assert "needs the permission" in answer(rest)
     assert "1 connection is open, by 1 person" in answer(await asked("Who is connected?", ADMIN))
+
+
+async def test_a_drill_for_an_admin() -> None:
+    events = await asked("What if the auth service is down?", ADMIN)
+    result = json.loads(next(event["content"] for event in events if event["type"] == "TOOL_CALL_RESULT"))
+    assert (result["outcome"], result["fault"], result["held"]) == ("played", "refused", True)
+    assert "84 opening handshakes in 1 scenario, 4 seconds: every rule held." in answer(events)
+
+
+async def test_a_fault_that_cannot_be_played_here() -> None:
+    assert "I know: silence, refused, dns-stall." in answer(await asked("drill: drip", ADMIN))
+
+
+async def test_it_has_no_model_and_shows_no_reasoning() -> None:
+    assert not [event for event in await asked("How is the auth service?") if event["type"].startswith("REASONING")]
 
 
 def test_deltas_are_small_and_lose_nothing() -> None:

@@ -133,3 +133,37 @@ def test_a_long_list_says_how_many_more() -> None:
 )
 def test_durations(seconds: float, words: str) -> None:
     assert wording.duration(seconds) == words
+
+
+SCENARIO = {
+    "title": "nobody listens",
+    "held": True,
+    "handshakes": 84,
+    "slowest_ms": 13.5,
+    "overrun_ms": 0.0,
+    "recovery_seconds": 0.11,
+    "broken": [],
+}
+
+
+def test_a_drill_that_held() -> None:
+    played = {"outcome": "played", "fault": "refused", "held": True, "seconds": 8.0, "scenarios": [SCENARIO, SCENARIO]}
+    told = wording.drill_answer(played)
+    assert "168 opening handshakes in 2 scenarios, 8 seconds: every rule held." in told
+    assert "- nobody listens: held; slowest answer 13.5 ms, none too late, well again 110 ms after the repair" in told
+
+
+def test_a_drill_that_did_not() -> None:
+    bad = SCENARIO | {"held": False, "slowest_ms": None, "overrun_ms": 70.0, "recovery_seconds": None}
+    bad["broken"] = ["deadline: 70 ms late"]
+    told = wording.drill_answer(
+        {"outcome": "played", "fault": "refused", "held": False, "seconds": 4.0, "scenarios": [bad]}
+    )
+    assert "a rule was broken" in told
+    assert "nobody listens: BROKEN; 70.0 ms past the deadline\n  - deadline: 70 ms late" in told
+
+
+@pytest.mark.parametrize("outcome", ["forbidden", "not_here", "busy", "failed"])
+def test_no_drill_says_why(outcome: str) -> None:
+    told = wording.drill_answer({"outcome": outcome, "fault": "refused"})
+    assert told.endswith((".", "`doorward drill --only refused`"))
