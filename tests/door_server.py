@@ -23,6 +23,7 @@ from doorward.asgi.types import App, Receive, Scope, Send
 from doorward.cli.server import Server, bind
 from doorward.core.deadline import Deadline
 from doorward.runtime.insight import DecisionRecord
+from doorward.runtime.tracing import Tracing
 from doorward.testing import FakeAuthService, FaultProxy, eventually
 
 BEARER = "base64url.bearer.authorization.doorward."
@@ -145,6 +146,7 @@ async def running_door(
     proxy: FaultProxy | None = None,
     app: App = whoami,
     opening: OpeningPolicy | None = None,
+    tracing: Tracing | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningDoor]:
     """Auth service and proxy are started unless they are given; then they are the caller's, as over a restart of the door."""
@@ -155,7 +157,7 @@ async def running_door(
             if proxy is not None
             else await stack.enter_async_context(FaultProxy(service.host, service.port, seed=1))
         )
-        yield await stack.enter_async_context(_running(tmp_path, service, between, app, opening, settings))
+        yield await stack.enter_async_context(_running(tmp_path, service, between, app, opening, tracing, settings))
 
 
 @asynccontextmanager
@@ -165,12 +167,13 @@ async def _running(
     proxy: FaultProxy,
     app: App,
     opening: OpeningPolicy | None,
+    tracing: Tracing | None,
     settings: dict[str, Any],
 ) -> AsyncIterator[RunningDoor]:
     chosen = auth_settings(auth, proxy) | settings.pop("auth_settings", {})
     loaded = Settings(auth=chosen, data_dir=tmp_path / "data", **settings)
     records: list[DecisionRecord] = []
-    door = Door(loaded, emit=records.append)
+    door = Door(loaded, emit=records.append, tracing=tracing)
     middleware = Doorward(app, loaded, door=door)
     counters = OpeningCounters()
     server = Server(middleware, opening=opening or OpeningPolicy(), counters=counters)

@@ -220,6 +220,16 @@ class E2eSettings(Section):
     permissions: Strings = Field(("chat",), description="Permissions of every test user; none that is privileged")
 
 
+class TelemetrySettings(Section):
+    """Traces. Where they go is said by OpenTelemetry's own variables. See docs/how-to/trace.md."""
+
+    otel: Literal["auto", "off"] = Field("auto", description="auto: trace where OpenTelemetry is installed and set up")
+    client_trace: Literal["link", "parent", "ignore"] = Field(
+        "link",
+        description="What a client's `traceparent` is to our trace; parent: only where a gateway of yours writes the header",
+    )
+
+
 class ServeSettings(Section):
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one")
@@ -338,6 +348,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     session: SessionSettings = SessionSettings()
     e2e: E2eSettings = E2eSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     routes: tuple[RouteSettings, ...] = Field((), description="Rules for guarded paths; see below")
     serve: ServeSettings = ServeSettings()
     chat: ChatSettings = ChatSettings()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
+import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -67,6 +68,7 @@ from doorward.runtime.resolver import Resolver
 from doorward.runtime.revocation_follower import RevocationFollower
 from doorward.runtime.supervisor import Supervisor
 from doorward.runtime.telemetry import Telemetry
+from doorward.runtime.tracing import Tracing
 
 CLOSE_SECONDS = 2.0
 READY_SECONDS = 10.0
@@ -85,6 +87,7 @@ class Door:
         validator: another way to ask; gets the same breaker, bulkhead, deadline and single-flight as ours. If it has a
             coroutine `aclose`, that is awaited when the door closes.
         emit: receives each decision record, for the log.
+        tracing: receives each decision and each question as spans; default: OpenTelemetry, where it is set up.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Door:
         emit: Callable[[DecisionRecord], None] | None = None,
         metrics: PrometheusMetrics | None = None,
         clock: Clock | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         _check(settings, validator)
         self.settings = settings
@@ -109,6 +113,7 @@ class Door:
         self._e2e_policy = e2e_policy(settings)
         self.draining = False
         self.unready = False
+        self.tracing = tracing
         self.opened_at: float | None = None
         self._validator = validator
         self._uniform: Callable[[], float] = random.SystemRandom().random
@@ -231,6 +236,7 @@ class Door:
 
     async def _open(self) -> None:
         settings, auth = self.settings, self.settings.auth
+        self.tracing = self.tracing or self._configured_tracing()
         lag = LoopLag(self.telemetry.lagged, self.clock.monotonic)
         lag.start()
         self._stack.callback(lag.stop)
@@ -264,7 +270,12 @@ class Door:
         if close_validator is not None:
             self._stack.push_async_callback(self._close_bounded, close_validator)
         validator = self._validator or HttpValidator(
-            calls, url=auth.base_url + auth.validate_path, audience=auth.audience[0], credential=credential, caps=caps
+            calls,
+            url=auth.base_url + auth.validate_path,
+            audience=auth.audience[0],
+            credential=credential,
+            caps=caps,
+            traceparent=self.tracing.traceparent if self.tracing is not None else None,
         )
         files = DirectoryStateFiles(settings.data_dir, issuer=auth.expected_issuer, keyset_url=auth.keyset_url)
         self._stack.push_async_callback(files.aclose)
@@ -294,7 +305,14 @@ class Door:
             uniform=self._uniform,
             on_items=self._on_revocations,
         )
-        self.inquirer = Inquirer(validator, self.gate, clock=self.clock, reaper=self.reaper, telemetry=self.telemetry)
+        self.inquirer = Inquirer(
+            validator,
+            self.gate,
+            clock=self.clock,
+            reaper=self.reaper,
+            telemetry=self.telemetry,
+            tracing=self.tracing,
+        )
         degraded_rate = TokenBucket(settings.degrade.rate_per_second, settings.degrade.burst, self.clock.monotonic())
         self.authenticator = Authenticator(
             auth_policy(settings),
@@ -324,6 +342,14 @@ class Door:
         )
         self.gate.on_recovered = self._recovered
         self.health.on_change = self._recovered
+
+    def _configured_tracing(self) -> Tracing | None:
+        """Where nobody has imported OpenTelemetry, nobody can have set it up: then it is not even imported here."""
+        if self.settings.telemetry.otel == "off" or "opentelemetry.trace" not in sys.modules:
+            return None
+        from doorward.adapters.otel import configured_tracing
+
+        return configured_tracing(client_trace=self.settings.telemetry.client_trace, wall=self.clock.wall)
 
     def _test_tokens(self, key: Key | None, degraded_rate: TokenBucket) -> E2eTokens | None:
         if self._e2e_policy is None or key is None:

@@ -30,6 +30,7 @@ from doorward.runtime.authenticator import Handshake, Judgement
 from doorward.runtime.insight import DecisionRecord
 from doorward.runtime.ports import Validator
 from doorward.runtime.telemetry import Trace, to_ms
+from doorward.runtime.tracing import DecisionSpan
 
 log = structlog.get_logger("doorward")
 
@@ -82,7 +83,12 @@ class Doorward:
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """While the app runs, nothing is held of how the decision was made: there are many open connections."""
-        connection = await self._admitted(scope, receive, send)
+        tracing = self.door.tracing
+        if tracing is None:
+            connection = await self._admitted(scope, receive, send)
+        else:
+            with tracing.decision(scope["type"], scope["headers"]) as span:
+                connection = await self._admitted(scope, receive, send, span)
         if connection is None:
             return
         try:
@@ -100,11 +106,13 @@ class Doorward:
         finally:
             connection.left()
 
-    async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> AdmittedConnection | None:
+    async def _admitted(
+        self, scope: Scope, receive: Receive, send: Send, span: DecisionSpan | None = None
+    ) -> AdmittedConnection | None:
         """The registered connection, or `None` once the client has its refusal."""
         clock = self.door.clock
         deadline = Deadline.after(clock.monotonic(), self.settings.deadline_seconds)
-        trace = Trace(clock)
+        trace = Trace(clock, span)
         decision_id = new_decision_id()
         if scope["type"] == "websocket":
             await self._connect(receive)
@@ -209,25 +217,26 @@ class Doorward:
         subject = judgement.subject
         principal = allow.principal if allow is not None else subject.local if subject is not None else None
         overrun = self.door.clock.monotonic() - deadline.at
-        self.door.telemetry.decided(
-            DecisionRecord(
-                id=decision_id,
-                at=self.door.clock.wall(),
-                path=shown(handshake.path),
-                address=handshake.address,
-                verdict=verdict.verdict,
-                source=verdict.source,
-                reason=verdict.reason,
-                code=row_of(refused).code if refused is not None else None,
-                assurance=allow.assurance if allow is not None else None,
-                degraded=allow.degraded if allow is not None else False,
-                provisional=allow.provisional if allow is not None else False,
-                user_id=principal.user_id if principal is not None else None,
-                fingerprint=subject.key.shown if subject is not None else None,
-                detail=refused.detail if refused is not None else "",
-                total_ms=to_ms(trace.total_seconds),
-                overrun_ms=to_ms(overrun) if overrun > 0 else 0.0,
-                steps=trace.steps,
-                kind=kind,
-            )
+        record = DecisionRecord(
+            id=decision_id,
+            at=self.door.clock.wall(),
+            path=shown(handshake.path),
+            address=handshake.address,
+            verdict=verdict.verdict,
+            source=verdict.source,
+            reason=verdict.reason,
+            code=row_of(refused).code if refused is not None else None,
+            assurance=allow.assurance if allow is not None else None,
+            degraded=allow.degraded if allow is not None else False,
+            provisional=allow.provisional if allow is not None else False,
+            user_id=principal.user_id if principal is not None else None,
+            fingerprint=subject.key.shown if subject is not None else None,
+            detail=refused.detail if refused is not None else "",
+            total_ms=to_ms(trace.total_seconds),
+            overrun_ms=to_ms(overrun) if overrun > 0 else 0.0,
+            steps=trace.steps,
+            kind=kind,
         )
+        self.door.telemetry.decided(record)
+        if trace.span is not None:
+            trace.span.decided(record)

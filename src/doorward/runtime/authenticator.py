@@ -38,6 +38,7 @@ from doorward.runtime.ports import Clock
 from doorward.runtime.singleflight import SingleFlight, landed
 from doorward.runtime.telemetry import Telemetry, Trace
 from doorward.runtime.token_reader import Reading, Subject, TokenReader
+from doorward.runtime.tracing import DecisionSpan
 
 ANSWER_MARGIN_SECONDS = 0.05
 """Waiting ends this long before the deadline, so that the answer is out in time and not just decided in time."""
@@ -292,11 +293,13 @@ class Authenticator:
         grant = self._degraded.grant(subject, route)
         flight = self._flights.get(subject.key)
         if flight is None:
-            started = self._start(subject, deadline, probe=self._may_probe(grant))
+            started = self._start(subject, deadline, probe=self._may_probe(grant), asker=trace.span)
             trace.mark("gate")
             if isinstance(started, Unanswered):
                 return self._fallback(subject, route, started), None
             flight = started
+        elif trace.span is not None:
+            trace.span.waits_for(flight)
         if patient and isinstance(grant, degrade.Grant):
             patience = waiting.earlier(trace.began + self.policy.patience_seconds)
             if not await landed(flight, patience.remaining(self._clock.monotonic())):
@@ -319,7 +322,7 @@ class Authenticator:
         return isinstance(grant, degrade.Grant) or self._gate.is_overdue
 
     def _start(
-        self, subject: Subject, deadline: Deadline, *, probe: bool = False
+        self, subject: Subject, deadline: Deadline, *, probe: bool = False, asker: DecisionSpan | None = None
     ) -> asyncio.Task[Finding] | Unanswered:
         passed = self._gate.enter(subject.reading.lane, probe=probe)
         if isinstance(passed, Unanswered):
@@ -334,6 +337,7 @@ class Authenticator:
                     passed,
                     deadline,
                     complaint=lambda answer: self._known.mismatch(subject.reading, answer),
+                    asker=asker,
                 )
             return await self._learn(subject, answer, asked_at)
 

@@ -32,6 +32,7 @@ from doorward.runtime.bounded import Reaper, bounded
 from doorward.runtime.gate import Gate, Pass, Unanswered
 from doorward.runtime.ports import Clock, Validator
 from doorward.runtime.telemetry import Telemetry
+from doorward.runtime.tracing import DecisionSpan, Tracing
 
 MIN_SECONDS_FOR_RETRY = 0.3
 MAX_THROTTLE_SECONDS = 30.0
@@ -44,27 +45,44 @@ log = structlog.get_logger("doorward")
 
 
 class Inquirer:
-    def __init__(self, validator: Validator, gate: Gate, *, clock: Clock, reaper: Reaper, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        validator: Validator,
+        gate: Gate,
+        *,
+        clock: Clock,
+        reaper: Reaper,
+        telemetry: Telemetry,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.validator = validator
         self.gate = gate
         self._clock = clock
         self._reaper = reaper
         self._telemetry = telemetry
+        self._tracing = tracing
         self._alarmed: str | None = None
 
     async def ask(
-        self, token: str, passed: Pass, deadline: Deadline, *, complaint: Complaint
+        self,
+        token: str,
+        passed: Pass,
+        deadline: Deadline,
+        *,
+        complaint: Complaint,
+        asker: DecisionSpan | None = None,
     ) -> Valid | Invalid | Unanswered:
         """Ask with the pass that the gate gave; the caller gives it back. A second attempt takes a permit of its own.
 
         Args:
             complaint: what is wrong with an answer, or `None`. An answer with a complaint is alarmed, counts as a failure,
                 and not even a proven token may come in on it.
+            asker: the decision that asks, where somebody traces.
 
         Cancellation: the call is cancelled; neither success nor failure is recorded.
         """
         self.gate.retries.deposit()
-        outcome = await self._attempt(token, passed, deadline, complaint)
+        outcome = await self._traced(token, passed, deadline, complaint, asker)
         if not isinstance(outcome, _Retryable):
             return outcome
         enough = deadline.remaining(self._clock.monotonic()) >= MIN_SECONDS_FOR_RETRY
@@ -73,8 +91,18 @@ class Inquirer:
         permit = self.gate.acquire()
         if isinstance(permit, Refused):
             return outcome.unanswered
-        second = await self._attempt(token, Pass(passed.lane, permit), deadline, complaint)
+        second = await self._traced(token, Pass(passed.lane, permit), deadline, complaint, asker)
         return second.unanswered if isinstance(second, _Retryable) else second
+
+    async def _traced(
+        self, token: str, passed: Pass, deadline: Deadline, complaint: Complaint, asker: DecisionSpan | None
+    ) -> Valid | Invalid | Unanswered | _Retryable:
+        if self._tracing is None:
+            return await self._attempt(token, passed, deadline, complaint)
+        with self._tracing.attempt(asker, passed.lane) as span:
+            outcome = await self._attempt(token, passed, deadline, complaint)
+            span.ended(_result(outcome), answered=isinstance(outcome, Valid | Invalid))
+            return outcome
 
     async def _attempt(
         self, token: str, passed: Pass, deadline: Deadline, complaint: Complaint
@@ -146,6 +174,14 @@ class _Retryable:
 
     def __init__(self, unanswered: Unanswered) -> None:
         self.unanswered = unanswered
+
+
+def _result(outcome: Valid | Invalid | Unanswered | _Retryable) -> str:
+    """How an attempt ended, for its span: a closed set."""
+    if isinstance(outcome, Valid | Invalid):
+        return "valid" if isinstance(outcome, Valid) else "invalid"
+    unanswered = outcome.unanswered if isinstance(outcome, _Retryable) else outcome
+    return str(unanswered.cause)
 
 
 def classified(error: BackendError) -> Unanswered:

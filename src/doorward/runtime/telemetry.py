@@ -15,6 +15,7 @@ from doorward.core.breaker import State
 from doorward.runtime.history import KEPT_CHANGES, Change, LatencyHistory
 from doorward.runtime.insight import DecisionRecord, Statistics, Step
 from doorward.runtime.ports import Clock
+from doorward.runtime.tracing import DecisionSpan
 
 KEPT_DECISIONS = 2_000
 
@@ -50,11 +51,12 @@ class Metrics(Protocol):
 
 
 class Trace:
-    """The timeline of one decision: what each step took."""
+    """The timeline of one decision: what each step took. `span` is there where somebody traces."""
 
-    __slots__ = ("_marks", "_now", "began", "ended")
+    __slots__ = ("_marks", "_now", "began", "ended", "span")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, span: DecisionSpan | None = None) -> None:
+        self.span = span
         self._now = clock.monotonic
         self._marks: list[tuple[str, float]] = []
         self.began = self.ended = clock.monotonic()
