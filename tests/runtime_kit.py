@@ -229,10 +229,11 @@ class FakeStore:
             self.contacts_written += 1
         await self._write()
 
-    async def forget_expired(self, wall: float) -> None:
+    async def forget_expired(self, wall: float) -> bool:
         if self.error is None:
             self.bars = {digest: bar for digest, bar in self.bars.items() if bar.until >= wall}
         await self._write()
+        return False
 
     async def redeem(self, kind: str, identifier: str, until: float) -> bool:
         is_first = (kind, identifier) not in self.redeemed

@@ -185,9 +185,18 @@ class RouteSettings(Section):
     """Rules of the guarded routes whose path matches, WebSocket or HTTP. The first match holds."""
 
     path: str = Field(description="Exact path, or a prefix that ends in /*")
-    transports: Strings = Field(("header", "subprotocol", "ticket"), description="header, subprotocol, ticket, cookie")
+    transports: Strings = Field(
+        ("header", "subprotocol", "ticket"), description="header, subprotocol, ticket, cookie, query"
+    )
     required_scopes: Strings = Field((), description="Permissions that a client must have")
     allow_degraded: bool = Field(True, description="May somebody come in here while the auth service cannot be asked?")
+
+
+class TicketSettings(Section):
+    """Tickets: a token sealed for one opening handshake, for clients that can set no header. See docs/how-to/tickets.md."""
+
+    path: str = Field("/doorward/ticket", pattern="^/", description="Where the door itself gives them out, by POST")
+    seconds: float = Field(30, gt=0, le=30, description="How long a ticket is good")
 
 
 class SessionSettings(Section):
@@ -347,6 +356,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
     session: SessionSettings = SessionSettings()
+    tickets: TicketSettings = TicketSettings()
     e2e: E2eSettings = E2eSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     routes: tuple[RouteSettings, ...] = Field((), description="Rules for guarded paths; see below")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from urllib.parse import parse_qsl
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,10 +22,14 @@ values = st.one_of(
     st.lists(carriers | st.just("doorward.v1"), max_size=3).map(lambda names: ", ".join(names).encode()),
 )
 names = st.sampled_from([b"authorization", b"cookie", b"sec-websocket-protocol", b"host"])
+parameters = st.sampled_from([b"ticket", b"access_token", b"%74icket", b"access%5Ftoken", b"a", b""])
+pairs = st.tuples(parameters, junk | tokens.map(str.encode)).map(lambda pair: b"=".join(pair)) | junk
+queries = st.lists(pairs, max_size=4).map(b"&".join)
 presented = st.builds(
     Presented,
     st.lists(st.tuples(names, values), max_size=6),
     st.lists(st.one_of(st.just("doorward.v1"), carriers, st.text(max_size=20), st.just(BEARER_PREFIX)), max_size=4),
+    queries,
 )
 transports = st.frozensets(st.sampled_from(Transport))
 
@@ -49,7 +54,11 @@ def test_two_explicit_credentials_never_pass_for_one(brought: Presented, bearers
     subprotocols = [*brought.subprotocols, *more]
     explicit = sum(name == b"authorization" for name, _ in headers) if bearers else 0
     explicit += sum(name.startswith(BEARER_PREFIX) for name in subprotocols)
-    found = extract(Presented(headers, subprotocols), frozenset(Transport))
+    explicit += sum(
+        name in {"ticket", "access_token"}
+        for name, _ in parse_qsl(brought.query.decode("latin-1"), keep_blank_values=True)
+    )
+    found = extract(Presented(headers, subprotocols, brought.query), frozenset(Transport))
 
     if explicit > 1:
         assert isinstance(found, Deny)

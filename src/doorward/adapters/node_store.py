@@ -114,9 +114,9 @@ class SqliteNodeStore:
         statement = "UPDATE origin SET last_contact = ? WHERE id = ?"
         await self._run(lambda: self._execute(statement, wall, self._origin_id))
 
-    async def forget_expired(self, wall: float) -> None:
-        """Delete what has run out, at most `FORGET_BATCH` rows of each kind."""
-        await self._run(partial(self._forget_expired, wall))
+    async def forget_expired(self, wall: float) -> bool:
+        """Delete what has run out, at most `FORGET_BATCH` rows of each kind. Is there more?"""
+        return await self._run(partial(self._forget_expired, wall))
 
     async def redeem(self, kind: str, identifier: str, until: float) -> bool:
         """Use up something that may be used once on this node, for instance a ticket.
@@ -223,14 +223,17 @@ class SqliteNodeStore:
             connection.executemany(_ADD_REVOCATION, rows)
             self._execute(_NOTE_FEED, page.epoch, page.cursor, last_feed, self._origin_id)
 
-    def _forget_expired(self, wall: float) -> None:
+    def _forget_expired(self, wall: float) -> bool:
+        most = 0
         for table, keys, column in (
             ("bar", "origin_id, digest", "until"),
             ("revocation", "origin_id, kind, name", "forget_at"),
             ("redeemed", "kind, id", "until"),
         ):
             old = f"SELECT {keys} FROM {table} WHERE {column} < ? LIMIT {FORGET_BATCH}"  # noqa: S608 - names from above
-            self._execute(f"DELETE FROM {table} WHERE ({keys}) IN ({old})", wall)  # noqa: S608 - names from above
+            gone = self._execute(f"DELETE FROM {table} WHERE ({keys}) IN ({old})", wall)  # noqa: S608 - names from above
+            most = max(most, gone.rowcount)
+        return most == FORGET_BATCH
 
     def _redeem(self, kind: str, identifier: str, until: float) -> bool:
         statement = "INSERT INTO redeemed (kind, id, until) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"

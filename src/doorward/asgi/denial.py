@@ -115,7 +115,7 @@ class Denier:
 
     async def _deny(self, scope: Scope, send: Send, refusal: Refusal, *, may_accept: bool) -> None:
         if scope["type"] == "http":
-            await _respond(send, refusal, "http.response", _readable_by(scope) if may_accept else ())
+            await _respond(send, refusal, "http.response", readable_by(scope) if may_accept else ())
         elif may_accept and self._accepts_first(scope, refusal):
             await self._close(scope, send, refusal)
         elif "websocket.http.response" in scope.get("extensions", {}) and refusal.row.http is not None:
@@ -188,7 +188,7 @@ async def _respond(send: Send, refusal: Refusal, event: str, more: Sequence[tupl
     await send({"type": f"{event}.body", "body": body, "more_body": False})
 
 
-def _readable_by(scope: Scope) -> Sequence[tuple[bytes, bytes]]:
+def readable_by(scope: Scope) -> Sequence[tuple[bytes, bytes]]:
     """Let a page of an allowed origin read why it was refused (Fetch, "CORS protocol")."""
     origins = [value for name, value in scope["headers"] if name == b"origin"]
     return [(b"access-control-allow-origin", origins[0]), (b"vary", b"origin")] if len(origins) == 1 else ()

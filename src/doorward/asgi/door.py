@@ -68,6 +68,7 @@ from doorward.runtime.resolver import Resolver
 from doorward.runtime.revocation_follower import RevocationFollower
 from doorward.runtime.supervisor import Supervisor
 from doorward.runtime.telemetry import Telemetry
+from doorward.runtime.tickets import Tickets
 from doorward.runtime.tracing import Tracing
 
 CLOSE_SECONDS = 2.0
@@ -314,6 +315,9 @@ class Door:
             tracing=self.tracing,
         )
         degraded_rate = TokenBucket(settings.degrade.rate_per_second, settings.degrade.burst, self.clock.monotonic())
+        self.tickets = Tickets(
+            seconds=settings.tickets.seconds, memory=self.memory, clock=self.clock, reaper=self.reaper
+        )
         self.authenticator = Authenticator(
             auth_policy(settings),
             inquirer=self.inquirer,
@@ -326,6 +330,7 @@ class Door:
             clock=self.clock,
             telemetry=self.telemetry,
             e2e=self._test_tokens(test_key, degraded_rate),
+            tickets=self.tickets,
         )
         self._stack.push_async_callback(self.authenticator.aclose, seconds=CLOSE_SECONDS)
         self.shared = Surroundings(

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from doorward.asgi.types import Scope
-from doorward.core.credential import Presented, scrubbed
+from doorward.core.credential import Presented, Transport, scrubbed
 from doorward.core.routes import Route, route_for
 from doorward.runtime.authenticator import Handshake
 
@@ -23,7 +23,8 @@ class HandshakeReader:
         self._routes = routes
         self._trusted: list[Network] = [ip_network(proxy, strict=False) for proxy in trusted_proxies]
 
-    def read(self, scope: Scope) -> Handshake:
+    def read(self, scope: Scope, route: Route | None = None) -> Handshake:
+        """Args: route: whose rules hold; by default that of the path."""
         headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         address = _peer(scope)
         scheme = scope.get("scheme", "ws")
@@ -33,11 +34,11 @@ class HandshakeReader:
         return Handshake(
             path=scope["path"],
             address=address,
-            origin=_one(headers, b"origin"),
+            origin=origin_of(scope),
             host=_one(headers, b"host"),
             scheme=scheme,
-            presented=Presented(headers, scope.get("subprotocols", ())),
-            route=route_for(self._routes, scope["path"]),
+            presented=Presented(headers, scope.get("subprotocols", ()), scope.get("query_string", b"")),
+            route=route or route_for(self._routes, scope["path"]),
             is_safe=scope.get("method") in SAFE_METHODS,
         )
 
@@ -67,13 +68,19 @@ class HandshakeReader:
         return any(parsed in network for network in self._trusted)
 
 
-def scrubbed_scope(scope: Scope, admission: object) -> dict[str, Any]:
+def scrubbed_scope(scope: Scope, admission: object, transports: frozenset[Transport]) -> dict[str, Any]:
     """The scope for the app: without the credential, with the live view."""
-    clean = scrubbed(Presented(scope["headers"], scope.get("subprotocols", ())))
-    seen = {**scope, "headers": clean.headers, "doorward": admission}
+    query = scope.get("query_string", b"")
+    clean = scrubbed(Presented(scope["headers"], scope.get("subprotocols", ()), query), transports)
+    seen = {**scope, "headers": clean.headers, "query_string": clean.query, "doorward": admission}
     if "subprotocols" in scope:
         seen["subprotocols"] = clean.subprotocols
     return seen
+
+
+def origin_of(scope: Scope) -> str | None:
+    """The `Origin`, which a page cannot choose; `None` where there is none."""
+    return _one(scope["headers"], b"origin")
 
 
 def _peer(scope: Scope) -> str:

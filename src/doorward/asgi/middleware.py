@@ -7,22 +7,24 @@ for those that `protect_http` names: these go through the same pipeline.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
+from doorward.asgi import tickets
 from doorward.asgi.denial import SEND_SECONDS
 from doorward.asgi.door import Door, new_decision_id
 from doorward.asgi.exchange import AdmittedExchange, answer_preflight, is_preflight
-from doorward.asgi.handshake import scrubbed_scope
+from doorward.asgi.handshake import origin_of, scrubbed_scope
 from doorward.asgi.lifespan import Lifespan
 from doorward.asgi.session import AdmittedConnection, ClientDisconnected
 from doorward.asgi.types import App, Receive, Scope, Send
 from doorward.config import Settings
 from doorward.core.answer import shown
-from doorward.core.credential import offers_ours
+from doorward.core.credential import Transport, offers_ours
 from doorward.core.deadline import Deadline
 from doorward.core.origin import allowed
-from doorward.core.routes import guards_http, is_public
+from doorward.core.routes import Route, guards_http, is_public, route_for
 from doorward.core.session import Session
 from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict, row_of
 from doorward.errors import DoorwardError
@@ -57,12 +59,19 @@ class Doorward:
         self._has_lifespan = False
         for pattern in settings.public:
             log.warning("this WebSocket path is public: nobody is asked for a token", path=pattern)
+        for route in self.door.routes:
+            if Transport.QUERY in route.transports:
+                log.warning(
+                    "this path takes raw tokens in its query string: logs and proxies may keep them", path=route.path
+                )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await Lifespan(self.app, self.door, receive, send).run(scope)
         elif scope["type"] == "websocket" and not is_public(self.settings.public, scope["path"]):
             await self._guard(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == self.settings.tickets.path:
+            await self._give_ticket(scope, receive, send)
         elif scope["type"] == "http" and guards_http(self.settings.protect_http, scope["path"]):
             await self._guard_http(scope, receive, send)
         else:
@@ -75,24 +84,47 @@ class Doorward:
     # One handshake
 
     async def _guard_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A browser asks for leave without any credential; the app is not bothered with that."""
-        if is_preflight(scope) and self._knows_origin(self.door.reader.read(scope)):
-            await answer_preflight(scope, send)
-        else:
+        if not await self._answers_preflight(scope, send):
             await self._guard(scope, receive, send)
 
-    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """While the app runs, nothing is held of how the decision was made: there are many open connections."""
-        tracing = self.door.tracing
-        if tracing is None:
-            connection = await self._admitted(scope, receive, send)
-        else:
-            with tracing.decision(scope["type"], scope["headers"]) as span:
-                connection = await self._admitted(scope, receive, send, span)
+    async def _answers_preflight(self, scope: Scope, send: Send) -> bool:
+        """A browser asks for leave without any credential; the app is not bothered with that."""
+        answers = is_preflight(scope) and self._knows_origin(self.door.reader.read(scope))
+        if answers:
+            await answer_preflight(scope, send)
+        return answers
+
+    async def _give_ticket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The request goes through the pipeline as the handshake would that the ticket is for; only a header counts."""
+        if await self._answers_preflight(scope, send):
+            return
+        path = tickets.target_of(scope)
+        if path is None:
+            await tickets.refuse(scope, send)
+            return
+        route = replace(route_for(self.door.routes, path), transports=frozenset({Transport.HEADER}))
+        connection = await self._admitted(scope, receive, send, route)
         if connection is None:
             return
         try:
-            await self.app(scrubbed_scope(scope, connection.admission), connection.receive, connection.send)
+            ticket, seconds = self.door.tickets.give(
+                connection.token, path=path, origin=origin_of(scope), until=connection.session.ends_at
+            )
+            await tickets.answer(scope, connection.send, ticket, seconds)
+        except ClientDisconnected:
+            pass
+        finally:
+            connection.left()
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """While the app runs, nothing is held of how the decision was made: there are many open connections."""
+        connection = await self._admitted(scope, receive, send)
+        if connection is None:
+            return
+        try:
+            await self.app(
+                scrubbed_scope(scope, connection.admission, connection.transports), connection.receive, connection.send
+            )
         except ClientDisconnected:
             pass  # the app sent to a closed connection; that is how it learns
         except asyncio.CancelledError:
@@ -107,16 +139,30 @@ class Doorward:
             connection.left()
 
     async def _admitted(
-        self, scope: Scope, receive: Receive, send: Send, span: DecisionSpan | None = None
+        self, scope: Scope, receive: Receive, send: Send, route: Route | None = None
     ) -> AdmittedConnection | None:
-        """The registered connection, or `None` once the client has its refusal."""
+        """As `_decided`, in a span of its own where there is tracing."""
+        tracing = self.door.tracing
+        if tracing is None:
+            return await self._decided(scope, receive, send, route)
+        with tracing.decision(scope["type"], scope["headers"]) as span:
+            return await self._decided(scope, receive, send, route, span)
+
+    async def _decided(
+        self, scope: Scope, receive: Receive, send: Send, route: Route | None, span: DecisionSpan | None = None
+    ) -> AdmittedConnection | None:
+        """The registered connection, or `None` once the client has its refusal.
+
+        Args:
+            route: whose rules hold; by default that of the path.
+        """
         clock = self.door.clock
         deadline = Deadline.after(clock.monotonic(), self.settings.deadline_seconds)
         trace = Trace(clock, span)
         decision_id = new_decision_id()
         if scope["type"] == "websocket":
             await self._connect(receive)
-        handshake = self.door.reader.read(scope)
+        handshake = self.door.reader.read(scope, route)
         judgement = await self._decide(handshake, deadline, trace, decision_id)
         connection = self._registered(judgement, handshake, decision_id, scope, receive, send)
         if not isinstance(connection, AdmittedConnection):

@@ -134,6 +134,16 @@ class AdmittedConnection:
         self._over = False
         self._left = False
 
+    @property
+    def transports(self) -> frozenset[Transport]:
+        """How a credential may come on its route."""
+        return self._route.transports
+
+    @property
+    def token(self) -> str:
+        """The token that it stands on now. Never for a log, nor for the app."""
+        return self._subject.token
+
     # What the registry asks
 
     @property

@@ -10,6 +10,7 @@ import binascii
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from urllib.parse import unquote
 
 import msgspec
 
@@ -18,6 +19,9 @@ from doorward.core.verdict import Code, Deny, Source
 BEARER_PREFIX = "base64url.bearer.authorization.doorward."
 OWN_PREFIX = "doorward."
 MAX_TOKEN_BYTES = 4_096
+MAX_TICKET_BYTES = 7_168
+TICKET_PARAMETER = "ticket"
+TOKEN_PARAMETER = "access_token"  # noqa: S105 - the parameter's name, RFC 6750 section 2.3
 DEFAULT_COOKIE = "__Host-doorward"
 
 _B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -34,8 +38,10 @@ class Transport(StrEnum):
     SUBPROTOCOL = "subprotocol"
     TICKET = "ticket"
     COOKIE = "cookie"
+    QUERY = "query"
 
 
+ALL_TRANSPORTS = frozenset(Transport)
 DEFAULT_TRANSPORTS = frozenset({Transport.HEADER, Transport.SUBPROTOCOL, Transport.TICKET})
 
 
@@ -54,6 +60,7 @@ class Presented(msgspec.Struct, frozen=True):
 
     headers: Headers
     subprotocols: Sequence[str] = ()
+    query: bytes = b""
 
 
 def offers_ours(subprotocols: Iterable[str]) -> bool:
@@ -79,6 +86,8 @@ def extract(
         found.extend(_from_header(presented.headers))
     if Transport.SUBPROTOCOL in transports:
         found.extend(_from_subprotocols(presented.subprotocols))
+    if presented.query:
+        found.extend(_from_query(presented.query, transports))
     if len(found) > 1:
         return _malformed("more than one explicit credential")
     if not found and Transport.COOKIE in transports:
@@ -88,8 +97,14 @@ def extract(
     return found[0] if found else Deny(Code.AUTH_REQUIRED, Source.CREDENTIAL)
 
 
-def scrubbed(presented: Presented, *, cookie: str = DEFAULT_COOKIE) -> Presented:
-    """The same without any credential, fit for the app."""
+def scrubbed(
+    presented: Presented, transports: frozenset[Transport] = ALL_TRANSPORTS, *, cookie: str = DEFAULT_COOKIE
+) -> Presented:
+    """The same without any credential, fit for the app.
+
+    Args:
+        transports: of the route; a query parameter is a credential only where the route lists it, and is the app's own elsewhere.
+    """
     headers: list[tuple[bytes, bytes]] = []
     for header in presented.headers:
         name, value = header
@@ -103,7 +118,8 @@ def scrubbed(presented: Presented, *, cookie: str = DEFAULT_COOKIE) -> Presented
             kept = "; ".join(pair for pair in pairs if pair.partition("=")[0].strip(_SPACE) != cookie).encode("latin-1")
         if kept or not value:
             headers.append(header if kept is value else (name, kept))
-    return Presented(headers, real_protocols(presented.subprotocols))
+    query = _scrubbed_query(presented.query, transports) if presented.query else b""
+    return Presented(headers, real_protocols(presented.subprotocols), query)
 
 
 def _malformed(detail: str) -> Deny:
@@ -165,3 +181,35 @@ def _from_cookie(headers: Headers, cookie: str) -> Iterable[Credential | Deny]:
             key, _, token = pair.partition("=")
             if key.strip(_SPACE) == cookie:
                 yield checked(token.strip(_SPACE).strip('"'), Transport.COOKIE)
+
+
+def _from_query(query: bytes, transports: frozenset[Transport]) -> Iterable[Credential | Deny]:
+    for pair in query.decode("latin-1").split("&"):
+        name, _, value = pair.partition("=")
+        transport = _parameter(name, transports)
+        if transport is Transport.TICKET:
+            yield _ticket(unquote(value))
+        elif transport is Transport.QUERY:
+            yield checked(unquote(value), Transport.QUERY)
+
+
+def _parameter(name: str, transports: frozenset[Transport]) -> Transport | None:
+    """The credential that a query parameter of this name carries here; a framework decodes the name, so that counts too."""
+    plain = unquote(name)
+    if plain == TICKET_PARAMETER and Transport.TICKET in transports:
+        return Transport.TICKET
+    if plain == TOKEN_PARAMETER and Transport.QUERY in transports:
+        return Transport.QUERY
+    return None
+
+
+def _ticket(ticket: str) -> Credential | Deny:
+    if len(ticket) > MAX_TICKET_BYTES or not _BASE64URL.fullmatch(ticket):
+        return _malformed("the ticket is not one that was handed out here")
+    return Credential(ticket, Transport.TICKET)
+
+
+def _scrubbed_query(query: bytes, transports: frozenset[Transport]) -> bytes:
+    pairs = query.split(b"&")
+    kept = [pair for pair in pairs if _parameter(pair.partition(b"=")[0].decode("latin-1"), transports) is None]
+    return b"&".join(kept)

@@ -69,6 +69,7 @@ class Source(StrEnum):
     ORIGIN = "origin"
     ADMIT = "admit"
     CREDENTIAL = "credential"
+    TICKET = "ticket"
     E2E = "e2e"
     LOCAL = "local"
     REVOKED = "revoked"

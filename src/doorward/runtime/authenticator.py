@@ -26,6 +26,7 @@ from doorward.core.e2e import is_test_token
 from doorward.core.limits import AddressLimit, Lane, TokenBucket
 from doorward.core.origin import allowed
 from doorward.core.routes import Route
+from doorward.core.ticket import TicketUse
 from doorward.core.verdict import Allow, Assurance, Cause, Code, Deny, Principal, Source, Unavailable, Verdict
 from doorward.runtime.e2e import E2eTokens
 from doorward.runtime.fallback import Fallback, unavailable
@@ -37,6 +38,7 @@ from doorward.runtime.memory import NodeMemory
 from doorward.runtime.ports import Clock
 from doorward.runtime.singleflight import SingleFlight, landed
 from doorward.runtime.telemetry import Telemetry, Trace
+from doorward.runtime.tickets import Tickets
 from doorward.runtime.token_reader import Reading, Subject, TokenReader
 from doorward.runtime.tracing import DecisionSpan
 
@@ -118,6 +120,7 @@ class Authenticator:
         clock: Clock,
         telemetry: Telemetry,
         e2e: E2eTokens | None = None,
+        tickets: Tickets | None = None,
     ) -> None:
         self.policy = policy
         self.pending = 0
@@ -128,6 +131,7 @@ class Authenticator:
         self._clock = clock
         self._telemetry = telemetry
         self._e2e = e2e
+        self._tickets = tickets
         self._flights: SingleFlight[Finding] = SingleFlight()
         binding = f"{policy.claims.issuer}\0{policy.audience}\0".encode()
         self._reader = TokenReader(
@@ -162,6 +166,8 @@ class Authenticator:
             return Judgement(Deny(Code.ORIGIN_DENIED, Source.ORIGIN, "a cookie counts only with an allowed Origin"))
         self.pending += 1
         try:
+            if credential.transport is Transport.TICKET:
+                return await self._judge_ticket(credential.token, handshake, deadline, trace)
             if self._e2e is not None and is_test_token(credential.token):
                 return await self._judge_test_token(self._e2e, credential.token, handshake.route, deadline, trace)
             return await self.judge(credential.token, handshake.route, deadline, trace)
@@ -248,6 +254,18 @@ class Authenticator:
         verdict = await e2e.judge(token, route, _waiting(deadline), shown=key.shown)
         trace.mark("e2e")
         return Judgement(verdict, Subject(token, Reading(key, Lane.UNPROVEN, is_jwt=True)))
+
+    # Tickets: redeemed, and then the token in it goes all the way
+
+    async def _judge_ticket(self, sealed: str, handshake: Handshake, deadline: Deadline, trace: Trace) -> Judgement:
+        if self._tickets is None:
+            return Judgement(Deny(Code.TOKEN_INVALID, Source.TICKET, "no tickets are given out here"))
+        use = TicketUse(handshake.path, handshake.origin, handshake.scheme, handshake.host, is_safe=handshake.is_safe)
+        token = await self._tickets.redeem(sealed, use, _waiting(deadline))
+        trace.mark("ticket")
+        if not isinstance(token, str):
+            return Judgement(token)
+        return await self.judge(token, handshake.route, deadline, trace)
 
     # ORIGIN, ADMIT
 

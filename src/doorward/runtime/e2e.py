@@ -12,18 +12,17 @@ from doorward.core.degrade import DegradePolicy, Grant
 from doorward.core.e2e import E2ePolicy, E2eToken, admit, read
 from doorward.core.keyset import Key, KeySet
 from doorward.core.limits import TokenBucket
-from doorward.core.lru import Lru
 from doorward.core.routes import Route
 from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict
 from doorward.errors import BackendError
-from doorward.runtime.bounded import Reaper, bounded
+from doorward.runtime.bounded import Reaper
 from doorward.runtime.gate import Gate
 from doorward.runtime.memory import NodeMemory
+from doorward.runtime.once import Once
 from doorward.runtime.ports import Clock
 from doorward.runtime.telemetry import Telemetry
 
 KIND = "e2e"
-USED_ENTRIES = 4_096
 KEEP_USED_SECONDS = 86_400.0
 """A used `jti` is remembered so much longer than the token lives, for a host whose clock is set back."""
 
@@ -59,10 +58,9 @@ class E2eTokens:
         self._published = published
         self._gate = gate
         self._memory = memory
-        self._reaper = reaper
         self._clock = clock
         self._telemetry = telemetry
-        self._used: Lru[str, bool] = Lru(USED_ENTRIES)
+        self._once = Once(KIND, memory=memory, clock=clock, reaper=reaper)
 
     async def judge(self, token: str, route: Route, waiting: Deadline, *, shown: str) -> Verdict:
         """The verdict on a test token. Waits for the node's store only, and not past `waiting`.
@@ -108,15 +106,9 @@ class E2eTokens:
         return Unavailable(Code.SERVICE_UNAVAILABLE, Source.E2E, cause, f"no fallback: {grant}")
 
     async def _use_up(self, token: E2eToken, waiting: Deadline) -> Deny | Unavailable | None:
-        """Once on this node. What this process has seen already does not trouble the store again."""
-        if self._used.get(token.jti):
-            return _used()
-        self._used.put(token.jti, True)
-        redeeming = self._memory.redeem(KIND, token.jti, token.expires_at + KEEP_USED_SECONDS)
         try:
-            is_first = await bounded(redeeming, waiting, clock=self._clock, reaper=self._reaper)
+            is_first = await self._once.use_up(token.jti, token.expires_at + KEEP_USED_SECONDS, waiting)
         except BackendError as error:
-            self._used.drop(token.jti)
             return Unavailable(Code.SERVICE_UNAVAILABLE, Source.E2E, Cause.STORE, f"was it used before? {error}")
         return None if is_first else _used()
 

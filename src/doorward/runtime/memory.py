@@ -16,6 +16,7 @@ from doorward.runtime.ports import Clock, NodeStore, RevocationItem, RevocationP
 
 KEEP_REVOCATIONS_SECONDS = 25 * 3600.0
 CONTACT_EVERY_SECONDS = 5.0
+TIDY_ROUNDS = 60
 OVERFLOW = {Lane.PROVEN: b"overflow", Lane.UNPROVEN: b"overflow of strangers"}
 """Stand in the store for the bars that there was no room for. No digest is as short."""
 
@@ -143,7 +144,9 @@ class NodeMemory:
         self.bars.forget(wall)
         self.revocations.forget(wall)
         try:
-            await self._store.forget_expired(wall)
+            for _ in range(TIDY_ROUNDS):
+                if not await self._store.forget_expired(wall):
+                    break
         except StoreError as error:
             log.warning("store not tidied", error=str(error))
 

@@ -158,7 +158,9 @@ class NodeStore(Protocol):
 
     async def note_contact(self, wall: float) -> None: ...
 
-    async def forget_expired(self, wall: float) -> None: ...
+    async def forget_expired(self, wall: float) -> bool:
+        """Delete some of what has run out. Is there more?"""
+        ...
 
     async def redeem(self, kind: str, identifier: str, until: float) -> bool:
         """Use up something that may be used once on this node: true exactly once. Remembered to wall second `until` at least."""

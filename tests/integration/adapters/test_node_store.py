@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from doorward.adapters import node_store
 from doorward.adapters.node_store import SqliteNodeStore
 from doorward.errors import StoreError
 from doorward.runtime.ports import NodeState, NodeStore, RevocationItem, RevocationPage, StoredBar
@@ -112,6 +113,17 @@ async def test_what_has_run_out_is_forgotten_in_batches(
     assert state.revocations == []
     assert await store.redeem("ticket", "t1.0", 9.0)
     assert not await store.redeem("ticket", "t3.0", 9.0)
+
+
+async def test_more_than_a_batch_is_forgotten_call_by_call(
+    store: SqliteNodeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_store, "FORGET_BATCH", 2)
+    for name in ("a", "b", "c"):
+        assert await store.redeem("ticket", name, 1.0)
+    assert await store.forget_expired(2.0)
+    assert not await store.forget_expired(2.0)
+    assert all([await store.redeem("ticket", name, 9.0) for name in ("a", "b", "c")])
 
 
 async def test_another_issuer_in_the_same_file_sees_nothing_of_it(store: SqliteNodeStore) -> None:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import secrets
 import sqlite3
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-import websockets
-from tests.cli_support import PATIENCE_SECONDS, doorward
+from tests.cli_support import doorward
 from tests.door_client import opened
+from tests.door_process import answer, process
 from tests.door_server import RunningDoor, auth_settings, running_door
-from websockets.exceptions import InvalidStatus
 
 from doorward import Settings
 from doorward.adapters.e2e_key import prepare_key, sign
@@ -31,7 +28,6 @@ from doorward.core.e2e import E2ePolicy, claims
 from doorward.errors import ConfigError
 from doorward.testing import FakeAuthService, Fault, FaultProxy, eventually, opaque_token
 
-SCRIPT = Path(__file__).parents[1] / "e2e_door.py"
 POLICY = E2ePolicy("staging-eu", "e2e", frozenset({"chat"}))
 SWITCHED_ON: dict[str, Any] = {"e2e": {"enabled": True, "audience": POLICY.audience}}
 STAGING: dict[str, Any] = {"environment": "staging", "deadline_seconds": 1.0, "patience_seconds": 0.1}
@@ -212,34 +208,6 @@ async def test_a_key_that_cannot_be_trusted_stops_the_start(
 
 
 # Once
-
-
-@asynccontextmanager
-async def process(settings: dict[str, Any]) -> AsyncIterator[int]:
-    """A door as a process of its own. Yields its port."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, str(SCRIPT), json.dumps(settings), stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        assert child.stdout is not None
-        line = (await asyncio.wait_for(child.stdout.readline(), PATIENCE_SECONDS)).decode()
-        match = re.search(r"ready http://127\.0\.0\.1:(\d+) pid=", line)
-        assert match, line
-        yield int(match[1])
-    finally:
-        child.kill()
-        await child.communicate()
-
-
-async def answer(port: int, token: str) -> str:
-    """The code of the table with its cause, or `in`."""
-    url, headers = f"ws://127.0.0.1:{port}/ws", {"Authorization": f"Bearer {token}"}
-    try:
-        async with websockets.connect(url, additional_headers=headers, proxy=None, open_timeout=15):
-            return "in"
-    except InvalidStatus as refused:
-        problem = json.loads(refused.response.body or b"{}")
-        return " ".join(str(problem[key]) for key in ("code", "cause") if problem.get(key))
 
 
 async def opens_breaker(port: int) -> None:

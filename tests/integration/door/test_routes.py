@@ -130,6 +130,19 @@ async def test_a_transport_that_is_not_listed_is_not_looked_at(tmp_path: Path) -
             await page.frame(notice="auth.assurance")
 
 
+async def test_a_raw_token_in_the_query_is_off_unless_listed_and_then_said_loudly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    routes = ({"path": "/legacy", "transports": ("query",)},)
+    async with running_door(tmp_path, app=says_what_it_got, routes=routes) as running:
+        assert "this path takes raw tokens in its query string" in capsys.readouterr().out
+        token = running.auth.issue("ada")
+        assert (await running.ask(None, path=f"/ws?access_token={token}")).code == "AUTH_REQUIRED"
+        async with opened(running.connect(None, path=f"/legacy?a=1&access_token={token}")) as page:
+            assert (await page.frame(guarded=True))["query"] == "a=1"
+        assert token not in str(running.records)
+
+
 async def test_two_explicit_credentials_are_one_too_many(tmp_path: Path) -> None:
     async with running_door(tmp_path) as running:
         await running.settled()

@@ -185,3 +185,58 @@ def test_a_client_of_ours_offers_one_of_our_protocols() -> None:
     assert offers_ours(["graphql-ws"]) is False
     assert offers_ours([]) is False
     assert real_protocols(["doorward.v1", carrier("a"), "x"]) == ["doorward.v1", "x"]
+
+
+# The query string
+
+WITH_QUERY = DEFAULT_TRANSPORTS | {Transport.QUERY}
+
+
+@pytest.mark.parametrize(
+    ("query", "transport", "token"),
+    [
+        (b"ticket=abc", Transport.TICKET, "abc"),
+        (b"a=1&ticket=a-b_c&b", Transport.TICKET, "a-b_c"),
+        (b"%74icket=abc", Transport.TICKET, "abc"),
+        (b"access_token=aaa.bbb%2B.ccc%3D", Transport.QUERY, "aaa.bbb+.ccc="),
+        (b"access_token=aaa+bbb", Transport.QUERY, "aaa+bbb"),
+    ],
+)
+def test_a_credential_in_the_query(query: bytes, transport: Transport, token: str) -> None:
+    found = extract(Presented([], [], query), WITH_QUERY)
+    assert found == Credential(token, transport)
+
+
+def test_a_raw_token_in_the_query_counts_only_where_it_is_listed() -> None:
+    brought = Presented([], [], b"access_token=" + TOKEN.encode())
+    assert code_of(extract(brought)) is Code.AUTH_REQUIRED
+    assert scrubbed(brought, DEFAULT_TRANSPORTS) == brought
+    assert scrubbed(brought, WITH_QUERY).query == b""
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"ticket=",
+        b"ticket",
+        b"ticket=a~b",
+        b"ticket=" + b"a" * 8_000,
+        b"ticket=a&ticket=b",
+        b"ticket=a&access_token=b",
+        b"access_token=%ff",
+        b"access_token=a&access_token=a",
+    ],
+)
+def test_a_query_that_is_no_one_credential(query: bytes) -> None:
+    assert code_of(extract(Presented([], [], query), WITH_QUERY)) is Code.BAD_CREDENTIAL_FORMAT
+
+
+def test_the_query_beside_a_header() -> None:
+    brought = Presented([header(f"Bearer {TOKEN}")], [], b"ticket=abc")
+    assert code_of(extract(brought)) is Code.BAD_CREDENTIAL_FORMAT
+    assert extract(brought, frozenset({Transport.HEADER})) == Credential(TOKEN, Transport.HEADER)
+
+
+def test_only_the_credential_goes_from_the_query() -> None:
+    clean = scrubbed(Presented([], [], b"a=1&ticket=abc&&b=%20&access%5Ftoken=x&c"), WITH_QUERY)
+    assert clean.query == b"a=1&&b=%20&c"

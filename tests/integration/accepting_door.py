@@ -1,4 +1,4 @@
-"""A door as a process of its own, with an app that accepts: `e2e_door.py '{"auth": {...}, "data_dir": ..., ...}'`."""
+"""A door as a process of its own, with an app that accepts: `accepting_door.py '{"auth": {...}, "data_dir": ..., ...}'`."""
 
 from __future__ import annotations
 
