@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,13 +91,18 @@ class Running:
         return self.process.returncode, time.monotonic() - began, err.decode()
 
 
-@asynccontextmanager
-async def authd_serving(*arguments: str, cwd: Path, **variables: str) -> AsyncIterator[Running]:
+def authd_serving(*arguments: str, cwd: Path, **variables: str) -> AbstractAsyncContextManager[Running]:
     """`doorward authd serve --port 0`, ready."""
+    return serving("authd", "serve", *arguments, cwd=cwd, env=environment(variables))
+
+
+@asynccontextmanager
+async def serving(*command: str, cwd: Path, env: Mapping[str, str]) -> AsyncIterator[Running]:
+    """A server command on a free port, ready."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "doorward", "authd", "serve", "--port", "0", *arguments,
+        sys.executable, "-m", "doorward", *command, "--port", "0",
         cwd=cwd,
-        env=environment(variables),
+        env=env,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -107,7 +112,7 @@ async def authd_serving(*arguments: str, cwd: Path, **variables: str) -> AsyncIt
         match = re.search(r"ready (http://\S+) pid=(\d+)$", line)
         if match is None:
             _, err = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
-            raise AssertionError(f"authd did not start: {line} {err.decode()}")
+            raise AssertionError(f"{command} did not start: {line} {err.decode()}")
         assert int(match[2]) == process.pid
         yield Running(match[1], line, process)
     finally:

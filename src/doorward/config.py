@@ -413,6 +413,20 @@ class Settings(BaseSettings):
         yield from _described(self, "")
 
 
+def otlp_protocol() -> str | None:
+    """How OpenTelemetry's own variables want traces exported by OTLP; `None` where they do not.
+
+    Source: OpenTelemetry specification, "Environment Variable Specification" and "OTLP Exporter".
+    """
+    given = {name: value.strip() for name, value in os.environ.items() if name.startswith("OTEL_") and value.strip()}
+    endpoint = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" in given or "OTEL_EXPORTER_OTLP_ENDPOINT" in given
+    exporters = {name.strip() for name in given.get("OTEL_TRACES_EXPORTER", "otlp").split(",")}
+    if not endpoint or "otlp" not in exporters or given.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    general = given.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    return given.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", general)
+
+
 def file_in_use(file: Path | None = None) -> Path | None:
     """The TOML file that `Settings.load(file)` reads, if any."""
     if file is None and CONFIG_FILE_VARIABLE in os.environ:

@@ -17,6 +17,7 @@ from doorward.asgi.opening import OpeningCounters, OpeningPolicy
 from doorward.chat.app import create_app
 from doorward.cli.process import run_process
 from doorward.cli.server import DrainHooks, DrainPolicy, run_server
+from doorward.cli.tracing import traces
 from doorward.config import Environment, Settings
 from doorward.ops.metrics import metrics_route
 from doorward.ops.opening import OpeningCollector
@@ -129,4 +130,5 @@ def serve(
     async def main() -> int:
         return await run(assemble(settings), settings)
 
-    sys.exit(run_process(main, last=writer.aclose))
+    with traces(settings):
+        sys.exit(run_process(main, last=writer.aclose))

@@ -24,6 +24,7 @@ from doorward.authd.admin import MadeUser, ensure_user, issue_one_time_code
 from doorward.cli.process import run_process
 from doorward.cli.serve import assemble, run
 from doorward.cli.server import bind
+from doorward.cli.tracing import traces
 from doorward.config import Environment, Settings, child_environment
 from doorward.errors import ConfigError
 from doorward.ops.faults import FaultPanel
@@ -155,7 +156,8 @@ def up(
         async def main() -> int:
             return await _up(settings, process, auth_port)
 
-        sys.exit(run_process(main, last=writer.aclose))
+        with traces(settings):
+            sys.exit(run_process(main, last=writer.aclose))
 
 
 async def _up(settings: Settings, process: AuthProcess, auth_port: int) -> int:
