@@ -23,8 +23,17 @@ from doorward.runtime import inquiry
 from doorward.runtime.insight import DecisionRecord, Step
 
 LOG_PAGE = "docs/reference/log-lines.md"
-NO_SETTINGS = {"auth.refresh", "auth.error", "auth.assurance", "auth.expiring", "auth.grace", "authd.log", "e2e.key"}
-"""Words of the protocol, and a file, that look like settings."""
+NO_SETTINGS = {
+    "auth.refresh",
+    "auth.error",
+    "auth.assurance",
+    "auth.expiring",
+    "auth.grace",
+    "authd.log",
+    "e2e.key",
+    "chat.agent_failed",
+}
+"""Words of the protocol and of the log, and files, that look like settings."""
 
 SOURCES = sorted((ROOT / "src" / "doorward").rglob("*.py"))
 

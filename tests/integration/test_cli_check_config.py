@@ -149,3 +149,36 @@ async def test_a_password_in_a_url_is_masked(tmp_path: Path) -> None:
     assert outcome.code == 0
     assert "postgresql://authd:***@db.internal/authd" in outcome.out
     assert SECRET not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize(
+    ("chat", "words"),
+    [
+        ({}, "the warden answers about this very door, without a model"),
+        ({"chat__agent": "pydantic-ai", "chat__agent_model": "test"}, "the model test answers, through pydantic-ai"),
+        (
+            {"chat__agent": "http", "chat__agent_url": "http://127.0.0.1:9/run", "chat__agent_token": SECRET},
+            "an AG-UI agent at 127.0.0.1:9 answers; it is asked with a token",
+        ),
+    ],
+)
+async def test_who_answers_in_the_chat(tmp_path: Path, chat: dict[str, str], words: str) -> None:
+    outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR, **chat)
+    assert outcome.code == 0
+    assert outcome.json["meaning"]["chat"] == words
+    assert SECRET not in outcome.out
+
+
+async def test_an_agent_that_is_not_there(tmp_path: Path) -> None:
+    outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR, chat__agent="nowhere:agent")
+    assert outcome.code == 2
+    assert "No module named 'nowhere'" in outcome.json["problems"][0]
+
+
+async def test_an_agent_of_the_folder_one_is_in(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "class Own:\n    async def run(self, request):\n        yield None\nagent = Own()\n"
+    )
+    outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR, chat__agent="mine:agent")
+    assert outcome.json["problems"] == []
+    assert outcome.json["meaning"]["chat"] == "mine:agent answers"

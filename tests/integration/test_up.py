@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from tests.cli_support import environment
+from tests.cli_support import doorward, environment
 
 START_SECONDS = 40.0
 STOP_SECONDS = 20.0
@@ -66,9 +66,9 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def up(folder: Path, auth_port: int) -> AsyncIterator[Up]:
+async def up(folder: Path, auth_port: int, *options: str) -> AsyncIterator[Up]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "doorward", "up", "--port", "0", "--auth-port", str(auth_port),
+        sys.executable, "-m", "doorward", "up", "--port", "0", "--auth-port", str(auth_port), *options,
         cwd=folder,
         env=environment({}),
         stdout=asyncio.subprocess.PIPE,
@@ -117,3 +117,15 @@ async def test_it_can_be_started_again_at_once_and_remembers_its_keys(tmp_path: 
             links |= set(re.findall(r"/ops#change=(\S+)", running.text))
     assert len(links) == 2
     assert len(list((tmp_path / ".doorward").glob("keyset-*.json"))) == 1
+
+
+async def test_the_command_line_chooses_who_answers(tmp_path: Path) -> None:
+    async with up(tmp_path, free_port(), "--model", "test") as running:
+        assert "the model test answers, through pydantic-ai" in running.text
+
+
+async def test_an_agent_that_cannot_be_had_stops_the_start(tmp_path: Path) -> None:
+    outcome = await doorward("up", "--port", "0", "--auth-port", str(free_port()), "--agent", "no:where", cwd=tmp_path)
+    assert outcome.code == 2
+    assert "No module named 'no'" in outcome.said
+    assert not (tmp_path / ".doorward").exists()

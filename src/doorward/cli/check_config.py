@@ -17,6 +17,7 @@ from rich.text import Text
 
 from doorward.adapters.private_files import distrust_dir
 from doorward.asgi.policies import breaker_policy, phase_caps, route_rules
+from doorward.cli.agent import in_words, problem_of
 from doorward.cli.output import AsJson, ConfigFile, console, print_json
 from doorward.config import Environment, Settings, Verify, file_in_use, variable_of
 from doorward.core.degrade import Mode
@@ -104,6 +105,8 @@ def _problems(settings: Settings) -> Iterator[str]:
         route_rules(settings)
     except ConfigError as error:
         yield str(error)
+    if problem := problem_of(settings.chat):
+        yield problem
 
 
 def _meaning(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -134,6 +137,7 @@ def _meaning(settings: Settings) -> Iterator[tuple[str, str]]:
             f" {degrade.grant_seconds / 60:g} min",
         )
     yield "origins", _origins_in_words(settings)
+    yield "chat", in_words(settings.chat)
 
 
 def _verify_in_words(settings: Settings) -> str:

@@ -24,6 +24,7 @@ from doorward.adapters.transport import HttpAnswer, HttpTransport, tls_context
 from doorward.adapters.validate_http import HttpValidator
 from doorward.asgi.policies import phase_caps, route_rules
 from doorward.cli import diagnosis
+from doorward.cli.agent import in_words
 from doorward.cli.diagnosis import NEEDS_SECRET, Asked, Finding, Status, Step, skipped
 from doorward.config import Settings, Verify
 from doorward.core.answer import Valid, shown
@@ -148,7 +149,7 @@ class Checkup:
             auth.service_id, secret, auth.service_id_header, auth.service_secret_header
         )
         sentence = f"{auth.base_url}, environment {settings.environment.value}, verify = {settings.verify.value}"
-        return Finding(Step.SETTINGS, Status.OK, sentence)
+        return Finding(Step.SETTINGS, Status.OK, sentence, facts={"agent": in_words(settings.chat)})
 
     async def _resolve(self, deadline: Deadline) -> Finding:
         self._addresses = await self._resolver.resolve(self._host, deadline=deadline)

@@ -116,7 +116,7 @@ def serve(
     """Serve the chat backend on /ws, behind the door.
 
     It needs an auth service: DOORWARD_AUTH__URL and DOORWARD_AUTH__SERVICE_SECRET, or the same in doorward.toml. `doorward authd`
-    is one; `doorward up` starts both. Prints one line when it is ready:
+    is one; `doorward up` starts both. Who answers in the chat is said by DOORWARD_CHAT__AGENT. Prints one line when it is ready:
 
         doorward serve ready http://127.0.0.1:8000 pid=4242
 

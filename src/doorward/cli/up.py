@@ -21,6 +21,7 @@ from rich.markup import escape
 
 from doorward.adapters.logs import configure
 from doorward.authd.admin import MadeUser, ensure_user, issue_one_time_code
+from doorward.cli.agent import in_words, problem_of
 from doorward.cli.process import run_process
 from doorward.cli.serve import assemble, run
 from doorward.cli.server import bind
@@ -134,6 +135,12 @@ def up(
         int, typer.Option(help="Port of the page and of /ws; 0 takes a free one.", min=0, max=65535)
     ] = 8000,
     auth_port: Annotated[int, typer.Option(help="Port of the auth service.", min=1, max=65535)] = 8001,
+    agent: Annotated[
+        str | None, typer.Option(help="Who answers: warden, pydantic-ai, http, or module:name of an agent of yours.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model as pydantic-ai names it, e.g. openai:gpt-5; alone it is agent enough.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; default: ./doorward.toml if it is there.")] = None,
 ) -> None:
     """Start everything: auth service, door, chat and page.
@@ -142,12 +149,26 @@ def up(
     one gets in, or is told why, before its deadline. Thaw it, and within five seconds all is as before. The ops page shows each
     decision as it is made, and breaks the auth service in ten more ways.
 
+    The chat is answered by the warden, which knows this door and has no model. With a key of a provider in the environment, or with
+    an agent of your own in agent.py:
+
+        OPENAI_API_KEY=... doorward up --model openai:gpt-5
+        doorward up --agent agent:agent
+
     What it makes is kept in `.doorward`; delete that folder to start afresh. Ctrl-C ends it.
     """
     issuer = f"http://127.0.0.1:{auth_port}"
     secret = secrets.token_urlsafe(32)
     auth = {"url": issuer, "issuer": issuer, "service_secret": secret, "typ": "at+jwt", "revocations": "on"}
-    settings = Settings.load(config, environment=Environment.DEVELOPMENT, auth=auth, serve={"host": host, "port": port})
+    settings = Settings.load(
+        config,
+        environment=Environment.DEVELOPMENT,
+        auth=auth,
+        serve={"host": host, "port": port},
+        chat=_chosen(agent, model),
+    )
+    if problem := problem_of(settings.chat):
+        raise ConfigError(problem)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(settings.data_dir / "doorward.log", "a", encoding="utf-8", opener=_private) as stream:
         writer = configure(level=settings.log_level, style="json", stream=stream)
@@ -158,6 +179,13 @@ def up(
 
         with traces(settings):
             sys.exit(run_process(main, last=writer.aclose))
+
+
+def _chosen(agent: str | None, model: str | None) -> dict[str, str]:
+    """What the command line says about the agent; nothing, and the settings hold."""
+    if model is not None and agent is None:
+        agent = "pydantic-ai"
+    return {name: value for name, value in {"agent": agent, "agent_model": model}.items() if value is not None}
 
 
 async def _up(settings: Settings, process: AuthProcess, auth_port: int) -> int:
@@ -213,6 +241,7 @@ def _welcome(console: Console, settings: Settings, process: AuthProcess, admin: 
     print_line(f"[bold]Thaw[/]       kill -CONT {process.pid}   within five seconds all is normal\n")
     print_line(f"[bold]Watch[/]      [link={links.ops}]{links.ops}[/]")
     print_line("           each decision as it is made, and ten more ways to break the auth service")
+    print_line(f"[bold]Agent[/]      {escape(in_words(settings.chat))}")
     print_line(f"[bold]Metrics[/]    {links.page}/metrics")
     print_line(f"[bold]Decisions[/]  tail -f {settings.data_dir}/doorward.log")
     print_line("[bold]End[/]        Ctrl-C\n")

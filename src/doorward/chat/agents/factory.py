@@ -31,9 +31,16 @@ def make_agent(chat: ChatSettings, *, insight: Insight, drill: Drill | None = No
     Raises:
         ConfigError: a package, a key or the agent itself is not there; the text says which.
     """
+    return Warden(insight, drill) if chat.agent == "warden" else made(chat)
+
+
+def made(chat: ChatSettings) -> Agent:
+    """Any agent but the warden.
+
+    Raises:
+        ConfigError: as `make_agent`.
+    """
     match chat.agent:
-        case "warden":
-            return Warden(insight, drill)
         case "pydantic-ai":
             return _with_model(chat)
         case "http":
