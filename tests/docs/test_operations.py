@@ -32,6 +32,7 @@ NO_SETTINGS = {
     "authd.log",
     "e2e.key",
     "chat.agent_failed",
+    "chat.drill",
 }
 """Words of the protocol and of the log, and files, that look like settings."""
 
