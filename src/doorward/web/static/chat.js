@@ -1,32 +1,30 @@
-/** The conversation view: one thread of one person over one connection. */
+/** The chat of one person: the connection, the list of conversations, and the one that is shown. */
 
-import { connect } from "./doorward.js";
-import { describe } from "./status.js";
+import { Banner } from "./banner.js";
+import { Composer } from "./composer.js";
+import { dialogOpen, showShortcuts } from "./dialogs.js";
+import { byId, Listeners, make, setText } from "./dom.js";
+import { connect, createApi, newId } from "./doorward.js";
+import { Drawer } from "./drawer.js";
+import { editInPlace } from "./rename.js";
+import { Renderer } from "./rendering.js";
+import { Scroller } from "./scroller.js";
+import { isWriting, shortcut } from "./shortcuts.js";
+import { Sidebar } from "./sidebar.js";
+import { addressOf, UNTITLED } from "./thread-item.js";
 import { Transcript } from "./transcript.js";
 
-const THREAD_KEY = "doorward.thread";
-const RECOVERED_MS = 4_000;
 const SUGGESTIONS = [
   "How is the auth service?",
   "What did you decide in the last minutes?",
   "Why was my last decision made?",
   "Who is connected?",
 ];
+const GONE = "This conversation is not there any more.";
 
-const byId = (id) => document.getElementById(id);
-
-/** A random name; `crypto.randomUUID` is missing on plain http beyond this machine. */
-function randomName() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** The thread of this tab: it outlives a reload, and belongs to one person. */
-function threadOf(userId, { fresh = false } = {}) {
-  const [owner, held] = (sessionStorage.getItem(THREAD_KEY) ?? "").split("\n");
-  if (!fresh && owner === userId && held) return held;
-  const made = `t-${randomName()}`;
-  sessionStorage.setItem(THREAD_KEY, `${userId}\n${made}`);
-  return made;
+/** The conversation that the address names, or null. */
+function addressed() {
+  return /^#thread=([\w.:-]{1,128})$/.exec(location.hash)?.[1] ?? null;
 }
 
 export class Chat {
@@ -34,26 +32,39 @@ export class Chat {
   #user;
   #onSignedOut;
   #client = null;
+  #renderer;
+  #banner;
+  #composer;
+  #drawer;
+  #scroller;
+  #sidebar;
   #transcript;
-  #threadId;
-  #activeRun = null;
-  #trouble = null;
-  #draining = false;
+  #threadId = null;
   #wasAway = false;
-  #recoveredUntil = 0;
-  #ticker = null;
-  #undo = [];
+  #listeners = new Listeners();
 
   constructor({ session, user, hint, onSignedOut }) {
+    const api = createApi(session);
     this.#session = session;
     this.#user = user;
     this.#onSignedOut = onSignedOut;
-    this.#threadId = threadOf(user?.user_id ?? "");
-    this.#transcript = new Transcript(byId("transcript"), (words) => { byId("live").textContent = words; });
-    byId("who").textContent = user?.email ?? "";
-    this.#welcome(hint);
+    this.#renderer = new Renderer(api);
+    this.#banner = new Banner((state) => this.#bannerAction(state));
+    this.#composer = new Composer({ suggestions: SUGGESTIONS, onAsk: (text) => this.#ask(text), onStop: () => this.#stop() });
+    this.#drawer = new Drawer();
+    this.#scroller = new Scroller({ frame: byId("scroll"), content: byId("transcript"), jump: byId("jump") });
+    this.#sidebar = new Sidebar({ api, onGone: (threadId) => this.#gone(threadId), onTitle: () => this.#showTitle() });
+    this.#transcript = new Transcript({
+      target: byId("transcript"),
+      renderer: this.#renderer,
+      announce: (words) => setText(byId("live"), words),
+      onAgain: (question) => { if (this.#transcript.activeRun === null) this.#ask(question); },
+    });
+    setText(byId("who"), user?.email ?? "");
+    this.hint(hint);
     this.#listen();
     this.#connect();
+    this.#show(addressed());
   }
 
   get userId() {
@@ -66,17 +77,16 @@ export class Chat {
     node.hidden = !command;
     if (!command) return;
     const thaw = command.replace("-STOP", "-CONT");
-    node.replaceChildren("Freeze the auth service with ", codeNode(command), " and open a new tab: it gets in, or is told why, at once.");
-    if (thaw !== command) node.append(" Thaw it with ", codeNode(thaw), ".");
+    node.replaceChildren("Freeze the auth service with ", make("code", "", command), " and open a new tab: it gets in, or is told why, at once.");
+    if (thaw !== command) node.append(" Thaw it with ", make("code", "", thaw), ".");
   }
 
   dispose() {
     this.#client?.close();
     this.#client = null;
-    clearInterval(this.#ticker);
-    for (const undo of this.#undo.splice(0)) undo();
+    this.#listeners.dispose();
     this.#transcript.clear();
-    byId("banner").hidden = true;
+    for (const part of [this.#renderer, this.#banner, this.#composer, this.#drawer, this.#scroller, this.#sidebar]) part.dispose();
   }
 
   // ---------------------------------------------------------------------------------------------- connection
@@ -92,11 +102,6 @@ export class Chat {
       onEvent: (envelope) => this.#event(envelope),
       onNotice: (notice) => this.#notice(notice),
     });
-    this.#subscribe();
-  }
-
-  #subscribe() {
-    this.#client.subscribe(this.#threadId).catch(() => {}); // kept up by the client; what matters is shown by its state
   }
 
   #stateChanged(state) {
@@ -104,179 +109,173 @@ export class Chat {
       this.#onSignedOut(state.reason);
       return;
     }
-    if (state.name === "waiting") {
-      this.#trouble = state.reason;
-      this.#draining = false;
-    }
-    if (state.name === "open") {
-      if (this.#wasAway) this.#recoveredUntil = Date.now() + RECOVERED_MS;
-      this.#trouble = null;
-    }
-    this.#wasAway = state.name !== "open" && (this.#wasAway || state.name === "degraded" || state.name === "waiting");
-    this.#showState();
+    this.#banner.stateChanged(state);
+    const present = state.name === "open" || state.name === "degraded";
+    if (present && this.#wasAway) this.#sidebar.refresh();
+    this.#wasAway = !present && (this.#wasAway || state.name === "waiting");
   }
 
-  #showState() {
-    const now = Date.now();
-    const state = this.#client?.state ?? { name: "connecting", attempt: 1 };
-    const shown = describe(state, { now, previous: this.#trouble, draining: this.#draining });
-    const recovered = state.name === "open" && shown.banner === null && now < this.#recoveredUntil;
-    byId("pill").dataset.tone = shown.tone;
-    setText(byId("pill-text"), shown.pill);
-    this.#showBanner(recovered ? { tone: "ok", banner: "All is normal again.", action: null } : shown);
-    this.#tick(state.name === "waiting" || recovered);
-  }
-
-  #showBanner({ tone, banner, action }) {
-    const node = byId("banner");
-    node.hidden = banner === null;
-    node.dataset.tone = tone;
-    setText(byId("banner-text"), banner ?? "");
-    byId("banner-action").hidden = action === null;
-    setText(byId("banner-action"), action ?? "");
-  }
-
-  #tick(needed) {
-    if (needed) this.#ticker ??= setInterval(() => this.#showState(), 250);
-    else {
-      clearInterval(this.#ticker);
-      this.#ticker = null;
-    }
-  }
-
-  #notice(notice) {
-    if (notice.notice === "server.draining") {
-      this.#draining = true;
-      this.#showState();
-    } else if (notice.notice === "thread.lost") {
-      this.#transcript.clear();
-      this.#subscribe();
-    }
-  }
-
-  #bannerAction() {
-    const { name, reason } = this.#client.state;
+  #bannerAction({ name, reason }) {
     if (name === "stopped") {
       this.#client.close();
       this.#connect();
+      if (this.#threadId !== null) this.#subscribe();
     } else if (reason?.action === "sign_in") {
-      this.#signOut();
+      this.#session.signOut();
     } else {
       this.#client.retryNow();
     }
   }
 
-  // ---------------------------------------------------------------------------------------------- conversation
+  #notice(notice) {
+    if (notice.notice === "server.draining") this.#banner.draining();
+    else if (notice.notice === "thread.changed") this.#sidebar.changed(notice.thread);
+    else if (notice.notice === "thread.deleted") this.#sidebar.deleted(notice.thread_id);
+    else if (notice.notice === "thread.lost" && notice.thread_id === this.#threadId) this.#begin(notice.code);
+  }
+
+  // ---------------------------------------------------------------------------------------------- the conversation shown
+
+  /** Show a conversation, or with null a page for a new one. */
+  #show(threadId, { fresh = false } = {}) {
+    if (this.#threadId !== null) this.#client.unsubscribe(this.#threadId).catch(() => {});
+    this.#threadId = threadId;
+    this.#transcript.clear();
+    this.#sidebar.select(threadId);
+    if (addressed() !== threadId) history.pushState(null, "", threadId === null ? location.pathname : addressOf(threadId));
+    this.#arrange();
+    this.#scroller.toEnd();
+    if (threadId !== null && !fresh) this.#subscribe();
+  }
+
+  /** What is seen of it comes as events; a line that breaks is the client's to mend. */
+  async #subscribe() {
+    const threadId = this.#threadId;
+    try {
+      await this.#client.subscribe(threadId);
+    } catch (error) {
+      if (error.code === "NOT_FOUND") this.#gone(threadId);
+    }
+  }
+
+  /** The client cannot go on where it was: from the beginning, unless it is gone. */
+  #begin(code) {
+    if (code === "NOT_FOUND") {
+      this.#gone(this.#threadId);
+    } else {
+      this.#transcript.clear();
+      this.#subscribe();
+    }
+  }
+
+  #gone(threadId) {
+    if (threadId !== this.#threadId) return;
+    this.#threadId = null; // there is nothing left to unsubscribe from
+    this.#show(null);
+    setText(byId("live"), GONE);
+  }
 
   #event(envelope) {
-    const following = this.#atEnd();
-    this.#activeRun = this.#transcript.apply(envelope);
+    if (envelope.thread_id !== this.#threadId) return;
+    this.#transcript.apply(envelope);
     this.#arrange();
-    if (following) this.#toEnd();
-    else byId("jump").hidden = false;
   }
 
   #arrange() {
-    byId("welcome").hidden = !this.#transcript.empty;
-    byId("stop").hidden = this.#activeRun === null;
-    byId("send").hidden = this.#activeRun !== null;
+    byId("welcome").hidden = !this.#transcript.empty || this.#threadId !== null;
+    byId("chips").hidden = !this.#transcript.empty;
+    this.#composer.busy = this.#transcript.activeRun !== null;
+    this.#showTitle();
   }
 
-  #ask(text) {
-    const question = text.trim();
-    if (question === "" || this.#activeRun !== null) return;
-    const runId = `r-${randomName()}`;
+  #showTitle() {
+    const title = this.#threadId === null ? null : this.#sidebar.thread(this.#threadId)?.title || UNTITLED;
+    byId("title").hidden = title === null;
+    setText(byId("title"), title ?? "");
+    document.title = title === null ? "Doorward" : `${title} · Doorward`;
+  }
+
+  #rename() {
+    const thread = this.#sidebar.thread(this.#threadId);
+    if (thread === null || byId("title") === null) return;
+    const node = byId("title");
+    editInPlace(node, {
+      value: thread.title ?? "",
+      label: "Title of the conversation",
+      save: (title) => this.#sidebar.rename(thread, title),
+      done: ({ focused }) => { if (focused) node.focus(); },
+    });
+  }
+
+  #newThread() {
+    if (this.#drawer.covers) this.#drawer.close();
+    this.#show(null);
+    this.#composer.focus();
+  }
+
+  // ---------------------------------------------------------------------------------------------- asking
+
+  #ask(question) {
+    const runId = newId("r-");
+    const first = this.#threadId === null;
+    if (first) this.#show(newId("t-"), { fresh: true });
     this.#transcript.question(runId, question);
     this.#arrange();
-    this.#toEnd();
-    this.#start(runId, question);
+    this.#scroller.toEnd();
+    this.#start({ runId, question, first });
   }
 
-  /** Safe to repeat: the same run starts once, however often it is asked for. */
-  async #start(runId, question) {
+  /** Safe to repeat: the same run starts once, however often it is asked for. The first question makes the conversation. */
+  async #start({ runId, question, first }) {
+    const threadId = this.#threadId;
+    const following = first ? this.#client.subscribe(threadId).catch((error) => error.code) : null;
     try {
-      await this.#client.send({ type: "run.start", thread_id: this.#threadId, run_id: runId, message: question });
+      await this.#client.startRun(threadId, question, { runId });
+      if (await following === "NOT_FOUND" && threadId === this.#threadId) this.#subscribe();
     } catch (error) {
-      this.#transcript.unsent(runId, unsentWords(error), () => this.#start(runId, question));
+      if (threadId === this.#threadId) this.#transcript.unsent(runId, unsentWords(error), () => this.#start({ runId, question, first }));
     }
   }
 
   #stop() {
-    if (this.#activeRun === null) return;
-    this.#client.send({ type: "run.cancel", thread_id: this.#threadId, run_id: this.#activeRun }).catch(() => {});
-  }
-
-  #newThread() {
-    const old = this.#threadId;
-    this.#client.unsubscribe(old).catch(() => {});
-    this.#threadId = threadOf(this.#user?.user_id ?? "", { fresh: true });
-    this.#transcript.clear();
-    this.#activeRun = null;
-    this.#arrange();
-    this.#subscribe();
-    byId("question").focus();
-  }
-
-  async #signOut() {
-    await this.#session.signOut();
+    const runId = this.#transcript.activeRun;
+    if (runId !== null) this.#client.cancelRun(this.#threadId, runId).catch(() => {});
   }
 
   // ---------------------------------------------------------------------------------------------- the page
 
-  #welcome(hint) {
-    this.hint(hint);
-    byId("chips").replaceChildren(...SUGGESTIONS.map((words) => {
-      const chip = document.createElement("button");
-      chip.type = "button";
-      chip.textContent = words;
-      chip.addEventListener("click", () => this.#ask(words));
-      return chip;
-    }));
-    this.#arrange();
-  }
-
-  #on(id, type, listener) {
-    byId(id).addEventListener(type, listener);
-    this.#undo.push(() => byId(id).removeEventListener(type, listener));
-  }
-
   #listen() {
-    this.#on("ask", "submit", (event) => { event.preventDefault(); this.#submit(); });
-    this.#on("question", "keydown", (event) => this.#key(event));
-    this.#on("question", "input", () => fit(byId("question")));
-    this.#on("stop", "click", () => this.#stop());
-    this.#on("chat", "keydown", (event) => { if (event.key === "Escape") this.#stop(); });
-    this.#on("new-thread", "click", () => this.#newThread());
-    this.#on("sign-out", "click", () => this.#signOut());
-    this.#on("banner-action", "click", () => this.#bannerAction());
-    this.#on("jump", "click", () => this.#toEnd());
-    this.#on("scroll", "scroll", () => { if (this.#atEnd()) byId("jump").hidden = true; });
+    const on = (target, type, listener) => this.#listeners.on(target, type, listener);
+    for (const id of ["new-thread", "bar-new"]) on(byId(id), "click", () => this.#newThread());
+    on(byId("title"), "click", () => this.#rename());
+    on(byId("sign-out"), "click", () => this.#session.signOut());
+    on(byId("help"), "click", () => showShortcuts());
+    on(byId("threads"), "click", (event) => this.#picked(event));
+    on(globalThis, "hashchange", () => { if (addressed() !== this.#threadId) this.#show(addressed()); });
+    on(document, "keydown", (event) => this.#key(event));
+  }
+
+  /** Who picks a conversation wants to read it, and to write. */
+  #picked(event) {
+    if (!event.target.closest("a") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (this.#drawer.covers) this.#drawer.close();
+    if (event.detail > 0) this.#composer.focus();
   }
 
   #key(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (dialogOpen() || event.defaultPrevented) return;
+    const { key, ctrlKey, metaKey, shiftKey, altKey, target } = event;
+    const asked = shortcut({ key, ctrlKey, metaKey, shiftKey, altKey, writing: isWriting(target) });
+    if (asked === null) return;
     event.preventDefault();
-    this.#submit();
-  }
-
-  #submit() {
-    const box = byId("question");
-    if (this.#activeRun !== null) return;
-    this.#ask(box.value);
-    box.value = "";
-    fit(box);
-  }
-
-  #atEnd() {
-    const { scrollTop, scrollHeight, clientHeight } = byId("scroll");
-    return scrollHeight - scrollTop - clientHeight < 80;
-  }
-
-  #toEnd() {
-    requestAnimationFrame(() => {
-      byId("scroll").scrollTop = byId("scroll").scrollHeight;
-      byId("jump").hidden = true;
-    });
+    switch (asked) {
+      case "search": this.#drawer.open(); this.#sidebar.focusSearch(); break;
+      case "new": this.#newThread(); break;
+      case "rename": this.#rename(); break;
+      case "message": this.#composer.focus(); break;
+      case "help": showShortcuts(); break;
+      default: if (this.#drawer.covers) this.#drawer.close(); else this.#stop();
+    }
   }
 }
 
@@ -288,20 +287,4 @@ function unsentWords(error) {
     case "NO_REPLY": return "The server did not confirm this.";
     default: return `Not sent: ${error.message}.`;
   }
-}
-
-/** Set a text only if it changes, so that a screen reader is not told the same thing again. */
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-function codeNode(text) {
-  const node = document.createElement("code");
-  node.textContent = text;
-  return node;
-}
-
-function fit(box) {
-  box.style.height = "auto";
-  box.style.height = `${box.scrollHeight}px`;
 }

@@ -1,112 +1,22 @@
-/**
- * A little formatting for answers, without a line of HTML: text becomes blocks, blocks become nodes by `textContent`.
- *
- * Knows paragraphs, headings, lists, tables, fenced code; inside a line `code`, **strong** and *emphasis*. Whatever it
- * does not know stays as it was written, so nothing is ever lost and nothing is ever run.
- */
+/** A growing text of the agent, shown as it comes: rendered by the server, and plainly until that answers. */
 
-const FENCE = /^\s*```/;
-const HEADING = /^(#{1,4})\s+(.*)$/;
-const BULLET = /^\s*[-*•]\s+(.*)$/;
-const NUMBER = /^\s*\d{1,3}[.)]\s+(.*)$/;
-const ROW = /^\s*\|(.*)\|\s*$/;
-const RULE = /^\s*\|?[\s:|-]+\|[\s:|-]*$/;
-const INLINE = /(`[^`\n]+`)|(\*\*[^*\n]+\*\*)|(\*[^*\s][^*\n]*\*)/g;
+import { adorned } from "./blocks.js";
+import { elementsOf } from "./html.js";
+import { plainBlocks } from "./plain.js";
 
-/** The blocks of a text, each `{type, lines}`; the lines are without their markers. */
-export function blocks(text) {
-  const found = [];
-  let fenced = null;
-  for (const line of text.split("\n")) {
-    if (fenced) {
-      if (FENCE.test(line)) fenced = null;
-      else fenced.lines.push(line);
-    } else if (FENCE.test(line)) {
-      fenced = { type: "code", lines: [] };
-      found.push(fenced);
-    } else {
-      place(found, line);
-    }
-  }
-  return found.filter((block) => block.type !== "gap");
-}
-
-function place(found, line) {
-  const last = found.at(-1);
-  const [type, content] = kindOf(line);
-  if (type === "gap") found.push({ type, lines: [] });
-  else if (type !== "heading" && last?.type === type) last.lines.push(content);
-  else if (type === "text" && (last?.type === "bullets" || last?.type === "numbers") && /^\s{2,}/.test(line)) last.lines.push(`${last.lines.pop()} ${content.trim()}`);
-  else if (!(type === "table" && RULE.test(line))) found.push({ type, lines: [content] });
-}
-
-function kindOf(line) {
-  if (line.trim() === "") return ["gap", ""];
-  const heading = HEADING.exec(line);
-  if (heading) return ["heading", heading[2]];
-  const bullet = BULLET.exec(line);
-  if (bullet) return ["bullets", bullet[1]];
-  const number = NUMBER.exec(line);
-  if (number) return ["numbers", number[1]];
-  const row = ROW.exec(line);
-  return row ? ["table", row[1]] : ["text", line];
-}
-
-/** The parts of one line: `{type: "text" | "code" | "strong" | "em", text}`. */
-export function inline(line) {
-  const parts = [];
-  let at = 0;
-  for (const match of line.matchAll(INLINE)) {
-    if (match.index > at) parts.push({ type: "text", text: line.slice(at, match.index) });
-    const [whole, code, strong] = match;
-    if (code) parts.push({ type: "code", text: whole.slice(1, -1) });
-    else if (strong) parts.push({ type: "strong", text: whole.slice(2, -2) });
-    else parts.push({ type: "em", text: whole.slice(1, -1) });
-    at = match.index + whole.length;
-  }
-  if (at < line.length) parts.push({ type: "text", text: line.slice(at) });
-  return parts;
-}
-
-function element(name, ...children) {
-  const node = document.createElement(name);
-  node.append(...children);
-  return node;
-}
-
-function line(text) {
-  return inline(text).map((part) => (part.type === "text" ? part.text : element(part.type, part.text)));
-}
-
-function table(lines) {
-  const rows = lines.filter((text) => !RULE.test(`|${text}|`)).map((text) => text.split("|").map((cell) => cell.trim()));
-  const [head, ...body] = rows.map((cells, index) => element("tr", ...cells.map((cell) => element(index === 0 ? "th" : "td", ...line(cell)))));
-  const frame = element("div", element("table", element("thead", head ?? ""), element("tbody", ...body)));
-  frame.className = "table-frame";
-  frame.tabIndex = 0;
-  return frame;
-}
-
-function nodeOf(block) {
-  switch (block.type) {
-    case "heading": return element("h3", ...line(block.lines[0]));
-    case "bullets": return element("ul", ...block.lines.map((text) => element("li", ...line(text))));
-    case "numbers": return element("ol", ...block.lines.map((text) => element("li", ...line(text))));
-    case "code": return element("pre", element("code", block.lines.join("\n")));
-    case "table": return table(block.lines);
-    default: return element("p", ...block.lines.flatMap((text, index) => (index === 0 ? line(text) : [document.createElement("br"), ...line(text)])));
-  }
-}
-
-/** Shows a growing text in `target`, and touches only the blocks that changed. */
 export class Prose {
   #target;
+  #renderer;
   #shown = [];
   #text = "";
   #frame = null;
+  #asked = null;
+  #rendered = false;
 
-  constructor(target) {
+  /** `renderer` may be null: then the text stays plain. */
+  constructor(target, renderer = null) {
     this.#target = target;
+    this.#renderer = renderer;
   }
 
   get text() {
@@ -115,22 +25,53 @@ export class Prose {
 
   append(delta) {
     this.#text += delta;
-    this.#frame ??= requestAnimationFrame(() => this.render());
+    if (!this.#rendered) this.#frame ??= requestAnimationFrame(() => this.#showPlain());
+    this.#ask();
   }
 
-  render() {
+  /** Show all of it now; the server's rendering follows. */
+  finish() {
+    if (!this.#rendered) this.#showPlain();
+    this.#ask();
+  }
+
+  async #ask() {
+    if (this.#asked !== null || this.#renderer === null || this.#text === "") return;
+    const text = this.#asked = this.#text;
+    const html = await this.#renderer.render(text);
+    this.#asked = null;
+    if (html === null) this.#unrendered();
+    else this.#showRendered(html);
+    if (html !== null && text !== this.#text) this.#ask();
+  }
+
+  /** The server could not be asked: what was shown of its hand is replaced, for the text has grown. */
+  #unrendered() {
+    this.#rendered = false;
+    this.#showPlain();
+  }
+
+  #showPlain() {
     if (this.#frame !== null) cancelAnimationFrame(this.#frame);
     this.#frame = null;
-    const wanted = blocks(this.#text);
-    wanted.forEach((block, index) => {
-      const source = JSON.stringify(block);
+    if (!this.#rendered) this.#show(plainBlocks(this.#text));
+  }
+
+  #showRendered(html) {
+    this.#rendered = true;
+    this.#show(elementsOf(html).map((node) => ({ key: node.outerHTML, node: () => node })));
+  }
+
+  /** Touches only the blocks that changed, so that a selection and the reader's place outlive the next words. */
+  #show(blocks) {
+    blocks.forEach(({ key, node }, index) => {
       const old = this.#shown[index];
-      if (old?.source === source) return;
-      const node = nodeOf(block);
-      if (old) old.node.replaceWith(node);
-      else this.#target.append(node);
-      this.#shown[index] = { source, node };
+      if (old?.key === key) return;
+      const fresh = adorned(node());
+      if (old) old.node.replaceWith(fresh);
+      else this.#target.append(fresh);
+      this.#shown[index] = { key, node: fresh };
     });
-    for (const { node } of this.#shown.splice(wanted.length)) node.remove();
+    for (const { node } of this.#shown.splice(blocks.length)) node.remove();
   }
 }

@@ -1,0 +1,66 @@
+/** One conversation in the list: a link, and the two things that can be done to it. */
+
+import { button, make, setText } from "./dom.js";
+import { editInPlace } from "./rename.js";
+
+export const UNTITLED = "New conversation";
+
+/** Where a conversation is found, in this tab or another one. */
+export const addressOf = (threadId) => `#thread=${threadId}`;
+
+export class ThreadItem {
+  #link = make("a", "thread-link");
+  #title = make("span", "thread-title");
+  #running = make("span", "thread-running");
+  #rename;
+  #delete;
+  #onRename;
+  #thread;
+  editing = false;
+
+  constructor(thread, { onRename, onDelete }) {
+    this.#onRename = onRename;
+    this.#rename = button("icon edit", "", () => this.edit());
+    this.#delete = button("icon bin", "", () => onDelete(this.#thread));
+    this.#link.append(this.#title, this.#running);
+    this.#link.href = addressOf(thread.thread_id);
+    this.node = make("li", "thread", this.#link, this.#rename, this.#delete);
+    this.update(thread);
+  }
+
+  get thread() {
+    return this.#thread;
+  }
+
+  update(thread) {
+    this.#thread = thread;
+    const title = thread.title || UNTITLED;
+    setText(this.#title, title);
+    this.#link.title = title;
+    setText(this.#running, thread.active_run_id ? "answering" : "");
+    this.#rename.setAttribute("aria-label", `Rename ${title}`);
+    this.#delete.setAttribute("aria-label", `Delete ${title}`);
+  }
+
+  select(selected) {
+    if (selected) this.#link.setAttribute("aria-current", "page");
+    else this.#link.removeAttribute("aria-current");
+  }
+
+  edit() {
+    this.editing = true;
+    editInPlace(this.#link, {
+      value: this.#thread.title ?? "",
+      label: "Title of the conversation",
+      save: (title) => this.#onRename(this.#thread, title),
+      done: ({ focused }) => {
+        this.editing = false;
+        if (focused) this.#link.focus();
+      },
+    });
+  }
+
+  focus() {
+    this.#link.focus();
+  }
+}
