@@ -112,14 +112,13 @@ def _wait_for_welcome(process: subprocess.Popen[bytes], output: Path) -> str:
     pytest.fail(f"`doorward up` did not start:\n{output.read_text()}")
 
 
-@pytest.fixture(scope="session")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    folder = tmp_path_factory.mktemp("up")
+@contextmanager
+def running(folder: Path, **settings: str) -> Iterator[Product]:
+    """`doorward up` in a folder of its own, with these settings besides, until the block ends."""
     output = folder / "output"
     command = [sys.executable, "-m", "doorward", "up", "--port", "0", "--auth-port", str(free_port())]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DOORWARD_")} | {
-        "COLUMNS": "200"
-    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DOORWARD_")}
+    environment = inherited | settings | {"COLUMNS": "200"}
     with output.open("wb") as stream:
         process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=stream, env=environment)
     try:
@@ -140,6 +139,12 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
         if process.poll() is None:
             process.kill()
             process.wait(5)
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    with running(tmp_path_factory.mktemp("up")) as product:
+        yield product
 
 
 @dataclass

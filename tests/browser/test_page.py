@@ -38,6 +38,8 @@ DEADLINE_SECONDS = 2.0
 PAGE_SECONDS = 1.0
 """What Chromium may take to open a tab and start the page, besides."""
 RECOVERY_SECONDS = 5.0
+DRAWER_BELOW = 896
+"""Pixels of width: below, the list of conversations is a drawer."""
 
 
 async def ask(page: Page, question: str) -> None:
@@ -198,7 +200,7 @@ async def test_what_looks_like_html_is_shown_as_it_is_written(person: Person) ->
             const target = document.createElement('div');
             const prose = new Prose(target);
             prose.append(text);
-            prose.render();
+            prose.finish();
             const count = (selector) => target.querySelectorAll(selector).length;
             return [count('img, script'), count('strong'), count('li'), count('td'), target.innerText];
         }""",
@@ -280,7 +282,15 @@ async def test_nothing_sticks_out_sideways(person: Person, width: int) -> None:
     await page.keyboard.press("Enter")
     await page.get_by_text("Connected", exact=True).wait_for()
     assert await page.evaluate(overflow) == 0
-    for name in ("New chat", "Sign out", "Send"):
+    await within(page, width, "New chat", "Send")
+    if width < DRAWER_BELOW:
+        await page.get_by_role("button", name="Conversations").click()
+        await expect(page.locator("#side")).to_be_in_viewport(ratio=1)
+    await within(page, width, "Sign out", "Keyboard shortcuts")
+
+
+async def within(page: Page, width: int, *names: str) -> None:
+    for name in names:
         box = await page.get_by_role("button", name=name).bounding_box()
         assert box
         assert box["x"] >= 0

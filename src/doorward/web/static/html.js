@@ -11,3 +11,8 @@ export function elementsOf(html) {
   template.innerHTML = policy.createHTML(html);
   return [...template.content.children];
 }
+
+const serializer = new XMLSerializer();
+
+/** What an element is, as text: two with the same look the same. */
+export const keyOf = (element) => serializer.serializeToString(element);

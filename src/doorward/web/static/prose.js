@@ -1,7 +1,7 @@
 /** A growing text of the agent, shown as it comes: rendered by the server, and plainly until that answers. */
 
 import { adorned } from "./blocks.js";
-import { elementsOf } from "./html.js";
+import { elementsOf, keyOf } from "./html.js";
 import { plainBlocks } from "./plain.js";
 
 export class Prose {
@@ -59,7 +59,7 @@ export class Prose {
 
   #showRendered(html) {
     this.#rendered = true;
-    this.#show(elementsOf(html).map((node) => ({ key: node.outerHTML, node: () => node })));
+    this.#show(elementsOf(html).map((node) => ({ key: keyOf(node), node: () => node })));
   }
 
   /** Touches only the blocks that changed, so that a selection and the reader's place outlive the next words. */

@@ -1,0 +1,118 @@
+"""axe-core on every page, light and dark: no violation that is serious or worse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.browser.conftest import Product
+
+from tests.browser.conftest import Person
+
+pytestmark = pytest.mark.browser
+
+AXE = Path(__file__).parents[1] / "js" / "node_modules" / "axe-core" / "axe.min.js"
+SERIOUS = {"serious", "critical"}
+
+
+async def serious(page: Page) -> list[str]:
+    """What axe complains of, as one line each."""
+    if not await page.evaluate("'axe' in globalThis"):
+        await page.evaluate(AXE.read_text() + "; void 0")
+    found: list[dict[str, Any]] = (await page.evaluate("axe.run({ resultTypes: ['violations'] })"))["violations"]
+    return [
+        f"{item['id']}: {node['target']} {node['failureSummary']}"
+        for item in found
+        if item["impact"] in SERIOUS
+        for node in item["nodes"]
+    ]
+
+
+@pytest.fixture(params=["light", "dark"])
+async def viewer(
+    request: pytest.FixtureRequest, product: Product, account: str, browser: Browser
+) -> AsyncIterator[Person]:
+    """Somebody who likes it light, and somebody who likes it dark; neither wants things to move."""
+    context = await browser.new_context(
+        viewport={"width": 1280, "height": 800},
+        color_scheme=request.param,
+        reduced_motion="reduce",
+    )
+    yield Person(product, context, account)
+    await context.close()
+
+
+async def test_signing_in(viewer: Person) -> None:
+    page = await viewer.tab()
+    await page.get_by_label("Email").fill("nobody@example.com")
+    await page.get_by_label("Password").fill("not the right one")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).not_to_be_empty()
+    assert await serious(page) == []
+
+
+async def test_the_chat(viewer: Person) -> None:
+    page = await viewer.signed_in()
+    assert await serious(page) == []
+    await page.get_by_label("Your message").fill("What did you decide in the last minutes?")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".run-foot button").first).to_be_visible()
+    for summary in await page.locator("summary").all():
+        await summary.click()
+    assert await serious(page) == []
+
+
+async def test_the_chat_on_a_phone(viewer: Person) -> None:
+    page = await viewer.signed_in()
+    await page.set_viewport_size({"width": 390, "height": 780})
+    assert await serious(page) == []
+    await page.get_by_role("button", name="Conversations").click()
+    await expect(page.get_by_role("button", name="Sign out")).to_be_in_viewport(ratio=1)
+    assert await serious(page) == []
+
+
+async def test_the_dialogs(viewer: Person) -> None:
+    page = await viewer.signed_in()
+    await page.get_by_role("button", name="Keyboard shortcuts").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    assert await serious(page) == []
+
+
+async def test_the_banner(viewer: Person) -> None:
+    page = await viewer.signed_in()
+    for tone in ("ok", "warn", "bad"):
+        await page.evaluate(
+            """(tone) => {
+                const banner = document.querySelector('#banner');
+                banner.hidden = false;
+                banner.dataset.tone = document.querySelector('#pill').dataset.tone = tone;
+                document.querySelector('#banner-text').textContent = 'Something is to be said.';
+                document.querySelector('#banner-action').hidden = false;
+                document.querySelector('#banner-action').textContent = 'Retry now';
+            }""",
+            tone,
+        )
+        assert await serious(page) == []
+
+
+async def test_operations(viewer: Person) -> None:
+    gate = await viewer.tab("/ops")
+    await expect(gate.get_by_role("heading", level=1).first).to_be_visible()
+    assert await serious(gate) == []
+    board = await viewer.tab(viewer.product.ops_link.removeprefix(viewer.product.url))
+    await expect(board.locator("#pill")).not_to_have_text("Connecting")
+    assert await serious(board) == []
+
+
+async def test_a_planted_fault_is_seen(viewer: Person) -> None:
+    page = await viewer.tab()
+    await page.evaluate(
+        "document.querySelector('label[for=email]').remove(); document.querySelector('#email').id = 'x'"
+    )
+    assert [line.split(":")[0] for line in await serious(page)] == ["label"]
