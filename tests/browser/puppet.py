@@ -65,6 +65,11 @@ class Puppet:
         self.taken += 1
         return self.runs[self.taken - 1]
 
+    def let_go(self) -> None:
+        """End every answer that is still under way."""
+        for run in self.runs:
+            run.events.put(None)
+
 
 @contextmanager
 def puppet_agent() -> Iterator[Puppet]:
@@ -100,8 +105,7 @@ def puppet_agent() -> Iterator[Puppet]:
     try:
         yield puppet
     finally:
-        for run in puppet.runs:
-            run.events.put(None)
+        puppet.let_go()
         server.shutdown()
         server.server_close()
         thread.join(5)
