@@ -72,7 +72,7 @@ async def test_the_chat_on_a_phone(viewer: Person) -> None:
     page = await viewer.signed_in()
     await page.set_viewport_size({"width": 390, "height": 780})
     assert await serious(page) == []
-    await page.get_by_role("button", name="Conversations").click()
+    await page.get_by_role("button", name="Conversations", exact=True).click()
     await expect(page.get_by_role("button", name="Sign out")).to_be_in_viewport(ratio=1)
     assert await serious(page) == []
 

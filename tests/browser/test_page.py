@@ -284,7 +284,7 @@ async def test_nothing_sticks_out_sideways(person: Person, width: int) -> None:
     assert await page.evaluate(overflow) == 0
     await within(page, width, "New chat", "Send")
     if width < DRAWER_BELOW:
-        await page.get_by_role("button", name="Conversations").click()
+        await page.get_by_role("button", name="Conversations", exact=True).click()
         await expect(page.locator("#side")).to_be_in_viewport(ratio=1)
     await within(page, width, "Sign out", "Keyboard shortcuts")
 

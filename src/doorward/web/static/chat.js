@@ -39,6 +39,7 @@ export class Chat {
   #scroller;
   #sidebar;
   #transcript;
+  #title = byId("title");
   #threadId = null;
   #wasAway = false;
   #listeners = new Listeners();
@@ -190,20 +191,19 @@ export class Chat {
 
   #showTitle() {
     const title = this.#threadId === null ? null : this.#sidebar.thread(this.#threadId)?.title || UNTITLED;
-    byId("title").hidden = title === null;
-    setText(byId("title"), title ?? "");
+    this.#title.hidden = title === null;
+    setText(this.#title, title ?? "");
     document.title = title === null ? "Doorward" : `${title} · Doorward`;
   }
 
   #rename() {
     const thread = this.#sidebar.thread(this.#threadId);
-    if (thread === null || byId("title") === null) return;
-    const node = byId("title");
-    editInPlace(node, {
+    if (thread === null || !this.#title.isConnected) return;
+    editInPlace(this.#title, {
       value: thread.title ?? "",
       label: "Title of the conversation",
       save: (title) => this.#sidebar.rename(thread, title),
-      done: ({ focused }) => { if (focused) node.focus(); },
+      done: ({ focused }) => { if (focused) this.#title.focus(); },
     });
   }
 
@@ -247,7 +247,7 @@ export class Chat {
   #listen() {
     const on = (target, type, listener) => this.#listeners.on(target, type, listener);
     for (const id of ["new-thread", "bar-new"]) on(byId(id), "click", () => this.#newThread());
-    on(byId("title"), "click", () => this.#rename());
+    on(this.#title, "click", () => this.#rename());
     on(byId("sign-out"), "click", () => this.#session.signOut());
     on(byId("help"), "click", () => showShortcuts());
     on(byId("threads"), "click", (event) => this.#picked(event));
