@@ -190,7 +190,8 @@ export class Chat {
   }
 
   #showTitle() {
-    const title = this.#threadId === null ? null : this.#sidebar.thread(this.#threadId)?.title || UNTITLED;
+    const thread = this.#threadId === null ? null : this.#sidebar.thread(this.#threadId);
+    const title = thread && (thread.title || UNTITLED);
     this.#title.hidden = title === null;
     setText(this.#title, title ?? "");
     document.title = title === null ? "Doorward" : `${title} · Doorward`;

@@ -98,7 +98,10 @@ export class Sidebar {
       const page = await this.#api.listThreads({ limit: PAGE, q: this.#query, cursor: more ? this.#cursor : null, signal: asking.signal });
       if (asking === this.#asking) this.#show(page, more);
     } catch (error) {
-      if (asking === this.#asking && !(error instanceof SignedOutError)) this.#say(`Your conversations cannot be listed: ${because(error)}`);
+      if (asking !== this.#asking || error instanceof SignedOutError) return;
+      const none = error instanceof ApiError && error.status === 404; // a server that keeps no conversations
+      byId("search").parentElement.hidden = none;
+      if (!none) this.#say(`Your conversations cannot be listed: ${because(error)}`);
     }
   }
 
