@@ -171,6 +171,11 @@ class LimitSettings(Section):
     )
     reconnect_rate_per_second: float = Field(100, gt=0, description="Reconnects that clients are spread out to")
     incomplete_handshakes: int = Field(512, gt=0, description="Opening handshakes that are still being sent")
+    first_message_seconds: float = Field(
+        5, gt=0, le=60, description="How long a client that is let in to send its token first may take"
+    )
+    first_message_waiting: int = Field(256, gt=0, description="Clients that are waited for so, at once")
+    first_message_waiting_per_address: int = Field(16, gt=0, description="Of these, of one address (IPv6: /64)")
     silent_seconds: float = Field(10, gt=0, description="A connection that sends nothing is cut after this")
 
 
@@ -186,10 +191,13 @@ class RouteSettings(Section):
 
     path: str = Field(description="Exact path, or a prefix that ends in /*")
     transports: Strings = Field(
-        ("header", "subprotocol", "ticket"), description="header, subprotocol, ticket, cookie, query"
+        ("header", "subprotocol", "ticket"), description="header, subprotocol, ticket, cookie, query, first_message"
     )
     required_scopes: Strings = Field((), description="Permissions that a client must have")
     allow_degraded: bool = Field(True, description="May somebody come in here while the auth service cannot be asked?")
+    notices: bool = Field(
+        False, description="Door notices and auth.refresh for every client, not only for one that offers doorward.*"
+    )
 
 
 class TicketSettings(Section):

@@ -46,7 +46,7 @@ from doorward.core.breaker import CircuitBreaker
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import VerdictCache
 from doorward.core.keyset import Key
-from doorward.core.limits import AddressLimit, Bulkhead, TokenBucket
+from doorward.core.limits import AddressLimit, Bulkhead, TokenBucket, Waiting
 from doorward.core.session import Phase, SessionPolicy
 from doorward.core.verdict import Code, Source, Unavailable
 from doorward.errors import ConfigError, DeadlinePassed
@@ -137,6 +137,7 @@ class Door:
             max_lingering=limits.lingering_refusals,
             reconnect_rate_per_second=limits.reconnect_rate_per_second,
         )
+        self.waiting = Waiting(limits.first_message_waiting, per_address=limits.first_message_waiting_per_address)
         self.session_policy = SessionPolicy(
             settings.session.expiring_notice_seconds,
             settings.session.expiry_grace_seconds,

@@ -11,17 +11,18 @@ from dataclasses import replace
 
 import structlog
 
-from doorward.asgi import tickets
+from doorward.asgi import first_message, tickets
 from doorward.asgi.denial import SEND_SECONDS
 from doorward.asgi.door import Door, new_decision_id
 from doorward.asgi.exchange import AdmittedExchange, answer_preflight, is_preflight
+from doorward.asgi.first_message import AcceptedConnection
 from doorward.asgi.handshake import origin_of, scrubbed_scope
 from doorward.asgi.lifespan import Lifespan
 from doorward.asgi.session import AdmittedConnection, ClientDisconnected
 from doorward.asgi.types import App, Receive, Scope, Send
 from doorward.config import Settings
 from doorward.core.answer import shown
-from doorward.core.credential import Transport, offers_ours
+from doorward.core.credential import Credential, Transport, offers_ours
 from doorward.core.deadline import Deadline
 from doorward.core.origin import allowed
 from doorward.core.routes import Route, guards_http, is_public, route_for
@@ -123,7 +124,9 @@ class Doorward:
             return
         try:
             await self.app(
-                scrubbed_scope(scope, connection.admission, connection.transports), connection.receive, connection.send
+                scrubbed_scope(connection.scope, connection.admission, connection.transports),
+                connection.receive,
+                connection.send,
             )
         except ClientDisconnected:
             pass  # the app sent to a closed connection; that is how it learns
@@ -164,10 +167,66 @@ class Doorward:
             await self._connect(receive)
         handshake = self.door.reader.read(scope, route)
         judgement = await self._decide(handshake, deadline, trace, decision_id)
-        connection = self._registered(judgement, handshake, decision_id, scope, receive, send)
+        if first_message.is_awaited(judgement, handshake, scope):
+            return await self._heard(scope, receive, send, handshake, decision_id, span)
+        kind = AdmittedConnection if scope["type"] == "websocket" else AdmittedExchange
+        return await self._concluded(judgement, handshake, deadline, trace, decision_id, scope, receive, send, kind)
+
+    async def _heard(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        handshake: Handshake,
+        decision_id: str,
+        span: DecisionSpan | None,
+    ) -> AdmittedConnection | None:
+        """The client may send its token. The deadline begins when it is there; until then others bound the waiting."""
+        clock, waiting = self.door.clock, self.door.waiting
+        full = waiting.enter(handshake.address)
+        found: Credential | Deny | Unavailable | None = full
+        if full is None:
+            try:
+                found = await first_message.received(
+                    scope, receive, send, seconds=self.settings.limits.first_message_seconds
+                )
+            finally:
+                waiting.leave(handshake.address)
+        if found is None:
+            return None
+        deadline = Deadline.after(clock.monotonic(), self.settings.deadline_seconds)
+        trace = Trace(clock, span)
+        if isinstance(found, Credential):
+            judgement = await self._decide(handshake, deadline, trace, decision_id, found)
+        else:
+            judgement = Judgement(found)
+        kind = AcceptedConnection if full is None else AdmittedConnection
+        return await self._concluded(judgement, handshake, deadline, trace, decision_id, scope, receive, send, kind)
+
+    async def _concluded(
+        self,
+        judgement: Judgement,
+        handshake: Handshake,
+        deadline: Deadline,
+        trace: Trace,
+        decision_id: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        kind: type[AdmittedConnection],
+    ) -> AdmittedConnection | None:
+        """REGISTER, or the refusal; and the record of it.
+
+        Args:
+            kind: what the connection is if it is let in.
+        """
+        connection = self._registered(judgement, handshake, decision_id, scope, receive, send, kind)
         if not isinstance(connection, AdmittedConnection):
             refusal = self.door.denier.refusal(connection, decision_id)
-            await self.door.denier.deny(scope, send, refusal, may_accept=self._knows_origin(handshake))
+            if kind is AcceptedConnection:
+                await self.door.denier.say_and_close(scope, send, refusal, ours=_speaks_ours(scope, handshake))
+            else:
+                await self.door.denier.deny(scope, send, refusal, may_accept=self._knows_origin(handshake))
             trace.mark("answer")
             self._record(connection, judgement, handshake, deadline, trace, decision_id, scope["type"])
             return None
@@ -191,7 +250,14 @@ class Doorward:
         except TimeoutError:
             log.warning("the server gave no websocket.connect")
 
-    async def _decide(self, handshake: Handshake, deadline: Deadline, trace: Trace, decision_id: str) -> Judgement:
+    async def _decide(
+        self,
+        handshake: Handshake,
+        deadline: Deadline,
+        trace: Trace,
+        decision_id: str,
+        credential: Credential | None = None,
+    ) -> Judgement:
         """Exceptions become a verdict here, and nowhere else: our bug fails closed, and is told as our bug."""
         if self.door.draining:
             return Judgement(Unavailable(Code.RESTARTING, Source.DRAIN))
@@ -200,7 +266,10 @@ class Doorward:
             trace.mark("open")
             if opened is not None:
                 return Judgement(opened)
-            judgement = await self.door.authenticator.decide(handshake, deadline, trace)
+            if credential is None:
+                judgement = await self.door.authenticator.decide(handshake, deadline, trace)
+            else:
+                judgement = await self.door.authenticator.examine(credential, handshake, deadline, trace)
         except Exception:
             log.exception("a decision failed: this is a bug", id=decision_id)
             return Judgement(Unavailable(Code.INTERNAL, Source.INTERNAL))
@@ -223,13 +292,19 @@ class Doorward:
         return None
 
     def _registered(
-        self, judgement: Judgement, handshake: Handshake, decision_id: str, scope: Scope, receive: Receive, send: Send
+        self,
+        judgement: Judgement,
+        handshake: Handshake,
+        decision_id: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        kind: type[AdmittedConnection],
     ) -> AdmittedConnection | Deny | Unavailable:
         """REGISTER, then ask REVOKED once more: from here on a revocation finds the connection."""
         verdict = judgement.verdict
         if not isinstance(verdict, Allow) or judgement.subject is None:
             return verdict if not isinstance(verdict, Allow) else Unavailable(Code.INTERNAL, Source.INTERNAL)
-        kind = AdmittedConnection if scope["type"] == "websocket" else AdmittedExchange
         connection = kind(
             self.door.shared,
             scope,
@@ -240,7 +315,7 @@ class Doorward:
             route=handshake.route,
             decision_id=decision_id,
             address=handshake.address,
-            ours=offers_ours(scope.get("subprotocols", ())),
+            ours=_speaks_ours(scope, handshake),
         )
         connection.open(judgement.question)
         if self.door.authenticator.is_revoked(connection.principal, connection.good_at):
@@ -286,3 +361,8 @@ class Doorward:
         self.door.telemetry.decided(record)
         if trace.span is not None:
             trace.span.decided(record)
+
+
+def _speaks_ours(scope: Scope, handshake: Handshake) -> bool:
+    """Does the client get notices and refusal frames, and may it send `auth.refresh`?"""
+    return scope["type"] == "websocket" and (handshake.route.notices or offers_ours(scope.get("subprotocols", ())))

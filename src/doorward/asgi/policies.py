@@ -128,6 +128,7 @@ def route_rules(settings: Settings) -> Sequence[Route]:
             transports=frozenset(_transport(name, route.path) for name in route.transports),
             required_scopes=frozenset(route.required_scopes),
             allow_degraded=route.allow_degraded,
+            notices=route.notices,
         )
         for route in settings.routes
     ]

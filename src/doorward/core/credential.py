@@ -20,6 +20,8 @@ BEARER_PREFIX = "base64url.bearer.authorization.doorward."
 OWN_PREFIX = "doorward."
 MAX_TOKEN_BYTES = 4_096
 MAX_TICKET_BYTES = 7_168
+MAX_MESSAGE_BYTES = 16_384
+MAX_MESSAGE_TOKEN_BYTES = 8_192
 TICKET_PARAMETER = "ticket"
 TOKEN_PARAMETER = "access_token"  # noqa: S105 - the parameter's name, RFC 6750 section 2.3
 DEFAULT_COOKIE = "__Host-doorward"
@@ -39,6 +41,7 @@ class Transport(StrEnum):
     TICKET = "ticket"
     COOKIE = "cookie"
     QUERY = "query"
+    FIRST_MESSAGE = "first_message"
 
 
 ALL_TRANSPORTS = frozenset(Transport)
@@ -130,10 +133,27 @@ def _split(text: str, separator: str) -> list[str]:
     return [part for part in (piece.strip(_SPACE) for piece in text.split(separator)) if part]
 
 
-def checked(token: str, transport: Transport) -> Credential | Deny:
+def from_message(text: str | None) -> Credential | Deny:
+    """The credential of a first message, `{"type": "auth", "token": ...}`, or what is wrong with it; `None`: it was binary."""
+    if text is None:
+        return _malformed("the first message is not text")
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_MESSAGE_BYTES:
+        return Deny(
+            Code.MESSAGE_TOO_BIG, Source.CREDENTIAL, f"the first message is longer than {MAX_MESSAGE_BYTES} bytes"
+        )
+    try:
+        message = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return _malformed("the first message is not JSON")
+    if not isinstance(message, dict) or message.get("type") != "auth" or not isinstance(message.get("token"), str):
+        return _malformed('the first message is not {"type": "auth", "token": ...}')
+    return checked(message["token"], Transport.FIRST_MESSAGE, MAX_MESSAGE_TOKEN_BYTES)
+
+
+def checked(token: str, transport: Transport, max_bytes: int = MAX_TOKEN_BYTES) -> Credential | Deny:
     """A token in the form of RFC 6750 and of a bearable length, or what is wrong with it."""
-    if len(token) > MAX_TOKEN_BYTES:
-        return _malformed(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
+    if len(token) > max_bytes:
+        return _malformed(f"the token is longer than {max_bytes} bytes")
     if not _B64TOKEN.fullmatch(token):
         return _malformed("the token has characters outside RFC 6750's b64token")
     return Credential(token, transport)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address
+
+from doorward.core.verdict import Code, Source, Unavailable
 
 
 class Lane(StrEnum):
@@ -72,6 +74,36 @@ def network_of(address: str) -> str:
     except ValueError:
         return address
     return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
+
+
+class Waiting:
+    """Clients that are let in to say who they are, and have not said it yet: in all, and of one address (IPv6: /64)."""
+
+    def __init__(self, capacity: int, *, per_address: int) -> None:
+        self.capacity = capacity
+        self.per_address = per_address
+        self._of: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self._of.total()
+
+    def enter(self, address: str) -> Unavailable | None:
+        """Take a place, which is given back with `leave`; or why there is none."""
+        key = network_of(address)
+        if len(self) >= self.capacity:
+            return Unavailable(Code.OVERLOADED, Source.ADMIT, detail="too many clients are waited for")
+        if self._of[key] >= self.per_address:
+            return Unavailable(
+                Code.RATE_LIMITED, Source.ADMIT, detail="too many clients of this address are waited for"
+            )
+        self._of[key] += 1
+        return None
+
+    def leave(self, address: str) -> None:
+        key = network_of(address)
+        self._of[key] -= 1
+        if self._of[key] <= 0:
+            del self._of[key]
 
 
 class Bulkhead:

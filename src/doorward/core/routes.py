@@ -18,6 +18,7 @@ class Route:
     transports: frozenset[Transport] = DEFAULT_TRANSPORTS
     required_scopes: frozenset[str] = frozenset()
     allow_degraded: bool = True
+    notices: bool = False
 
 
 DEFAULT_ROUTE = Route()

@@ -19,7 +19,7 @@ import msgspec
 from doorward.core import degrade
 from doorward.core.answer import Invalid, Valid, shown
 from doorward.core.claims import ClaimsPolicy, is_expired
-from doorward.core.credential import Presented, Transport, extract
+from doorward.core.credential import Credential, Presented, Transport, extract
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import VerdictCache
 from doorward.core.e2e import is_test_token
@@ -164,6 +164,15 @@ class Authenticator:
             return Judgement(credential)
         if credential.transport is Transport.COOKIE and handshake.origin is None and not handshake.is_safe:
             return Judgement(Deny(Code.ORIGIN_DENIED, Source.ORIGIN, "a cookie counts only with an allowed Origin"))
+        return await self.examine(credential, handshake, deadline, trace)
+
+    async def examine(
+        self, credential: Credential, handshake: Handshake, deadline: Deadline, trace: Trace
+    ) -> Judgement:
+        """The verdict on the credential of a handshake that has passed ORIGIN and ADMIT.
+
+        Cancellation: as of `decide`.
+        """
         self.pending += 1
         try:
             if credential.transport is Transport.TICKET:

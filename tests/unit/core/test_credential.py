@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
 
 from doorward.core.credential import (
     BEARER_PREFIX,
     DEFAULT_TRANSPORTS,
+    MAX_MESSAGE_BYTES,
+    MAX_MESSAGE_TOKEN_BYTES,
     MAX_TOKEN_BYTES,
     Credential,
     Presented,
     Transport,
     extract,
+    from_message,
     offers_ours,
     real_protocols,
     scrubbed,
@@ -240,3 +244,48 @@ def test_the_query_beside_a_header() -> None:
 def test_only_the_credential_goes_from_the_query() -> None:
     clean = scrubbed(Presented([], [], b"a=1&ticket=abc&&b=%20&access%5Ftoken=x&c"), WITH_QUERY)
     assert clean.query == b"a=1&&b=%20&c"
+
+
+# The first message
+
+
+def auth(token: object) -> str:
+    return json.dumps({"type": "auth", "token": token})
+
+
+@pytest.mark.parametrize("token", [TOKEN, "a" * MAX_MESSAGE_TOKEN_BYTES])
+def test_a_first_message(token: str) -> None:
+    assert from_message(auth(token)) == Credential(token, Transport.FIRST_MESSAGE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "hello",
+        "[]",
+        "{}",
+        "null",
+        "[" * 3_000,
+        "\ud800",
+        '{"type": "auth"}',
+        '{"type": "Auth", "token": "a"}',
+        auth(None),
+        auth(1),
+        auth(""),
+        auth("a b"),
+        auth("a" * (MAX_MESSAGE_TOKEN_BYTES + 1)),
+    ],
+)
+def test_a_first_message_that_is_none(text: str | None) -> None:
+    assert code_of(from_message(text)) is Code.BAD_CREDENTIAL_FORMAT
+
+
+@pytest.mark.parametrize("text", ["a" * (MAX_MESSAGE_BYTES + 1), "é" * (MAX_MESSAGE_BYTES // 2 + 1)])
+def test_a_first_message_that_is_too_long(text: str) -> None:
+    assert code_of(from_message(text)) is Code.MESSAGE_TOO_BIG
+
+
+def test_a_first_message_is_nothing_that_a_handshake_brings() -> None:
+    assert code_of(extract(Presented([]), frozenset({Transport.FIRST_MESSAGE}))) is Code.AUTH_REQUIRED

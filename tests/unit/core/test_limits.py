@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from doorward.core.limits import AddressLimit, Bulkhead, Lane, RetryBudget, Throttle, TokenBucket, network_of
+from doorward.core.limits import AddressLimit, Bulkhead, Lane, RetryBudget, Throttle, TokenBucket, Waiting, network_of
+from doorward.core.verdict import Code
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
@@ -128,3 +129,20 @@ def test_quiet_times_save_up_no_retry_storm() -> None:
         budget.deposit()
 
     assert [budget.withdraw() for _ in range(3)] == [True, True, False]
+
+
+def test_those_that_are_waited_for_are_bounded() -> None:
+    waiting = Waiting(3, per_address=2)
+    assert [waiting.enter(address) for address in ("192.0.2.1", "2001:db8::1")] == [None, None]
+    assert waiting.enter("2001:db8::2") is None  # of the same /64
+    full = waiting.enter("192.0.2.9")
+    assert full is not None
+    assert full.code is Code.OVERLOADED
+    waiting.leave("192.0.2.1")
+    crowded = waiting.enter("2001:db8::3")
+    assert crowded is not None
+    assert crowded.code is Code.RATE_LIMITED
+    assert waiting.enter("192.0.2.9") is None
+    for address in ("2001:db8::1", "2001:db8::2", "192.0.2.9"):
+        waiting.leave(address)
+    assert len(waiting) == 0

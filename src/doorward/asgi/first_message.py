@@ -1,0 +1,56 @@
+"""The token as the first message, for clients that can bring it in no other way: let in, and heard before the app is called."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from doorward.asgi.session import AdmittedConnection, Surroundings
+from doorward.asgi.types import Message, Receive, Scope, Send
+from doorward.core.credential import Credential, Transport, from_message, offers_ours, real_protocols
+from doorward.core.verdict import Code, Deny, Source
+from doorward.runtime.authenticator import Handshake, Judgement
+
+
+def is_awaited(judgement: Judgement, handshake: Handshake, scope: Scope) -> bool:
+    """Did the client bring no credential, on a route where it may send one?"""
+    verdict = judgement.verdict
+    lacks = isinstance(verdict, Deny) and verdict.code is Code.AUTH_REQUIRED
+    return lacks and scope["type"] == "websocket" and Transport.FIRST_MESSAGE in handshake.route.transports
+
+
+async def received(scope: Scope, receive: Receive, send: Send, *, seconds: float) -> Credential | Deny | None:
+    """Accept, and wait for the token. `None`: the client has left.
+
+    Cancellation: the socket stays accepted, and is closed by the server.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await send({"type": "websocket.accept", "subprotocol": _protocol(scope)})
+            event = await receive()
+    except TimeoutError:
+        return Deny(Code.AUTH_TIMEOUT, Source.CREDENTIAL, f"no token within {seconds:g} s")
+    except OSError:
+        return None
+    return None if event["type"] == "websocket.disconnect" else from_message(event.get("text"))
+
+
+def _protocol(scope: Scope) -> str | None:
+    """One of ours if it is offered, else the first: the app is not there yet to choose."""
+    offered = real_protocols(scope.get("subprotocols", ()))
+    return next((name for name in offered if offers_ours((name,))), offered[0] if offered else None)
+
+
+class AcceptedConnection(AdmittedConnection):
+    """One that the door accepted before it knew who it was. The app accepts once more, which the peer does not see."""
+
+    __slots__ = ()
+
+    def __init__(self, shared: Surroundings, scope: Scope, receive: Receive, send: Send, **admitted: Any) -> None:
+        extensions = dict(scope.get("extensions", {}))
+        extensions.pop("websocket.http.response", None)
+        super().__init__(shared, {**scope, "extensions": extensions}, receive, send, **admitted)
+        self._accepting = self._accepted = True
+
+    async def _accept(self, message: Message) -> None:  # noqa: ARG002 - the subprotocol is chosen already
+        await self._greet()
