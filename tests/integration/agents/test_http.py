@@ -196,7 +196,7 @@ async def test_a_run_that_is_cancelled_cuts_the_request() -> None:
 
 async def test_it_has_to_be_entered() -> None:
     with pytest.raises(UsageError, match="entered"):
-        await anext(aiter(HttpAgent("http://127.0.0.1:1").run(RunRequest("t", "r", "hi", Person()))))
+        HttpAgent("http://127.0.0.1:1").run(RunRequest("t", "r", "hi", Person()))
 
 
 async def test_an_agent_that_pydantic_ai_serves() -> None:

@@ -13,6 +13,7 @@ from ag_ui.core import BaseEvent, RunAgentInput, UserMessage
 
 from doorward.chat.agents.agui_wire import AguiWire
 from doorward.chat.agents.fresh_ids import FreshIds
+from doorward.chat.agents.gather import gathered
 from doorward.chat.agents.history import usable
 from doorward.chat.agents.port import AgentError, AgentFault
 from doorward.chat.agents.sse import EventStream, TooLong
@@ -103,7 +104,7 @@ class HttpAgent:
             await self._session.close()
             self._session = None
 
-    async def run(self, request: RunRequest) -> AsyncIterator[BaseEvent]:
+    def run(self, request: RunRequest) -> AsyncIterator[BaseEvent]:
         """The events of one run.
 
         Raises:
@@ -114,11 +115,14 @@ class HttpAgent:
         """
         if self._session is None:
             raise UsageError("an HttpAgent has to be entered: async with agent")
+        return gathered(self._events(self._session, request))
+
+    async def _events(self, session: aiohttp.ClientSession, request: RunRequest) -> AsyncGenerator[BaseEvent, None]:
         ids, wire = FreshIds(request.history), AguiWire()
         body = _input(request).model_dump_json(by_alias=True, exclude_none=True)
         headers = self._headers | {"Content-Type": "application/json"}
         try:
-            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
+            async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
                 _check(answer)
                 async with aclosing(self._contents(answer)) as contents:
                     async for content in contents:

@@ -25,11 +25,12 @@ from pydantic_ai.exceptions import (
 from pydantic_ai.ui.ag_ui import AGUIAdapter, AGUIEventStream
 
 from doorward.chat.agents.fresh_ids import FreshIds
+from doorward.chat.agents.gather import gathered
 from doorward.chat.agents.history import usable
 from doorward.chat.agents.port import AgentError, AgentFault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from pydantic_ai.agent import AbstractAgent
     from pydantic_ai.models import Model
@@ -110,7 +111,7 @@ class PydanticAgent:
         """Close them."""
         await self._agent.__aexit__(None, None, None)
 
-    async def run(self, request: RunRequest) -> AsyncIterator[BaseEvent]:
+    def run(self, request: RunRequest) -> AsyncIterator[BaseEvent]:
         """The events of one run.
 
         Raises:
@@ -118,6 +119,9 @@ class PydanticAgent:
 
         Cancellation: the request to the model is cut.
         """
+        return gathered(self._events(request))
+
+    async def _events(self, request: RunRequest) -> AsyncGenerator[BaseEvent, None]:
         ids = FreshIds(request.history)
         adapter = _Adapter(agent=self._agent, run_input=_input(request))
         stream = adapter.run_stream(deps=self._deps(request), model=self._model, instructions=self._instructions)
