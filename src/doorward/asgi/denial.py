@@ -18,6 +18,7 @@ from doorward.asgi.types import Scope, Send
 from doorward.core.credential import offers_ours, real_protocols
 from doorward.core.reconnect import Crowd, retry_after
 from doorward.core.verdict import Code, Deny, Row, Unavailable, close_code, close_reason, row_of
+from doorward.runtime.bounded import promptly
 from doorward.runtime.ports import Clock
 
 SEND_SECONDS = 1.0
@@ -108,8 +109,7 @@ class Denier:
             may_accept: the origin is one that may be let in for a frame.
         """
         try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await self._deny(scope, send, refusal, may_accept=may_accept)
+            await promptly(self._deny(scope, send, refusal, may_accept=may_accept), SEND_SECONDS)
         except (TimeoutError, OSError, RuntimeError):
             log.debug("the refusal could not be sent", id=refusal.decision_id)
 

@@ -70,6 +70,7 @@ from doorward.runtime.supervisor import Supervisor
 from doorward.runtime.telemetry import Telemetry
 from doorward.runtime.tickets import Tickets
 from doorward.runtime.tracing import Tracing
+from doorward.runtime.wakes import Wakes
 
 CLOSE_SECONDS = 2.0
 READY_SECONDS = 10.0
@@ -334,6 +335,8 @@ class Door:
             tickets=self.tickets,
         )
         self._stack.push_async_callback(self.authenticator.aclose, seconds=CLOSE_SECONDS)
+        wakes = Wakes(self.clock)
+        self._stack.callback(wakes.aclose)
         self.shared = Surroundings(
             authenticator=self.authenticator,
             registry=self.registry,
@@ -345,6 +348,7 @@ class Door:
             deadline_seconds=settings.deadline_seconds,
             app_exit_seconds=settings.session.app_exit_seconds,
             in_outage=lambda: self.in_outage,
+            wakes=wakes,
         )
         self.gate.on_recovered = self._recovered
         self.health.on_change = self._recovered

@@ -31,10 +31,12 @@ class AdmittedExchange(AdmittedConnection):
     stream is ended at once too, and any other response gets `session.app_exit_seconds` to come to its own end.
     """
 
-    __slots__ = ("_between_events", "_completed", "_is_stream", "_is_up", "_sending", "_trailers")
+    __slots__ = ("_between_events", "_completed", "_is_stream", "_is_up", "_sending", "_trailers", "token")
 
     def __init__(self, shared: Surroundings, scope: Scope, receive: Receive, send: Send, **admitted: Any) -> None:
         super().__init__(shared, scope, receive, send, **admitted)
+        self.token: str = admitted["subject"].token
+        """That it came in with. Never for a log, nor for the app."""
         self._is_stream = False
         self._between_events = True
         self._sending = False
@@ -95,7 +97,7 @@ class AdmittedExchange(AdmittedConnection):
         elif not self._is_up and not self._over:
             self._is_up = True
             loop = asyncio.get_running_loop()
-            self._exits.append(loop.call_later(self._shared.app_exit_seconds, self._cut, refusal))
+            self._exits += (loop.call_later(self._shared.app_exit_seconds, self._cut, refusal),)
 
     def _cut(self, refusal: Deny | Unavailable) -> None:
         if self._closing is None and not self._over:
@@ -105,7 +107,7 @@ class AdmittedExchange(AdmittedConnection):
     async def _close(self, wire: Refusal) -> None:
         loop = asyncio.get_running_loop()
         if not self._left:
-            self._exits.append(loop.call_later(self._shared.app_exit_seconds, self._cancel_app))
+            self._exits += (loop.call_later(self._shared.app_exit_seconds, self._cancel_app),)
         exposed = round(self._shared.clock.wall() - self.since, 3)
         log.info("closed", id=self.admission.decision_id, code=wire.row.code.value, exposed_seconds=exposed)
         if not self._accepted:
@@ -115,7 +117,7 @@ class AdmittedExchange(AdmittedConnection):
         else:
             self._abort()
         if not self._left:
-            self._exits.append(loop.call_later(INTERRUPT_SECONDS, self._interrupt))
+            self._exits += (loop.call_later(INTERRUPT_SECONDS, self._interrupt),)
 
     async def _say_last(self, wire: Refusal) -> None:
         """An `EventSource` comes back by itself after `retry`; a client of ours reads the code."""

@@ -30,6 +30,7 @@ from doorward.core.session import Session
 from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict, row_of
 from doorward.errors import DoorwardError
 from doorward.runtime.authenticator import Handshake, Judgement
+from doorward.runtime.bounded import promptly
 from doorward.runtime.insight import DecisionRecord
 from doorward.runtime.ports import Validator
 from doorward.runtime.telemetry import Trace, to_ms
@@ -105,7 +106,7 @@ class Doorward:
             return
         route = replace(route_for(self.door.routes, path), transports=frozenset({Transport.HEADER}))
         connection = await self._admitted(scope, receive, send, route)
-        if connection is None:
+        if not isinstance(connection, AdmittedExchange):
             return
         try:
             ticket, seconds = self.door.tickets.give(
@@ -245,8 +246,7 @@ class Doorward:
     async def _connect(self, receive: Receive) -> None:
         """Servers give `websocket.connect` at once; one that does not is not waited for."""
         try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await receive()
+            await promptly(receive(), SEND_SECONDS)
         except TimeoutError:
             log.warning("the server gave no websocket.connect")
 
@@ -262,7 +262,7 @@ class Doorward:
         if self.door.draining:
             return Judgement(Unavailable(Code.RESTARTING, Source.DRAIN))
         try:
-            opened = await self._opened(deadline)
+            opened = await self._opened(deadline) if self.door.opened_at is None else None
             trace.mark("open")
             if opened is not None:
                 return Judgement(opened)
@@ -279,8 +279,6 @@ class Doorward:
 
     async def _opened(self, deadline: Deadline) -> Unavailable | None:
         """Where the app has no lifespan the first scope opens the door, under its own deadline."""
-        if self.door.opened_at is not None:
-            return None
         try:
             async with asyncio.timeout(deadline.remaining(self.door.clock.monotonic())):
                 await self.door.open()
@@ -318,7 +316,9 @@ class Doorward:
             ours=_speaks_ours(scope, handshake),
         )
         connection.open(judgement.question)
-        if self.door.authenticator.is_revoked(connection.principal, connection.good_at):
+        if len(self.door.memory.revocations) and self.door.authenticator.is_revoked(
+            connection.principal, connection.good_at
+        ):
             connection.gone()
             return Deny(Code.TOKEN_REVOKED, Source.REVOKED)
         return connection

@@ -1,6 +1,7 @@
 """An admitted connection: what the app sees of it, and what the door does to it while it is open.
 
-No task of its own and no polling: one timer for what is due next. Effects are performed by the supervisor's tasks, each bounded.
+No task, no timer of its own and no polling: `Wakes` calls when something is due. Effects are performed by the supervisor's
+tasks, each bounded.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from doorward.core.routes import Route
 from doorward.core.session import Close, Effect, Notify, Session
 from doorward.core.verdict import Allow, Assurance, Code, Deny, Principal, Source, Unavailable, Verdict
 from doorward.runtime.authenticator import Authenticator, Question, Subject
+from doorward.runtime.bounded import promptly
 from doorward.runtime.gate import Gate
 from doorward.runtime.ports import Clock
 from doorward.runtime.registry import Registry
 from doorward.runtime.telemetry import Telemetry, Trace
+from doorward.runtime.wakes import Wakes
 
 INTERRUPT_SECONDS = 0.05
 MAX_REFRESH_BYTES = 16_384
@@ -51,6 +54,7 @@ class Surroundings:
     deadline_seconds: float
     app_exit_seconds: float
     in_outage: Callable[[], bool]
+    wakes: Wakes
 
 
 class Admission:
@@ -91,9 +95,9 @@ class AdmittedConnection:
     """Stands between the server and the app for the life of one socket."""
 
     __slots__ = (
-        "_accepted", "_accepting", "_closing", "_connect_given", "_exits", "_held", "_left", "_over", "_receiving",
-        "_refreshing", "_route", "_server_receive", "_server_send", "_shared", "_subject", "_task", "_timer", "address",
-        "admission", "ours", "scope", "session", "since",
+        "_accepted", "_accepting", "_closing", "_connect_given", "_exits", "_held", "_left", "_over", "_reading",
+        "_receiving", "_refreshing", "_route", "_server_receive", "_server_send", "_shared", "_subject", "_task", "_waking_at",
+        "address", "admission", "ours", "scope", "session", "since",
     )  # fmt: skip
 
     def __init__(
@@ -119,18 +123,19 @@ class AdmittedConnection:
         self._shared = shared
         self._server_receive = receive
         self._server_send = send
-        self._subject = subject
+        self._reading = subject.reading
+        self._subject = _kept(subject, session.allow)
         self._route = route
         self._task = asyncio.current_task()
-        self._timer: asyncio.TimerHandle | None = None
+        self._waking_at: float | None = None
         self._receiving: asyncio.Task[Any] | None = None
         self._accepting = False
         self._accepted = False
         self._connect_given = False
         self._refreshing = False
-        self._held: list[Notify] = []
+        self._held: tuple[Notify, ...] = ()
         self._closing: Deny | Unavailable | None = None
-        self._exits: list[asyncio.TimerHandle] = []
+        self._exits: tuple[asyncio.TimerHandle, ...] = ()
         self._over = False
         self._left = False
 
@@ -138,11 +143,6 @@ class AdmittedConnection:
     def transports(self) -> frozenset[Transport]:
         """How a credential may come on its route."""
         return self._route.transports
-
-    @property
-    def token(self) -> str:
-        """The token that it stands on now. Never for a log, nor for the app."""
-        return self._subject.token
 
     # What the registry asks
 
@@ -152,7 +152,7 @@ class AdmittedConnection:
 
     @property
     def good_at(self) -> float:
-        return self._shared.authenticator.validated_at(self._subject.reading) or self.since
+        return self._shared.authenticator.validated_at(self._reading) or self.since
 
     def revoke(self) -> None:
         self._perform(self.session.revoked())
@@ -180,8 +180,7 @@ class AdmittedConnection:
         self._over = True
         self.session.closed()
         self._shared.registry.remove(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._arm()
 
     @property
     def forced(self) -> bool:
@@ -239,6 +238,8 @@ class AdmittedConnection:
         """Take a late verdict, or the result of a re-validation."""
         before = self.session.principal
         effects = self.session.settled(verdict)
+        if self._subject is not None:
+            self._subject = _kept(self._subject, self.session.allow)
         self._moved(before)
         self._perform(effects)
 
@@ -249,6 +250,8 @@ class AdmittedConnection:
         """Ask anew about a connection that was let in degraded. Could not ask: it stays as it is."""
         deadline = Deadline.after(self._shared.clock.monotonic(), self._shared.deadline_seconds)
         subject = self._subject
+        if subject is None:
+            return
         verdict = await self._shared.authenticator.recheck(subject, self._route, deadline)
         self._shared.telemetry.metrics.revalidation(verdict.verdict)
         log.info("revalidated", id=self.admission.decision_id, verdict=verdict.verdict, reason=verdict.reason)
@@ -269,15 +272,24 @@ class AdmittedConnection:
     # Timers and effects
 
     def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        wake_at = self.session.wake_at
-        if wake_at is not None and not self._over:
-            delay = max(wake_at - self._shared.clock.wall(), 0.0)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+        self._sleep_until(self.wake_at)
 
-    def _wake(self) -> None:
+    def _sleep_until(self, at: float | None) -> None:
+        if at == self._waking_at:
+            return
+        if self._waking_at is not None:
+            self._shared.wakes.discard(self, self._waking_at)
+        if at is not None:
+            self._shared.wakes.add(self, at)
+        self._waking_at = at
+
+    @property
+    def wake_at(self) -> float | None:
+        return None if self._over else self.session.wake_at
+
+    def wake(self) -> None:
+        """The session has something to do, or to look at again."""
+        self._sleep_until(None)
         graces = self.session.graces
         effects = self.session.tick(self._shared.clock.wall(), outage=self._shared.in_outage())
         if self.session.graces > graces:
@@ -293,7 +305,7 @@ class AdmittedConnection:
             elif self._accepted:
                 self._shared.spawn(self._notify(effect), "notice")
             elif effect.notice != "auth.assurance":  # the greeting says how it stands then
-                self._held.append(effect)
+                self._held += (effect,)
         self._arm()
 
     async def _notify(self, effect: Effect) -> None:
@@ -303,8 +315,7 @@ class AdmittedConnection:
     async def _say(self, message: dict[str, Any]) -> None:
         """One frame of the door's own. A peer that does not read does not hold us up."""
         try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await self._server_send({"type": "websocket.send", "text": encoded(message)})
+            await promptly(self._server_send({"type": "websocket.send", "text": encoded(message)}), SEND_SECONDS)
         except (TimeoutError, OSError, RuntimeError):
             log.debug("a notice could not be sent", id=self.admission.decision_id)
 
@@ -334,14 +345,14 @@ class AdmittedConnection:
                     "expires_at": self.session.ends_at,
                 }
             )
-        held, self._held = self._held, []
+        held, self._held = self._held, ()
         for effect in held:
             await self._notify(effect)
 
     async def _follow(self, question: Question) -> None:
         verdict = await self._shared.authenticator.settle(question)
         log.info("late verdict", id=self.admission.decision_id, verdict=verdict.verdict, reason=verdict.reason)
-        if self._subject is question.subject:  # a token that came in-band meanwhile has a verdict of its own
+        if self._reading is question.subject.reading:  # a token that came in-band meanwhile has a verdict of its own
             self.settle(verdict)
 
     # Closing
@@ -353,7 +364,7 @@ class AdmittedConnection:
     async def _close(self, wire: Refusal) -> None:
         loop = asyncio.get_running_loop()
         if not self._left:
-            self._exits.append(loop.call_later(self._shared.app_exit_seconds, self._cancel_app))
+            self._exits += (loop.call_later(self._shared.app_exit_seconds, self._cancel_app),)
         if self._accepting and not self._accepted:
             return  # the accept is on its way, and is followed by the close
         exposed = round(self._shared.clock.wall() - self.since, 3)
@@ -364,7 +375,7 @@ class AdmittedConnection:
         else:
             await denier.deny(self.scope, self._server_send, wire)
         if not self._left:
-            self._exits.append(loop.call_later(INTERRUPT_SECONDS, self._interrupt))
+            self._exits += (loop.call_later(INTERRUPT_SECONDS, self._interrupt),)
 
     def _refusal(self, refusal: Deny | Unavailable) -> Refusal:
         return self._shared.denier.refusal(refusal, self.admission.decision_id)
@@ -433,7 +444,8 @@ class AdmittedConnection:
         effects = self.session.refreshed(judgement.verdict)
         if isinstance(effects, Deny):
             return effects
-        self._subject = judgement.subject
+        self._reading = judgement.subject.reading
+        self._subject = _kept(judgement.subject, judgement.verdict)
         self._moved(before)
         self._perform(effects)
         return judgement.verdict
@@ -441,6 +453,11 @@ class AdmittedConnection:
     def _moved(self, before: Principal) -> None:
         if self.session.principal is not before:
             self._shared.registry.move(self, before)
+
+
+def _kept(subject: Subject, allow: Allow) -> Subject | None:
+    """The token itself is kept only where it may have to be asked about again."""
+    return subject if allow.degraded or allow.provisional else None
 
 
 def _refresh_command(text: str | None) -> dict[str, Any] | None:

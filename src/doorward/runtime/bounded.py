@@ -7,14 +7,66 @@ wait for that task until the deadline. Then it is cancelled and handed to the re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Generic, TypeVar
 
 from doorward.core.deadline import Deadline
 from doorward.errors import BackendError, DeadlinePassed
 from doorward.runtime.ports import Clock
 
 T = TypeVar("T")
+
+
+@types.coroutine
+def promptly(work: Awaitable[T], seconds: float) -> Generator[Any, Any, T]:
+    """Await `work`, at most so long. What is done at once, as a server's `receive` and `send` mostly are, costs no timer.
+
+    Cooperative like `asyncio.timeout`: for calls that end when they are cancelled.
+
+    Raises:
+        TimeoutError: it was not done in time, and was cancelled.
+
+    Cancellation: goes to the work.
+    """
+    steps = _steps(work)
+    try:
+        waits_for = next(steps)
+    except StopIteration as done:
+        answer: T = done.value
+        return answer
+    return (yield from _in_time(_Begun(steps, waits_for), seconds).__await__())
+
+
+def _steps(work: Awaitable[T]) -> Generator[Any, Any, T]:
+    """As a generator, which has `send` and `throw`, whatever the server made its awaitable of."""
+    return (yield from work.__await__())
+
+
+async def _in_time(begun: Awaitable[T], seconds: float) -> T:
+    async with asyncio.timeout(seconds):
+        return await begun
+
+
+class _Begun(Generic[T]):
+    """Work that was begun, and now waits for something."""
+
+    def __init__(self, steps: Generator[Any, Any, T], waits_for: Any) -> None:
+        self._steps = steps
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        while True:
+            try:
+                try:
+                    sent = yield self._waits_for
+                except BaseException as error:  # noqa: BLE001 - a cancellation, mostly: it is the work's to take
+                    self._waits_for = self._steps.throw(error)
+                else:
+                    self._waits_for = self._steps.send(sent)
+            except StopIteration as done:
+                answer: T = done.value
+                return answer
 
 
 class Reaper:

@@ -17,5 +17,8 @@ class SystemClock:
         self._latest = 0.0
 
     def wall(self) -> float:
-        self._latest = max(self._latest, self._wall())
-        return self._latest
+        now = self._wall()
+        if now < self._latest:
+            return self._latest
+        self._latest = now
+        return now

@@ -71,7 +71,7 @@ class Trace:
         steps = []
         before = self.began
         for name, at in self._marks:
-            steps.append(Step(name, to_ms(at - before)))
+            steps.append(Step(name, int((at - before) * 1e6 + 0.5) / 1000))
             before = at
         return steps
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from tests.runtime_kit import virtual
 
 from doorward.core.deadline import Deadline
 from doorward.errors import BackendError, ConnectError, DeadlinePassed
-from doorward.runtime.bounded import Reaper, bounded
+from doorward.runtime.bounded import Reaper, bounded, promptly
 from doorward.testing import VirtualClock
 
 CLOCK = VirtualClock()
@@ -133,3 +134,123 @@ async def test_a_deadline_that_has_passed_waits_for_nothing() -> None:
         await bounded(answer(0.1), soon(-1.0), clock=CLOCK, reaper=reaper)
     await reaper.aclose(seconds=1.0)
     assert len(reaper) == 0
+
+
+# promptly
+
+
+class NextOnly:
+    """An awaitable that knows nothing but `next`, as those of servers that are not written in Python may."""
+
+    def __init__(self, wait: asyncio.Future[str]) -> None:
+        self.steps = wait.__await__()
+
+    def __await__(self) -> NextOnly:
+        return self
+
+    def __iter__(self) -> NextOnly:
+        return self
+
+    def __next__(self) -> object:
+        return next(self.steps)
+
+
+def timers() -> int:
+    return len([each for each in asyncio.get_running_loop()._scheduled if not each.cancelled()])  # type: ignore[attr-defined]
+
+
+@virtual
+async def test_what_is_done_at_once_sets_no_timer() -> None:
+    asked = []
+
+    async def at_once() -> str:
+        asked.append(timers())
+        return "yes"
+
+    assert await promptly(at_once(), 1.0) == "yes"
+    assert asked == [0]
+
+
+@virtual
+async def test_what_waits_is_waited_for() -> None:
+    async def twice() -> str:
+        await asyncio.sleep(0.3)
+        return await answer(0.3)
+
+    assert await promptly(twice(), 1.0) == "yes"
+    assert timers() == 0
+
+
+@virtual
+async def test_it_raises_what_the_work_raises_at_once_and_later() -> None:
+    async def refused(seconds: float) -> None:
+        if seconds:
+            await asyncio.sleep(seconds)
+        raise ConnectError("refused")
+
+    for seconds in (0.0, 0.5):
+        with pytest.raises(ConnectError):
+            await promptly(refused(seconds), 1.0)
+
+
+@virtual
+async def test_work_that_waits_too_long_is_cancelled_and_may_clean_up() -> None:
+    said = []
+
+    async def endless() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.1)
+            said.append("cleaned up")
+
+    with pytest.raises(TimeoutError):
+        await promptly(endless(), 0.5)
+    assert said == ["cleaned up"]
+
+
+@virtual
+async def test_work_may_answer_its_cancellation() -> None:
+    async def stays_calm() -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "calm"
+        return "never"
+
+    task = asyncio.create_task(promptly_in_a_task(stays_calm()))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    assert await task == "calm"
+
+
+async def promptly_in_a_task(work: Coroutine[Any, Any, str]) -> str:
+    return await promptly(work, 1.0)
+
+
+@virtual
+async def test_a_waiter_that_is_cancelled_cancels_the_work() -> None:
+    over = []
+
+    async def long() -> str:
+        try:
+            return await answer(60)
+        finally:
+            over.append(True)
+
+    task = asyncio.create_task(promptly_in_a_task(long()))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert over == [True]
+
+
+@virtual
+async def test_an_awaitable_that_cannot_be_thrown_into_is_bounded_too() -> None:
+    loop = asyncio.get_running_loop()
+    soon_there: asyncio.Future[str] = loop.create_future()
+    loop.call_later(0.5, soon_there.set_result, "yes")
+    assert await promptly(NextOnly(soon_there), 1.0) == "yes"  # type: ignore[arg-type]
+    with pytest.raises(TimeoutError):
+        await promptly(NextOnly(loop.create_future()), 1.0)  # type: ignore[arg-type]
