@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -139,6 +141,17 @@ async def test_the_own_validator_example_asks_userinfo(tmp_path: Path) -> None:
             assert (problem["code"], problem["cause"]) == ("SERVICE_UNAVAILABLE", "upstream")
     finally:
         await runner.cleanup()
+
+
+def test_the_tests_of_the_tested_app_pass(tmp_path: Path) -> None:
+    """In a project of their own, with nothing of ours around."""
+    project = shutil.copytree(ROOT / "examples" / "tested_app", tmp_path / "project")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(project), "-W", "ignore"]
+    env = child_environment({}) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ran = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=90, check=False)
+
+    assert ran.returncode == 0, ran.stdout
+    assert re.search(r"\b5 passed", ran.stdout), ran.stdout
 
 
 async def test_the_drain_example_closes_with_advice(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_an_example_is_the_file_that_runs(snippet: Snippet) -> None:
 
 def test_every_example_is_shown_on_a_page() -> None:
     shown = {snippet.example for snippet in snippets("python")}
-    assert sorted(path.name for path in (ROOT / "examples").glob("*.py") if path not in shown) == []
+    assert sorted(path.name for path in (ROOT / "examples").rglob("*.py") if path not in shown) == []
 
 
 @pytest.mark.parametrize("snippet", snippets("toml"), ids=str)
