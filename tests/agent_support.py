@@ -133,10 +133,12 @@ class Bench:
 
     async def ask(self, message: str) -> str:
         """Start a run; returns its id."""
+        if not self._runs:
+            await self.chat.open()
         thread = await self.chat.threads.open("t", self.who.user_id)
         assert isinstance(thread, Thread)
         self._runs += 1
-        outcome, _ = self.chat.runs.start(thread, RunStart("c", "t", f"r{self._runs}", message), self.who)
+        outcome, _ = await self.chat.runs.start(thread, RunStart("c", "t", f"r{self._runs}", message), self.who)
         assert isinstance(outcome, Done), outcome
         return f"r{self._runs}"
 
@@ -157,6 +159,7 @@ class Bench:
 
     async def aclose(self) -> None:
         await eventually(lambda: not self.chat.runs._abandoned, within_seconds=5.0)
+        await self.chat.aclose()
 
 
 def said(events: Sequence[dict[str, Any]]) -> str:

@@ -38,13 +38,18 @@ class ChatClient:
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.inbox: list[dict[str, Any]] = []
+        self.notices: list[dict[str, Any]] = []
         self._numbers = 0
 
     async def receive(self) -> dict[str, Any]:
+        """The next message that is no notice; those are kept in `notices`."""
         async with asyncio.timeout(5):
-            content = json.loads(await self.connection.recv())
-        assert isinstance(content, dict)
-        return content
+            while True:
+                content = json.loads(await self.connection.recv())
+                assert isinstance(content, dict)
+                if "notice" not in content:
+                    return content
+                self.notices.append(content)
 
     async def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
         """One command and its reply; envelopes that come first are kept in `inbox`."""

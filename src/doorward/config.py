@@ -260,7 +260,7 @@ class ServeSettings(Section):
 
 
 class ChatSettings(Section):
-    """Who answers in the chat of `doorward serve` and `up`. See docs/how-to/bring-your-own-agent.md."""
+    """Who answers in the chat of `doorward serve` and `up` (docs/how-to/bring-your-own-agent.md), and where it is kept."""
 
     agent: str = Field(
         "warden",
@@ -278,6 +278,19 @@ class ChatSettings(Section):
         None, description="Where an AG-UI agent takes its POST, e.g. https://agent.internal/run"
     )
     agent_token: SecretStr | None = Field(None, description="Bearer token that this agent gets from us")
+    file: Path | None = Field(
+        None, description="Threads and events (SQLite, for one process); default: chat.sqlite3 in the data directory"
+    )
+    synchronous: Literal["normal", "full"] = Field(
+        "normal", description="normal: nothing is lost when the process dies; full: nor when the power fails"
+    )
+    events_per_thread: int = Field(
+        4_096,
+        ge=256,
+        le=1_000_000,
+        description="Events of a thread that can be resumed from; the history is kept anyway",
+    )
+    event_days: float = Field(30, gt=0, le=3_650, description="Older events cannot be resumed from")
 
 
 class AuthdSettings(Section):

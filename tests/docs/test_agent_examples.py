@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import websockets
 from tests.chat_server import ChatClient
@@ -56,8 +57,9 @@ async def asked(settings: dict[str, str], token: str, question: str) -> list[dic
         headers = {"Authorization": f"Bearer {token}"}
         async with websockets.connect(url, additional_headers=headers, proxy=None, open_timeout=10) as connection:
             client = ChatClient(connection)
-            await client.ask("thread.subscribe", thread_id="t")
-            reply = await client.ask("run.start", thread_id="t", run_id="r", message=question)
+            thread_id = str(uuid4())
+            await client.ask("thread.subscribe", thread_id=thread_id)
+            reply = await client.ask("run.start", thread_id=thread_id, run_id="r", message=question)
             assert reply["ok"] is True, reply
             events = [await client.envelope()]
             while events[-1]["event"]["type"] not in {"RUN_FINISHED", "RUN_ERROR"}:

@@ -16,6 +16,7 @@ from doorward.adapters.state_files import DirectoryStateFiles
 from doorward.asgi.door import log_decision
 from doorward.authd import key_files
 from doorward.authd.store import database_url
+from doorward.chat import database as chat_database
 from doorward.core.verdict import Cause, Code
 from doorward.errors import BackendError
 from doorward.ops import token as ops_token
@@ -118,6 +119,9 @@ def test_files_have_the_names_on_the_page(tmp_path: Path) -> None:
         re.sub(r"-\w+\.json", "-*.json", keyset.name),
         Path(database_url(settings).database or "").relative_to(tmp_path).as_posix(),
         f"authd/keys/*{key_files.SUFFIX}",
+        chat_database.FILE_NAME,
+        chat_database.FILE_NAME + chat_database.MARK_SUFFIX,
+        chat_database.FILE_NAME + chat_database.LOCK_SUFFIX,
     }
     named = {cells[0].strip("`") for cells in rows("docs/reference/files.md")}
     assert real <= named

@@ -47,8 +47,8 @@ def chat_of(server: ChatServer) -> Chat:
     return chat
 
 
-def thread_of(server: ChatServer, thread_id: str) -> Thread:
-    thread = chat_of(server).threads.find(thread_id, "alice")
+async def thread_of(server: ChatServer, thread_id: str) -> Thread:
+    thread = await chat_of(server).threads.find(thread_id, "alice")
     assert isinstance(thread, Thread)
     return thread
 
@@ -170,7 +170,8 @@ async def test_what_cannot_be_resumed_begins_with_a_snapshot(position: dict[str,
 async def test_a_snapshot_is_followed_by_the_whole_active_run() -> None:
     async with serving(forever) as server, server.client() as one, server.client() as two:
         await asked(one)
-        await eventually(lambda: (run := thread_of(server, "t").active) is not None and run.events == 2)
+        thread = await thread_of(server, "t")
+        await eventually(lambda: thread.active is not None and thread.active.events == 2)
         reply = await subscribed(two)
         assert reply["active_run_id"] == "r1"
         assert (await two.envelope())["event"]["messages"] == []
@@ -333,7 +334,7 @@ async def test_a_revoked_socket_takes_its_runs_along(code: int, reason: str, lef
         await client.connection.close(code, reason)
         await eventually(lambda: registry.get_sample_value(sockets) == 1)
         await eventually(lambda: len(chat_of(server).runs) == left)
-        assert thread_of(server, "t2").active is not None, "a run of another socket goes on"
+        assert (await thread_of(server, "t2")).active is not None, "a run of another socket goes on"
 
 
 async def test_nothing_is_left_of_a_socket() -> None:
@@ -344,7 +345,7 @@ async def test_nothing_is_left_of_a_socket() -> None:
                 await subscribed(client)
                 client.connection.transport.abort()
         await eventually(lambda: len(asyncio.all_tasks()) <= before)
-        assert thread_of(server, "t").followers == 0
+        assert (await thread_of(server, "t")).followers == 0
 
 
 async def test_drain_refuses_new_runs_and_interrupts_the_rest() -> None:

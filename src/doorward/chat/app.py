@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 
 from doorward.chat.agents.factory import make_agent
+from doorward.chat.eventlog import Retention
 from doorward.chat.forward import AuthForwarder
 from doorward.chat.limits import MAX_TEXT_BYTES
 from doorward.chat.problem import problem
@@ -21,6 +22,7 @@ from doorward.core.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
 
     from aiohttp.abc import AbstractResolver
     from prometheus_client import CollectorRegistry
@@ -53,6 +55,7 @@ def create_app(
     limits: ChatLimits | None = None,
     register: bool | None = None,
     fault_hint: str | None = None,
+    data_file: Path | None = None,
 ) -> Starlette:
     """Make the application. `app.state.chat` is its `Chat`; drain it before the server stops.
 
@@ -68,9 +71,17 @@ def create_app(
         limits: every bound of the chat backend.
         register: whether the page offers to make an account; by default `authd.allow_register`.
         fault_hint: a line for the page that says how to break the auth service on purpose.
+        data_file: where threads and events are kept; in memory by default, until the process ends.
     """
     agent = agent or make_agent(settings.chat, insight=insight, drill=drill)
-    chat = Chat(agent, limits=limits, registry=registry)
+    chat = Chat(
+        agent,
+        limits=limits,
+        file=data_file,
+        synchronous=settings.chat.synchronous,
+        retention=Retention(settings.chat.events_per_thread, settings.chat.event_days * 86_400.0),
+        registry=registry,
+    )
     forwarder = AuthForwarder(
         settings.auth,
         seconds=settings.deadline_seconds,
@@ -98,6 +109,8 @@ def create_app(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(forwarder.aclose)
+            stack.push_async_callback(chat.aclose)
+            await chat.open()
             if isinstance(agent, AbstractAsyncContextManager):
                 await stack.enter_async_context(agent)
             try:

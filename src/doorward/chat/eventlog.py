@@ -1,42 +1,90 @@
-"""The ordered events of each thread. A port, and the adapter that keeps them in memory.
+"""The ordered events of each thread: the port that logs are reached through.
 
 `append` gives each event the next number of its thread, `read` and `follow` hand them out in that order. The order
 belongs to an *epoch*: when a log can no longer vouch for its numbers it starts another epoch, and readers begin anew.
+Only the holder of a thread's newest lease may append: whoever lost it, to another process for instance, is refused.
 """
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections import deque
-from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
 
-import msgspec
-
-from doorward.chat.envelope import Envelope
+from doorward.errors import DoorwardError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
-PAGE = 256
+    from doorward.chat.envelope import Envelope
+
+PAGE: Final = 256
 """Envelopes that `follow` hands out at once, at most."""
+
+COMPACTED_BYTES: Final = 65_536
+"""A compacted envelope holds at most this much."""
 
 
 class OutOfWindow(Exception):
-    """The log cannot go on from there: another epoch, no longer retained, or past the head."""
+    """The log cannot go on from there: another epoch, no longer retained, inside a compacted range, or past the head."""
+
+
+class LeaseLost(DoorwardError):
+    """Somebody else has taken the thread since. Nothing was appended, and nothing ever will be with this lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to append to a thread, for one run. A later one ends it, and has a larger `fence`; none is given twice."""
+
+    thread_id: str
+    run_id: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What a log keeps of each thread: the newest `events`, none older than `seconds`."""
+
+    events: int = 4_096
+    seconds: float = 30 * 86_400.0
 
 
 class EventLog(Protocol):
-    """Append-only. Numbers grow by one in each thread; none is used twice in an epoch."""
+    """Append-only. Ranges `[seq_from, seq]` follow each other without a hole; no number is used twice in an epoch."""
 
     @property
     def epoch(self) -> str:
         """Names the numbering; another one means that earlier numbers say nothing."""
         ...
 
-    async def append(self, thread_id: str, run_id: str, events: Sequence[bytes]) -> int:
+    async def open(self, thread_id: str) -> int:
+        """Make a place for the thread if it has none, and return the position that everything retained of it follows.
+
+        Raises:
+            StoreError: it could not be asked.
+
+        Cancellation: the place may be made.
+        """
+        ...
+
+    async def acquire(self, thread_id: str, run_id: str) -> Lease:
+        """Take the thread; whoever had it can append no more.
+
+        Raises:
+            StoreError: it could not be asked; nobody may have the lease then.
+
+        Cancellation: the lease may be taken, and nobody holds it.
+        """
+        ...
+
+    async def append(self, lease: Lease, events: Sequence[bytes]) -> int:
         """Add the events (AG-UI JSON) in one step and return the number of the last one.
+
+        No reader sees them before they are as safe as this log makes them.
+
+        Raises:
+            LeaseLost: the thread was taken by somebody else.
+            StoreError: nobody knows whether they are in.
 
         Cancellation: all of them are in the log, or none.
         """
@@ -47,6 +95,7 @@ class EventLog(Protocol):
 
         Raises:
             OutOfWindow: what follows `after_seq` is not all there.
+            StoreError: it could not be read.
         """
         ...
 
@@ -55,91 +104,26 @@ class EventLog(Protocol):
 
         Raises:
             OutOfWindow: at any time, for a reader that is slower than the log forgets.
+            StoreError: it could not be read.
 
         Cancellation: leaves nothing behind.
         """
         ...
 
-    async def forget(self, thread_id: str) -> None:
-        """Drop a thread that nobody follows."""
+    async def tidy(self, thread_id: str, *, up_to: int) -> None:
+        """What came up to and with `up_to` belongs to runs that have ended: join its deltas, drop what is past retention.
+
+        What came later is not touched.
+
+        Raises:
+            StoreError: it was not done, or is not known to be.
+        """
         ...
 
-
-class _Lane:
-    """The retained events of one thread. `head` is the last number given out."""
-
-    __slots__ = ("entries", "grown", "head")
-
-    def __init__(self, retained: int, head: int) -> None:
-        self.entries: deque[Envelope] = deque(maxlen=retained)
-        self.head = head
-        self.grown = asyncio.Event()
-
-
-class MemoryEventLog:
-    """Keeps the last `retained` events of each thread; a new process is a new epoch.
-
-    Args:
-        retained: events a thread, > 0.
-        wall: wall-clock seconds.
-    """
-
-    def __init__(self, *, retained: int, wall: Callable[[], float]) -> None:
-        self._retained = retained
-        self._wall = wall
-        self._epoch = secrets.token_hex(8)
-        self._lanes: dict[str, _Lane] = {}
-        self._base = 0
-        """Where a new thread starts: past every number of a forgotten one, so that an old position is not taken for a new one."""
-
-    @property
-    def epoch(self) -> str:
-        return self._epoch
-
-    async def append(self, thread_id: str, run_id: str, events: Sequence[bytes]) -> int:
-        lane = self._lane(thread_id)
-        ts = int(self._wall() * 1000)
-        for event in events:
-            lane.head += 1
-            lane.entries.append(
-                Envelope(
-                    thread_id=thread_id,
-                    epoch=self._epoch,
-                    seq_from=lane.head,
-                    seq=lane.head,
-                    run_id=run_id,
-                    ts=ts,
-                    event=msgspec.Raw(event),
-                )
-            )
-        grown, lane.grown = lane.grown, asyncio.Event()
-        grown.set()
-        return lane.head
-
-    async def read(self, thread_id: str, *, epoch: str, after_seq: int, limit: int) -> Sequence[Envelope]:
-        lane = self._lanes.get(thread_id) or _Lane(self._retained, self._base)
-        first = lane.head - len(lane.entries) + 1
-        if epoch != self._epoch or not first - 1 <= after_seq <= lane.head:
-            raise OutOfWindow(thread_id)
-        start = after_seq - first + 1
-        return list(islice(lane.entries, start, start + limit))
-
-    async def follow(self, thread_id: str, *, epoch: str, after_seq: int) -> AsyncGenerator[Sequence[Envelope], None]:
-        lane = self._lane(thread_id)
-        while True:
-            grown = lane.grown
-            page = await self.read(thread_id, epoch=epoch, after_seq=after_seq, limit=PAGE)
-            if page:
-                yield page
-                after_seq = page[-1].seq
-            else:
-                await grown.wait()
-
     async def forget(self, thread_id: str) -> None:
-        if lane := self._lanes.pop(thread_id, None):
-            self._base = max(self._base, lane.head + 1)
+        """Drop a thread. A later one of the same name does not take up its numbers.
 
-    def _lane(self, thread_id: str) -> _Lane:
-        if (lane := self._lanes.get(thread_id)) is None:
-            lane = self._lanes[thread_id] = _Lane(self._retained, self._base)
-        return lane
+        Raises:
+            StoreError: it was not done, or is not known to be.
+        """
+        ...

@@ -15,17 +15,19 @@ MAX_TEXT_BYTES = 16_384
 class ChatLimits:
     """Bounds of threads, runs and sockets.
 
-    `events_per_run` is smaller than `events_per_thread`, so the `RUN_STARTED` of an active run is always still in the log.
+    What is retained of a thread is in `Retention`; the events of an active run are retained whatever it says.
     """
 
-    events_per_thread: int = 4_096
     events_per_run: int = 2_048
     bytes_per_run: int = 262_144
     run_seconds: float = 120.0
     runs_per_user: int = 8
     runs: int = 1_000
-    threads_per_user: int = 50
-    threads: int = 2_000
+    threads_per_user: int = 2_000
+    threads: int = 10_000
+    """In use at once: followed by a socket, or with a run."""
+    idle_threads: int = 1_000
+    """Kept in memory although nobody uses them at the moment."""
     history_messages: int = 200
     history_bytes: int = 524_288
     run_ids_per_thread: int = 256
@@ -40,3 +42,9 @@ class ChatLimits:
     """A socket that takes nothing for this long is closed with 1013 and may resume later."""
     close_seconds: float = 1.0
     reap_seconds: float = 1.0
+    housekeeping_seconds: float = 5.0
+    tidy_after_seconds: float = 60.0
+    """A thread that rests for this long has its log tidied."""
+    tidy_again_seconds: float = 86_400.0
+    tidied_threads: int = 16
+    """Of one round."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from doorward.chat.envelope import Envelope, encode, merged
+from doorward.chat.envelope import Envelope, merged
 from doorward.errors import LimitError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Outbox:
         self._cells: deque[_Cell] = deque()
         self._tails: dict[str, _Cell] = {}
         self._bytes = 0
+        self._posted: dict[str, str] = {}
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -57,13 +58,15 @@ class Outbox:
         self._push(item)
 
     async def take(self) -> str:
-        """The next text to send.
+        """The next text to send; what was posted goes first.
 
         Cancellation: takes nothing.
         """
-        while not self._cells:
+        while not self._cells and not self._posted:
             self._filled.clear()
             await self._filled.wait()
+        if self._posted:
+            return self._posted.pop(next(iter(self._posted)))
         cell = self._cells.popleft()
         self._bytes -= cell.size
         self._room.set()
@@ -71,7 +74,18 @@ class Outbox:
             return cell.item
         if self._tails.get(cell.item.thread_id) is cell:
             del self._tails[cell.item.thread_id]
-        return encode(cell.item)
+        return cell.item.text
+
+    def post(self, subject: str, text: str) -> None:
+        """Send `text` outside the order, instead of what waits to be sent about the same subject.
+
+        At most `queue_messages` subjects wait; of more, the one that waits longest is not told of. Never waits itself.
+        """
+        self._posted.pop(subject, None)
+        if len(self._posted) >= self._limits.queue_messages:
+            del self._posted[next(iter(self._posted))]
+        self._posted[subject] = text
+        self._filled.set()
 
     def discard(self, thread_id: str) -> None:
         """Drop the envelopes of a thread that is no longer followed."""

@@ -25,9 +25,13 @@ from ag_ui.core import (
 from doorward.chat.agents.port import TOLD, AgentError, AgentFault, RunRequest
 from doorward.chat.commands import Done, ErrorCode, Fault
 from doorward.chat.envelope import event_json
+from doorward.chat.eventlog import LeaseLost
 from doorward.chat.mailbox import Ending, Mailbox
 from doorward.chat.sequence import RunSequence, SequenceError
+from doorward.chat.store import EndedRun, Refused, StoredRun
+from doorward.chat.threads import NOT_FOUND
 from doorward.chat.transcript import Transcript
+from doorward.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,13 +40,17 @@ if TYPE_CHECKING:
 
     from doorward.chat.agents.port import Agent, LiveView
     from doorward.chat.commands import RunStart
-    from doorward.chat.eventlog import EventLog
+    from doorward.chat.eventlog import EventLog, Lease
     from doorward.chat.limits import ChatLimits
+    from doorward.chat.notices import Notices
+    from doorward.chat.store import ChatStore
     from doorward.chat.telemetry import ChatTelemetry
     from doorward.chat.threads import Thread
     from doorward.core.deadline import Deadline
 
 log = structlog.get_logger(__name__)
+
+RUN_ACTIVE = Fault(ErrorCode.RUN_ACTIVE, "this thread has an active run; wait for it or cancel it")
 
 _ERRORS = {
     Ending.TIMEOUT: ("timeout", "The agent did not finish in time."),
@@ -60,10 +68,12 @@ class Run:
         self.request = request
         self.mailbox = Mailbox(mailbox_events)
         self.sequence = RunSequence()
-        self.question = UserMessage(id=f"{self.id}:question", content=request.message)
+        self.question = question_of(self.id, request.message)
         self.transcript = Transcript(self.question)
         self.fault = AgentFault.FAILED
         """What is told if the run fails."""
+        self.lease: Lease | None = None
+        self.ended = asyncio.Event()
         self.events = 0
         self.bytes = 0
 
@@ -76,17 +86,7 @@ class Run:
         self.mailbox.stop(ending)
 
     def opening(self) -> RunStartedEvent:
-        """`RUN_STARTED`; its input carries the question, so that other tabs see it."""
-        asked = RunAgentInput(
-            thread_id=self.thread.id,
-            run_id=self.id,
-            state={},
-            messages=[self.question],
-            tools=[],
-            context=[],
-            forwarded_props={},
-        )
-        return RunStartedEvent(thread_id=self.thread.id, run_id=self.id, input=asked)
+        return opening(self.thread.id, self.id, self.question)
 
     def terminal(self, ending: Ending) -> BaseEvent:
         """The one event that ends the run."""
@@ -99,15 +99,45 @@ class Run:
         return RunFinishedEvent(thread_id=self.thread.id, run_id=self.id, outcome=outcome)
 
 
+def question_of(run_id: str, text: str) -> UserMessage:
+    """The question of a run, as a message of its thread."""
+    return UserMessage(id=f"{run_id}:question", content=text)
+
+
+def opening(thread_id: str, run_id: str, question: UserMessage) -> RunStartedEvent:
+    """`RUN_STARTED`; its input carries the question, so that other tabs see it."""
+    asked = RunAgentInput(
+        thread_id=thread_id, run_id=run_id, state={}, messages=[question], tools=[], context=[], forwarded_props={}
+    )
+    return RunStartedEvent(thread_id=thread_id, run_id=run_id, input=asked)
+
+
+def interrupted() -> RunErrorEvent:
+    """The end of a run that could not go on here."""
+    code, message = _ERRORS[Ending.INTERRUPTED]
+    return RunErrorEvent(message=message, code=code)
+
+
 class Runs:
     """Supervises the runs of this process."""
 
-    def __init__(self, event_log: EventLog, agent: Agent, limits: ChatLimits, telemetry: ChatTelemetry) -> None:
+    def __init__(
+        self,
+        store: ChatStore,
+        event_log: EventLog,
+        agent: Agent,
+        limits: ChatLimits,
+        telemetry: ChatTelemetry,
+        notices: Notices,
+    ) -> None:
+        self._store = store
         self._log = event_log
         self._agent = agent
         self._limits = limits
         self._telemetry = telemetry
+        self._notices = notices
         self._active: dict[asyncio.Task[None], Run] = {}
+        self._starting: set[asyncio.Task[tuple[Done | Fault, Run | None]]] = set()
         self._per_user: Counter[str] = Counter()
         self._abandoned: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -115,24 +145,73 @@ class Runs:
     def __len__(self) -> int:
         return len(self._active)
 
-    def start(self, thread: Thread, command: RunStart, who: LiveView) -> tuple[Done | Fault, Run | None]:
-        """Begin a run, unless the thread has had this one. Returns the reply, and the run if one was begun."""
-        if command.run_id in thread.run_ids:
-            return Done({"run_id": command.run_id, "duplicate": True}), None
-        if fault := self._refusal(thread):
-            return fault, None
+    async def start(self, thread: Thread, command: RunStart, who: LiveView) -> tuple[Done | Fault, Run | None]:
+        """Begin a run, unless the thread has had this one. Returns the reply, and the run if one was begun.
+
+        Raises:
+            StoreError: nobody knows whether it was written down; ask again with the same `run_id`.
+
+        Cancellation: the run begins all the same.
+        """
+        task = asyncio.create_task(self._start(thread, command, who), name="chat-start")
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return await asyncio.shield(task)
+
+    async def _start(self, thread: Thread, command: RunStart, who: LiveView) -> tuple[Done | Fault, Run | None]:
+        async with thread.turn:
+            if thread.deleted:
+                return NOT_FOUND, None
+            if command.run_id in thread.run_ids:
+                return Done({"run_id": command.run_id, "duplicate": True}), None
+            if fault := self._refusal(thread):
+                return fault, None
+            run = self._reserve(thread, command, who)
+            try:
+                begun = await self._store.begin_run(StoredRun(thread.id, run.id, command.message))
+            except BaseException:
+                self._release(run)
+                raise
+            if isinstance(begun, Refused):
+                self._release(run)
+                return self._refused(begun, run), None
+            self._notices.changed(begun)
+            self._conduct_in_background(run)
+            return Done({"run_id": run.id, "duplicate": False}), run
+
+    def _refused(self, why: Refused, run: Run) -> Done | Fault:
+        match why:
+            case Refused.DUPLICATE:
+                return Done({"run_id": run.id, "duplicate": True})
+            case Refused.ACTIVE:
+                return RUN_ACTIVE
+            case Refused.GONE:
+                run.thread.deleted = True
+                return NOT_FOUND
+
+    def _reserve(self, thread: Thread, command: RunStart, who: LiveView) -> Run:
+        """Take the thread and a place among the user's runs before anything is waited for."""
         request = RunRequest(
             thread_id=thread.id, run_id=command.run_id, message=command.message, who=who, history=tuple(thread.messages)
         )
-        run = Run(thread, request, mailbox_events=self._limits.mailbox_events)
-        thread.active = run
-        thread.remember(run.id, at_most=self._limits.run_ids_per_thread)
+        run = thread.active = Run(thread, request, mailbox_events=self._limits.mailbox_events)
         self._per_user[thread.owner] += 1
+        return run
+
+    def _release(self, run: Run) -> None:
+        if run.active:
+            run.thread.active = None
+        run.ended.set()
+        self._per_user[run.thread.owner] -= 1
+        if not self._per_user[run.thread.owner]:
+            del self._per_user[run.thread.owner]
+
+    def _conduct_in_background(self, run: Run) -> None:
+        run.thread.remember(run.id, at_most=self._limits.run_ids_per_thread)
         self._telemetry.run_started()
         task = asyncio.create_task(self._conduct(run), name="chat-run")
         self._active[task] = run
         task.add_done_callback(self._ended)
-        return Done({"run_id": run.id, "duplicate": False}), run
 
     def cancel(self, thread: Thread, run_id: str) -> Done | Fault:
         """Ask a run to stop. That it has ended already is no fault."""
@@ -150,6 +229,8 @@ class Runs:
         Cancellation: the runs that are left go on, and no new one begins.
         """
         self._draining = True
+        if self._starting:
+            await asyncio.wait(self._starting, timeout=self._limits.reap_seconds)
         now = asyncio.get_running_loop().time()
         if self._active:
             await asyncio.wait(self._active, timeout=deadline.remaining(now))
@@ -164,7 +245,7 @@ class Runs:
         if self._draining:
             return Fault(ErrorCode.RESTARTING, "the server is restarting; try again in a few seconds")
         if thread.active is not None:
-            return Fault(ErrorCode.RUN_ACTIVE, "this thread has an active run; wait for it or cancel it")
+            return RUN_ACTIVE
         if self._per_user[thread.owner] >= self._limits.runs_per_user:
             return Fault(ErrorCode.TOO_MANY_RUNS, f"at most {self._limits.runs_per_user} runs at once")
         if len(self._active) >= self._limits.runs or len(self._abandoned) >= self._limits.abandoned_agents:
@@ -172,6 +253,19 @@ class Runs:
         return None
 
     async def _conduct(self, run: Run) -> None:
+        """A run that cannot be stored any more is left to `Recovery`, which knows what was stored of it."""
+        try:
+            run.lease = await self._log.acquire(run.thread.id, run.id)
+            await self._listen(run)
+            await self._finish(run)
+        except LeaseLost:
+            log.warning("chat.run_lost_its_thread", run_id=run.id)
+        except StoreError as error:
+            log.error("chat.run_not_stored", run_id=run.id, error=str(error), mend="it is ended as interrupted soon")
+        finally:
+            self._telemetry.run_ended(run.mailbox.ending or Ending.INTERRUPTED)
+
+    async def _listen(self, run: Run) -> None:
         alarm = asyncio.get_running_loop().call_later(self._limits.run_seconds, run.stop, Ending.TIMEOUT)
         producer: asyncio.Task[None] | None = None
         try:
@@ -184,7 +278,6 @@ class Runs:
             if producer is not None:
                 self._abandon(producer)
             run.mailbox.end(Ending.INTERRUPTED)
-            await self._finish(run)
 
     async def _produce(self, run: Run) -> None:
         """The agent's side: whatever it does, the mailbox ends."""
@@ -226,16 +319,20 @@ class Runs:
         encoded = [event_json(event) for event in events]
         run.events += len(encoded)
         run.bytes += sum(len(event) for event in encoded)
-        return await self._log.append(run.thread.id, run.id, encoded)
+        assert run.lease is not None  # noqa: S101 - it is conducted under one
+        return await self._log.append(run.lease, encoded)
 
     async def _finish(self, run: Run) -> None:
+        """Say the last word and write the run into the history; who wants the thread meanwhile waits for both."""
         ending = run.mailbox.ending or Ending.INTERRUPTED
-        try:
+        said = run.transcript.messages
+        async with run.thread.turn:
             last = await self._append(run, [*run.sequence.closing(), run.terminal(ending)])
-            run.thread.fold(run.transcript.messages, up_to=last, limits=self._limits)
-        finally:
+            row = await self._store.end_run(EndedRun(run.thread.id, run.id, ending.value, last, said))
+            run.thread.fold(said, up_to=last, limits=self._limits)
             run.thread.active = None
-            self._telemetry.run_ended(ending)
+        if row is not None:
+            self._notices.changed(row)
 
     def _abandon(self, producer: asyncio.Task[None]) -> None:
         """Cancel it and do not wait: it may ignore us."""
@@ -246,8 +343,6 @@ class Runs:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         run = self._active.pop(task)
-        self._per_user[run.thread.owner] -= 1
-        if not self._per_user[run.thread.owner]:
-            del self._per_user[run.thread.owner]
+        self._release(run)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("chat.run_lost", run_id=run.id, exc_info=error)

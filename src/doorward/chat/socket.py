@@ -15,7 +15,8 @@ from doorward.chat.limits import MAX_MESSAGE_BYTES
 from doorward.chat.mailbox import Ending
 from doorward.chat.outbox import Outbox, SlowReader
 from doorward.chat.subscription import Subscription
-from doorward.core.verdict import Code, Deny, Source, Unavailable, close_code, close_reason, row_of
+from doorward.core.verdict import Cause, Code, Deny, Source, Unavailable, close_code, close_reason, row_of
+from doorward.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -33,6 +34,7 @@ SUBPROTOCOL = "doorward.v1"
 
 TOO_BIG = Deny(Code.MESSAGE_TOO_BIG, Source.POLICY)
 SLOW = Unavailable(Code.OVERLOADED, Source.POLICY)
+STORE = Unavailable(Code.SERVICE_UNAVAILABLE, Source.INTERNAL, Cause.STORE)
 BUG = Unavailable(Code.INTERNAL, Source.INTERNAL)
 
 REVOKING = (Code.TOKEN_REVOKED.value, Code.TOKEN_REJECTED.value)
@@ -81,6 +83,8 @@ class ChatSocket:
         Cancellation: the socket's own tasks are cancelled with it; runs go on.
         """
         self._chat.telemetry.socket_opened()
+        if self._websocket.scope.get("subprotocols") and SUBPROTOCOL in self._websocket.scope["subprotocols"]:
+            self._chat.notices.join(self._user_id, self._outbox)
         self._spawn(self._read())
         self._spawn(self._write())
         try:
@@ -92,6 +96,7 @@ class ChatSocket:
 
     async def _clean_up(self) -> None:
         self._chat.telemetry.socket_gone()
+        self._chat.notices.leave(self._user_id, self._outbox)
         for thread_id in list(self._followed):
             self._unfollow(thread_id)
         for task in self._tasks:
@@ -117,17 +122,26 @@ class ChatSocket:
         if abort is not None:
             abort()
 
-    def _spawn(self, work: Coroutine[Any, Any, Deny | None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._guarded(work))
+    def _spawn(self, work: Coroutine[Any, Any, Deny | None], *, may_end: bool = False) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._guarded(work, may_end=may_end))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _guarded(self, work: Coroutine[Any, Any, Deny | None]) -> None:
-        """Whatever ends one of the socket's tasks ends the socket, with the matching code; being cancelled does not."""
+    async def _guarded(self, work: Coroutine[Any, Any, Deny | None], *, may_end: bool) -> None:
+        """Whatever ends one of the socket's tasks ends the socket, with the matching code; being cancelled does not.
+
+        Args:
+            may_end: its normal end is none of the socket's.
+        """
         refusal: Deny | Unavailable | None = None
         try:
             refusal = await work
+            if may_end:
+                return
+        except StoreError as error:
+            log.error("chat.log_not_read", decision_id=self._view.decision_id, error=str(error))
+            refusal = STORE
         except (SlowReader, TimeoutError):
             refusal = SLOW
         except (WebSocketDisconnect, OSError):
@@ -169,24 +183,27 @@ class ChatSocket:
             return
         try:
             outcome = await self._execute(command)
+        except StoreError as error:
+            log.error("chat.command_not_stored", decision_id=self._view.decision_id, error=str(error))
+            outcome = Fault(ErrorCode.UNAVAILABLE, "the chat's storage does not answer now; try again in a few seconds")
         except Exception:
             log.exception("chat.command_failed", decision_id=self._view.decision_id)
             outcome = Fault(ErrorCode.INTERNAL, "this failed on our side; try again")
         await self._outbox.put(commands.reply(command.id, outcome))
         if (agreed := self._agreed) is not None:
             self._agreed = None
-            self._followed[agreed.thread.id] = (agreed.thread, self._spawn(agreed.run()))
+            self._followed[agreed.thread.id] = (agreed.thread, self._spawn(agreed.run(), may_end=True))
 
     async def _execute(self, command: commands.Command) -> Done | Fault:
         match command:
             case commands.RunStart():
                 return await self._start(command)
             case commands.RunCancel():
-                return self._cancel(command)
+                return await self._cancel(command)
             case commands.ThreadSubscribe():
                 return await self._subscribe(command)
             case commands.ThreadUnsubscribe():
-                return self._unsubscribe(command)
+                return await self._unsubscribe(command)
             case commands.Ping():
                 return Done()
 
@@ -194,13 +211,13 @@ class ChatSocket:
         thread = await self._chat.threads.open(command.thread_id, self._user_id)
         if isinstance(thread, Fault):
             return thread
-        outcome, run = self._chat.runs.start(thread, command, self._view)
+        outcome, run = await self._chat.runs.start(thread, command, self._view)
         if run is not None:
             self._started = {known for known in self._started if known.active} | {run}
         return outcome
 
-    def _cancel(self, command: commands.RunCancel) -> Done | Fault:
-        thread = self._chat.threads.find(command.thread_id, self._user_id)
+    async def _cancel(self, command: commands.RunCancel) -> Done | Fault:
+        thread = await self._chat.threads.find(command.thread_id, self._user_id)
         return thread if isinstance(thread, Fault) else self._chat.runs.cancel(thread, command.run_id)
 
     async def _subscribe(self, command: commands.ThreadSubscribe) -> Done | Fault:
@@ -219,8 +236,8 @@ class ChatSocket:
         position = {"epoch": self._chat.log.epoch, "after_seq": agreed.after_seq, "resumed": agreed.resumed}
         return Done({"thread_id": thread.id, **position, "active_run_id": thread.active.id if thread.active else None})
 
-    def _unsubscribe(self, command: commands.ThreadUnsubscribe) -> Done | Fault:
-        thread = self._chat.threads.find(command.thread_id, self._user_id)
+    async def _unsubscribe(self, command: commands.ThreadUnsubscribe) -> Done | Fault:
+        thread = await self._chat.threads.find(command.thread_id, self._user_id)
         if isinstance(thread, Fault):
             return thread
         self._unfollow(thread.id)

@@ -37,27 +37,36 @@ class Subscription:
         """Go on from the reader's position, or from a snapshot if that cannot be: never from half of the truth."""
         if epoch is not None and after_seq is not None and await _can_resume(chat, thread, epoch, after_seq):
             return cls(chat, thread, outbox, after_seq=after_seq, snapshot=None)
-        return cls(chat, thread, outbox, after_seq=thread.folded_seq, snapshot=snapshot(chat, thread))
+        after_seq, text = snapshot(chat, thread)
+        return cls(chat, thread, outbox, after_seq=after_seq, snapshot=text)
 
     @property
     def resumed(self) -> bool:
         return self._snapshot is None
 
     async def run(self) -> None:
-        """Deliver until cancelled.
+        """Deliver until cancelled, or until the thread is deleted.
 
         Raises:
             SlowReader: the socket does not read.
+            StoreError: the log cannot be read.
 
         Cancellation: leaves nothing behind.
         """
-        while True:
+        while not self.thread.deleted:
             if self._snapshot is not None:
                 await self._outbox.put(self._snapshot)
             try:
                 await self._follow()
             except OutOfWindow:
-                self.after_seq, self._snapshot = self.thread.folded_seq, snapshot(self._chat, self.thread)
+                await self._begin_anew()
+
+    async def _begin_anew(self) -> None:
+        """The log forgets faster than this reader reads, or the thread was deleted."""
+        async with self.thread.turn:
+            if not self.thread.deleted:
+                await self._chat.threads.refresh(self.thread)
+                self.after_seq, self._snapshot = snapshot(self._chat, self.thread)
 
     async def _follow(self) -> None:
         log = self._chat.log
@@ -65,13 +74,20 @@ class Subscription:
             async for page in pages:
                 for envelope in page:
                     await self._outbox.put(envelope)
+                    self.after_seq = envelope.seq
 
 
-def snapshot(chat: Chat, thread: Thread) -> str:
-    """What the thread said up to its last finished run. An active run follows from its own `RUN_STARTED`."""
+def snapshot(chat: Chat, thread: Thread) -> tuple[int, str]:
+    """What the thread said up to its last finished run, and the position after it. An active run follows from its `RUN_STARTED`."""
     event = event_json(MessagesSnapshotEvent(messages=list(thread.messages)))
-    ts = int(chat.wall() * 1000)
-    return encode(SyntheticEnvelope(thread_id=thread.id, epoch=chat.log.epoch, ts=ts, event=msgspec.Raw(event)))
+    envelope = SyntheticEnvelope(
+        thread_id=thread.id,
+        epoch=chat.log.epoch,
+        ts=int(chat.wall() * 1000),
+        event=msgspec.Raw(event),
+        after_seq=thread.folded_seq,
+    )
+    return thread.folded_seq, encode(envelope)
 
 
 async def _can_resume(chat: Chat, thread: Thread, epoch: str, after_seq: int) -> bool:

@@ -32,6 +32,7 @@ class Transcript:
     """Folds the events of one run into messages, in the order in which they began."""
 
     def __init__(self, question: UserMessage) -> None:
+        self.question = question
         self._messages: dict[str, Message] = {question.id: question}
         self._calls: dict[str, ToolCall] = {}
 

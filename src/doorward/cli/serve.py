@@ -15,6 +15,7 @@ from doorward.asgi.door import Door
 from doorward.asgi.middleware import Doorward
 from doorward.asgi.opening import OpeningCounters, OpeningPolicy
 from doorward.chat.app import create_app
+from doorward.chat.database import FILE_NAME
 from doorward.cli.process import run_process
 from doorward.cli.server import DrainHooks, DrainPolicy, run_server
 from doorward.cli.tracing import traces
@@ -75,6 +76,7 @@ def assemble(
         drill=_drill(settings),
         register=register,
         fault_hint=fault_hint,
+        data_file=settings.chat.file or settings.data_dir / FILE_NAME,
     )
     hooks = DrainHooks(unready=door.turn_away, drain=door.drain, finish=chat.state.chat.drain)
     guarded = settings.model_copy(update={"protect_http": (*settings.protect_http, *GUARDED_HTTP)})

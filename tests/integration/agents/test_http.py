@@ -191,6 +191,7 @@ async def test_a_run_that_is_cancelled_cuts_the_request() -> None:
         bench.chat.runs.cancel(thread, name)
         await bench.ended()
         await eventually(lambda: server.left == 1)
+        await bench.aclose()
         assert (await bench.events())[-1]["outcome"]["type"] == "cancelled"
 
 

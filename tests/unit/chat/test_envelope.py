@@ -38,7 +38,10 @@ def test_the_envelope_on_the_wire() -> None:
 
 
 def test_a_synthetic_one_says_so_and_has_no_place() -> None:
-    content = json.loads(encode(SyntheticEnvelope("t", "e", 1, msgspec.Raw(b'{"type":"MESSAGES_SNAPSHOT"}'))))
+    content = json.loads(
+        encode(SyntheticEnvelope("t", "e", 1, msgspec.Raw(b'{"type":"MESSAGES_SNAPSHOT"}'), after_seq=7))
+    )
+    assert content["after_seq"] == 7
     assert content["synthetic"] is True
     assert "seq" not in content
     assert "seq_from" not in content

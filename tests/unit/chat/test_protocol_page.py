@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from doorward.chat.commands import COMMANDS, ErrorCode
+from doorward.chat.eventlog import Retention
 from doorward.chat.forward import ENDPOINTS
 from doorward.chat.limits import ChatLimits
 from doorward.chat.runs import _ERRORS
@@ -40,9 +41,9 @@ def test_the_limits_are_the_real_ones() -> None:
     limits = ChatLimits()
     for said in (
         f"{limits.run_seconds:.0f} s, {limits.events_per_run:,} events, {limits.bytes_per_run // 1024} KiB",
-        f"| {limits.events_per_thread:,} |",
+        f"| {Retention().events:,}, {Retention().seconds / 86_400:.0f} days (",
         f"{limits.history_messages} messages, {limits.history_bytes // 1024} KiB",
-        f"{limits.threads_per_user} a person, {limits.threads:,} a process",
+        f"{limits.threads_per_user:,} a person; {limits.threads:,} in use in a process",
         f"from {limits.merge_above_messages} messages on deltas are merged; {limits.queue_messages} messages or 1 MiB",
         f"takes nothing for {limits.stall_seconds:.0f} s",
         f"more than {limits.runs_per_user} runs",

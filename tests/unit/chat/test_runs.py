@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Self
 
 import pytest
 from ag_ui.core import (
@@ -21,12 +23,14 @@ from tests.chat_support import Person, Script, ScriptedAgent, echo, forever, ver
 
 from doorward.chat.agents.port import TOLD, AgentError, AgentFault, RunRequest
 from doorward.chat.commands import Done, ErrorCode, Fault, RunStart
-from doorward.chat.eventlog import EventLog, MemoryEventLog
+from doorward.chat.eventlog import EventLog, Lease
 from doorward.chat.limits import ChatLimits
+from doorward.chat.memory_log import MemoryEventLog
 from doorward.chat.runs import Run
 from doorward.chat.service import Chat
 from doorward.chat.threads import Thread
 from doorward.core.deadline import Deadline
+from doorward.errors import StoreError
 from doorward.testing.waiting import eventually
 
 LIMITS = ChatLimits(run_seconds=5.0, runs_per_user=2, runs=3, reap_seconds=0.2)
@@ -40,13 +44,28 @@ class Bench:
         self.chat = Chat(ScriptedAgent(script), limits=limits, log=log, registry=self.registry)
         self.who = Person()
 
+    @classmethod
+    @asynccontextmanager
+    async def opened(
+        cls, script: Script, limits: ChatLimits = LIMITS, log: EventLog | None = None
+    ) -> AsyncIterator[Self]:
+        bench = cls(script, limits, log)
+        await bench.chat.open()
+        try:
+            yield bench
+        finally:
+            await bench.chat.drain(Deadline(0.0))
+            await bench.chat.aclose()
+
     async def thread(self, thread_id: str = "t", user_id: str = "alice") -> Thread:
         thread = await self.chat.threads.open(thread_id, user_id)
         assert isinstance(thread, Thread)
         return thread
 
-    def start(self, thread: Thread, run_id: str = "r", message: str = "one two") -> tuple[Done | Fault, Run | None]:
-        return self.chat.runs.start(thread, RunStart("c", thread.id, run_id, message), self.who)
+    async def start(
+        self, thread: Thread, run_id: str = "r", message: str = "one two"
+    ) -> tuple[Done | Fault, Run | None]:
+        return await self.chat.runs.start(thread, RunStart("c", thread.id, run_id, message), self.who)
 
     async def ended(self) -> None:
         await eventually(lambda: len(self.chat.runs) == 0)
@@ -65,36 +84,36 @@ def code(outcome: Done | Fault) -> ErrorCode:
 
 
 async def test_a_run_from_start_to_end() -> None:
-    bench = Bench(echo)
-    thread = await bench.thread()
-    outcome, run = bench.start(thread)
-    assert outcome == Done({"run_id": "r", "duplicate": False})
-    assert run is not None
-    assert run.active
-    await bench.ended()
-    events = await bench.events(thread)
-    verify(events)
-    assert events[0]["input"]["messages"] == [{"id": "r:question", "role": "user", "content": "one two"}]
-    assert [event["delta"] for event in events if "delta" in event] == ["one ", "two "]
-    assert events[-1] == {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
-    assert thread.messages == [
-        UserMessage(id="r:question", content="one two"),
-        AssistantMessage(id="r:answer", content="one two "),
-    ]
-    assert thread.folded_seq == len(events)
-    assert not run.active
-    assert bench.ending("finished") == 1
-    assert bench.registry.get_sample_value("doorward_chat_runs_active") == 0
+    async with Bench.opened(echo) as bench:
+        thread = await bench.thread()
+        outcome, run = await bench.start(thread)
+        assert outcome == Done({"run_id": "r", "duplicate": False})
+        assert run is not None
+        assert run.active
+        await bench.ended()
+        events = await bench.events(thread)
+        verify(events)
+        assert events[0]["input"]["messages"] == [{"id": "r:question", "role": "user", "content": "one two"}]
+        assert [event["delta"] for event in events if "delta" in event] == ["one ", "two "]
+        assert events[-1] == {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
+        assert thread.messages == [
+            UserMessage(id="r:question", content="one two"),
+            AssistantMessage(id="r:answer", content="one two "),
+        ]
+        assert thread.folded_seq == len(events)
+        assert not run.active
+        assert bench.ending("finished") == 1
+        assert bench.registry.get_sample_value("doorward_chat_runs_active") == 0
 
 
 async def test_the_same_run_id_runs_once() -> None:
-    bench = Bench(echo)
-    thread = await bench.thread()
-    bench.start(thread)
-    assert bench.start(thread) == (Done({"run_id": "r", "duplicate": True}), None)
-    await bench.ended()
-    assert bench.start(thread) == (Done({"run_id": "r", "duplicate": True}), None)
-    assert [event["type"] for event in await bench.events(thread)].count("RUN_STARTED") == 1
+    async with Bench.opened(echo) as bench:
+        thread = await bench.thread()
+        await bench.start(thread)
+        assert await bench.start(thread) == (Done({"run_id": "r", "duplicate": True}), None)
+        await bench.ended()
+        assert await bench.start(thread) == (Done({"run_id": "r", "duplicate": True}), None)
+        assert [event["type"] for event in await bench.events(thread)].count("RUN_STARTED") == 1
 
 
 async def test_the_agent_gets_the_history() -> None:
@@ -105,55 +124,55 @@ async def test_the_agent_gets_the_history() -> None:
         async for event in echo(request):
             yield event
 
-    bench = Bench(listening)
-    thread = await bench.thread()
-    for number in (1, 2):
-        bench.start(thread, f"r{number}", f"question {number}")
-        await bench.ended()
-    assert seen[0].history == ()
-    assert [message.id for message in seen[1].history] == ["r1:question", "r1:answer"]
-    assert seen[1].who is bench.who
+    async with Bench.opened(listening) as bench:
+        thread = await bench.thread()
+        for number in (1, 2):
+            await bench.start(thread, f"r{number}", f"question {number}")
+            await bench.ended()
+        assert seen[0].history == ()
+        assert [message.id for message in seen[1].history] == ["r1:question", "r1:answer"]
+        assert seen[1].who is bench.who
 
 
 async def test_one_active_run_per_thread_and_a_few_per_user() -> None:
-    bench = Bench(forever)
-    first, second = await bench.thread("t1"), await bench.thread("t2")
-    bench.start(first, "r1")
-    assert code(bench.start(first, "r2")[0]) is ErrorCode.RUN_ACTIVE
-    bench.start(second, "r1")
-    assert code(bench.start(await bench.thread("t3"), "r1")[0]) is ErrorCode.TOO_MANY_RUNS
-    bench.start(await bench.thread("t4", "bob"), "r1")
-    assert code(bench.start(await bench.thread("t5", "carol"), "r1")[0]) is ErrorCode.OVERLOADED
-    await bench.chat.drain(Deadline(0.0))
-    assert len(bench.chat.runs) == 0
+    async with Bench.opened(forever) as bench:
+        first, second = await bench.thread("t1"), await bench.thread("t2")
+        await bench.start(first, "r1")
+        assert code((await bench.start(first, "r2"))[0]) is ErrorCode.RUN_ACTIVE
+        await bench.start(second, "r1")
+        assert code((await bench.start(await bench.thread("t3"), "r1"))[0]) is ErrorCode.TOO_MANY_RUNS
+        await bench.start(await bench.thread("t4", "bob"), "r1")
+        assert code((await bench.start(await bench.thread("t5", "carol"), "r1"))[0]) is ErrorCode.OVERLOADED
+        await bench.chat.drain(Deadline(0.0))
+        assert len(bench.chat.runs) == 0
 
 
 async def test_cancel_closes_what_is_open_then_finishes() -> None:
-    bench = Bench(forever)
-    thread = await bench.thread()
-    bench.start(thread)
-    await eventually(lambda: thread.active is not None and thread.active.events == 2)
-    assert bench.chat.runs.cancel(thread, "r") == Done({"run_id": "r", "cancelled": True})
-    await bench.ended()
-    events = await bench.events(thread)
-    verify(events)
-    assert [event["type"] for event in events[-2:]] == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
-    assert events[-1]["outcome"] == {"type": "cancelled"}
-    assert bench.chat.runs.cancel(thread, "r") == Done({"run_id": "r", "cancelled": False})
-    assert code(bench.chat.runs.cancel(thread, "never")) is ErrorCode.NOT_FOUND
-    assert bench.start(thread, "r2")[1] is not None
-    await bench.chat.drain(Deadline(0.0))
+    async with Bench.opened(forever) as bench:
+        thread = await bench.thread()
+        await bench.start(thread)
+        await eventually(lambda: thread.active is not None and thread.active.events == 2)
+        assert bench.chat.runs.cancel(thread, "r") == Done({"run_id": "r", "cancelled": True})
+        await bench.ended()
+        events = await bench.events(thread)
+        verify(events)
+        assert [event["type"] for event in events[-2:]] == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
+        assert events[-1]["outcome"] == {"type": "cancelled"}
+        assert bench.chat.runs.cancel(thread, "r") == Done({"run_id": "r", "cancelled": False})
+        assert code(bench.chat.runs.cancel(thread, "never")) is ErrorCode.NOT_FOUND
+        assert (await bench.start(thread, "r2"))[1] is not None
+        await bench.chat.drain(Deadline(0.0))
 
 
 async def test_a_run_is_bounded_in_time() -> None:
-    bench = Bench(forever, ChatLimits(run_seconds=0.05))
-    thread = await bench.thread()
-    bench.start(thread)
-    await bench.ended()
-    events = await bench.events(thread)
-    verify(events)
-    assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "timeout")
-    assert bench.ending("timeout") == 1
+    async with Bench.opened(forever, ChatLimits(run_seconds=0.05)) as bench:
+        thread = await bench.thread()
+        await bench.start(thread)
+        await bench.ended()
+        events = await bench.events(thread)
+        verify(events)
+        assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "timeout")
+        assert bench.ending("timeout") == 1
 
 
 async def test_an_agent_that_ignores_its_cancellation_holds_up_nobody() -> None:
@@ -168,15 +187,15 @@ async def test_an_agent_that_ignores_its_cancellation_holds_up_nobody() -> None:
                 continue
         yield TextMessageContentEvent(message_id="a", delta="too late")
 
-    bench = Bench(stubborn, ChatLimits(run_seconds=0.05, reap_seconds=0.05))
-    thread = await bench.thread()
-    bench.start(thread)
-    await bench.ended()
-    released.set()
-    await eventually(lambda: len(asyncio.all_tasks()) == 1)
-    events = await bench.events(thread)
-    verify(events)
-    assert "too late" not in json.dumps(events)
+    async with Bench.opened(stubborn, ChatLimits(run_seconds=0.05, reap_seconds=0.05)) as bench:
+        thread = await bench.thread()
+        await bench.start(thread)
+        await bench.ended()
+        released.set()
+        await eventually(lambda: "chat-agent" not in {task.get_name() for task in asyncio.all_tasks()})
+        events = await bench.events(thread)
+        verify(events)
+        assert "too late" not in json.dumps(events)
 
 
 @pytest.mark.parametrize(
@@ -192,13 +211,13 @@ async def test_an_agent_out_of_order_fails_in_order(bad: list[BaseEvent]) -> Non
         for event in bad:
             yield event
 
-    bench = Bench(disorderly)
-    thread = await bench.thread()
-    bench.start(thread)
-    await bench.ended()
-    events = await bench.events(thread)
-    verify(events)
-    assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "agent_failed")
+    async with Bench.opened(disorderly) as bench:
+        thread = await bench.thread()
+        await bench.start(thread)
+        await bench.ended()
+        events = await bench.events(thread)
+        verify(events)
+        assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "agent_failed")
 
 
 @pytest.mark.parametrize("fault", AgentFault)
@@ -207,17 +226,17 @@ async def test_an_agent_that_knows_why_it_failed_is_quoted_to_the_operator_only(
         yield TextMessageStartEvent(message_id="a")
         raise AgentError(fault, "401 from models.internal", mend="set the key")
 
-    bench = Bench(refused)
-    thread = await bench.thread()
-    bench.start(thread)
-    with capture_logs() as lines:
-        await bench.ended()
-    events = await bench.events(thread)
-    verify(events)
-    assert (events[-1]["code"], events[-1]["message"]) == (fault.value, TOLD[fault])
-    assert "internal" not in json.dumps(events)
-    failed = next(line for line in lines if line["event"] == "chat.agent_failed")
-    assert (failed["error"], failed["mend"]) == ("401 from models.internal", "set the key")
+    async with Bench.opened(refused) as bench:
+        thread = await bench.thread()
+        with capture_logs() as lines:
+            await bench.start(thread)
+            await bench.ended()
+        events = await bench.events(thread)
+        verify(events)
+        assert (events[-1]["code"], events[-1]["message"]) == (fault.value, TOLD[fault])
+        assert "internal" not in json.dumps(events)
+        failed = next(line for line in lines if line["event"] == "chat.agent_failed")
+        assert (failed["error"], failed["mend"]) == ("401 from models.internal", "set the key")
 
 
 async def test_an_agent_that_raises_says_nothing_about_itself() -> None:
@@ -225,14 +244,14 @@ async def test_an_agent_that_raises_says_nothing_about_itself() -> None:
         yield TextMessageStartEvent(message_id="a")
         raise RuntimeError("the password is hunter2")
 
-    bench = Bench(broken)
-    thread = await bench.thread()
-    bench.start(thread)
-    await bench.ended()
-    events = await bench.events(thread)
-    verify(events)
-    assert events[-1]["code"] == "agent_failed"
-    assert "hunter2" not in json.dumps(events)
+    async with Bench.opened(broken) as bench:
+        thread = await bench.thread()
+        await bench.start(thread)
+        await bench.ended()
+        events = await bench.events(thread)
+        verify(events)
+        assert events[-1]["code"] == "agent_failed"
+        assert "hunter2" not in json.dumps(events)
 
 
 async def test_an_answer_is_bounded() -> None:
@@ -241,39 +260,39 @@ async def test_an_answer_is_bounded() -> None:
         while True:
             yield TextMessageContentEvent(message_id="a", delta="more and ")
 
-    bench = Bench(endless, ChatLimits(events_per_run=100, mailbox_events=10))
-    thread = await bench.thread()
-    bench.start(thread)
-    await bench.ended()
-    events = await bench.events(thread)
-    verify(events)
-    assert events[-1]["code"] == "too_long"
-    assert 100 < len(events) < 120
+    async with Bench.opened(endless, ChatLimits(events_per_run=100, mailbox_events=10)) as bench:
+        thread = await bench.thread()
+        await bench.start(thread)
+        await bench.ended()
+        events = await bench.events(thread)
+        verify(events)
+        assert events[-1]["code"] == "too_long"
+        assert 100 < len(events) < 120
 
 
 async def test_drain_lets_runs_go_on_until_the_deadline() -> None:
-    bench = Bench(forever)
-    thread, other = await bench.thread(), await bench.thread("t2")
-    bench.start(thread)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    draining = asyncio.create_task(bench.chat.drain(Deadline.after(began, 0.1)))
-    await asyncio.sleep(0)
-    assert code(bench.start(other, "r2")[0]) is ErrorCode.RESTARTING
-    async with asyncio.timeout(2):
-        await draining
-    assert 0.1 <= loop.time() - began < 0.5
-    events = await bench.events(thread)
-    verify(events)
-    assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "interrupted")
+    async with Bench.opened(forever) as bench:
+        thread, other = await bench.thread(), await bench.thread("t2")
+        await bench.start(thread)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        draining = asyncio.create_task(bench.chat.drain(Deadline.after(began, 0.1)))
+        await asyncio.sleep(0)
+        assert code((await bench.start(other, "r2"))[0]) is ErrorCode.RESTARTING
+        async with asyncio.timeout(2):
+            await draining
+        assert 0.1 <= loop.time() - began < 0.5
+        events = await bench.events(thread)
+        verify(events)
+        assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "interrupted")
 
 
 async def test_drain_without_runs_returns_at_once() -> None:
-    bench = Bench(echo)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    await bench.chat.drain(Deadline.after(began, 30))
-    assert loop.time() - began < 0.1
+    async with Bench.opened(echo) as bench:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await bench.chat.drain(Deadline.after(began, 30))
+        assert loop.time() - began < 0.1
 
 
 class FullLog(MemoryEventLog):
@@ -281,20 +300,25 @@ class FullLog(MemoryEventLog):
 
     full = True
 
-    async def append(self, thread_id: str, run_id: str, events: Sequence[bytes]) -> int:
+    async def append(self, lease: Lease, events: Sequence[bytes]) -> int:
         if self.full:
-            raise OSError("disk full")
-        return await super().append(thread_id, run_id, events)
+            raise StoreError("disk full")
+        return await super().append(lease, events)
 
 
-async def test_a_log_that_fails_loses_the_run_and_not_the_thread() -> None:
-    log = FullLog(retained=100, wall=lambda: 0.0)
-    bench = Bench(echo, log=log)
-    thread = await bench.thread()
-    bench.start(thread)
-    await bench.ended()
-    assert thread.active is None
-    log.full = False
-    bench.start(thread, "r2")
-    await bench.ended()
-    verify(await bench.events(thread))
+async def test_a_log_that_fails_interrupts_the_run_once_it_works_again() -> None:
+    log = FullLog(wall=lambda: 0.0)
+    async with Bench.opened(echo, replace(LIMITS, housekeeping_seconds=0.02), log=log) as bench:
+        thread = await bench.thread()
+        await bench.start(thread)
+        await bench.ended()
+        assert code((await bench.start(thread, "r2"))[0]) is ErrorCode.RUN_ACTIVE
+        log.full = False
+        await eventually(lambda: thread.folded_seq > 0)
+        events = await bench.events(thread)
+        verify(events)
+        assert [event.get("code") for event in events] == [None, "interrupted"]
+        assert (await bench.start(thread, "r2"))[1] is not None
+        await bench.ended()
+        verify((await bench.events(thread))[2:])
+        assert await bench.start(thread) == (Done({"run_id": "r", "duplicate": True}), None)

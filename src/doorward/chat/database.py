@@ -1,0 +1,266 @@
+"""The chat's SQLite file, owned by one process: a connection that writes and one that reads, each on its own thread.
+
+A call is one transaction. Readers see what was committed when they began and never hold up the writer (SQLite's write-ahead log).
+
+Threads and runs use SQLAlchemy on it, the event log plain SQL in the same transactions (docs/adr/0011). The owner holds a lock
+on a file beside it, which the kernel takes back when the process dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from doorward.adapters.private_files import distrust_dir, distrust_file, make_private_dir
+from doorward.adapters.worker import Worker
+from doorward.chat.schema import metadata
+from doorward.errors import ConfigError, StoreError
+
+T = TypeVar("T")
+
+FILE_NAME: Final = "chat.sqlite3"
+LOCK_SUFFIX: Final = ".lock"
+MARK_SUFFIX: Final = ".mark"
+CALL_SECONDS: Final = 5.0
+READ_SECONDS: Final = 2.0
+OPEN_SECONDS: Final = 30.0
+LOCK_SECONDS: Final = 3.0
+
+_POLL_SECONDS = 0.05
+_CHECK_INSTRUCTIONS = 10_000
+"""Of SQLite's virtual machine, between two looks at the clock."""
+
+_SCRIPTS = Path(__file__).parent / "migrations"
+
+
+class ChatDatabase:
+    """Open it before use and close it after.
+
+    Args:
+        path: the file; `None` keeps everything in memory.
+        synchronous: `normal` survives the end of the process, `full` a power cut too.
+        bound_seconds: of each call; the opening has `OPEN_SECONDS`.
+        read_seconds: a question that takes longer is stopped, so that a costly search does not hold up the others.
+        lock_seconds: how long to wait for a process that is just ending.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        synchronous: Literal["normal", "full"] = "normal",
+        bound_seconds: float = CALL_SECONDS,
+        read_seconds: float = READ_SECONDS,
+        lock_seconds: float = LOCK_SECONDS,
+    ) -> None:
+        self.path = path
+        self.synchronous = synchronous
+        self._bound_seconds = bound_seconds
+        self._read_seconds = read_seconds
+        self._lock_seconds = lock_seconds
+        self._writer = Worker("doorward-chat")
+        self._reader = Worker("doorward-chat-read")
+        self._connection: Connection | None = None
+        self._read_connection: Connection | None = None
+        self._read_deadline = 0.0
+        self._lock: int | None = None
+
+    async def open(self) -> None:
+        """Take the file, making it if it is not there, and bring it to this version's schema.
+
+        Raises:
+            ConfigError: it cannot be used; the text says the mend.
+            StoreError: it did not get done in time.
+
+        Cancellation: the thread finishes by itself; `aclose` closes what it opened.
+        """
+        await self._call(self._writer, self._open, OPEN_SECONDS)
+        if self.path is not None:
+            await self._call(self._reader, self._open_reader, OPEN_SECONDS)
+
+    async def run(self, work: Callable[[Connection], T], *, after: Callable[[T], None] | None = None) -> T:
+        """`work` on the database's thread, in one transaction that begins IMMEDIATE. An exception of its own rolls back.
+
+        Args:
+            after: called there with the result, once it is committed.
+
+        Raises:
+            StoreError: it failed, or did not answer in time; it may have been committed in the latter case.
+
+        Cancellation: as a `StoreError`.
+        """
+        return await self._call(self._writer, partial(self._transaction, work, after), self._bound_seconds)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """`work` that changes nothing, beside the writer; stopped after `read_seconds`.
+
+        Raises:
+            StoreError: it failed, or did not answer in time.
+
+        Cancellation: it goes on until it is done or stopped, and its result is dropped.
+        """
+        if self.path is None:
+            return await self.run(work)
+        return await self._call(self._reader, partial(self._reading, work), self._bound_seconds)
+
+    async def aclose(self) -> None:
+        """Close the file. Bounded; what hangs is left to the thread."""
+        with contextlib.suppress(StoreError):
+            if self._read_connection is not None:
+                await self._call(self._reader, self._close_reader, self._bound_seconds)
+        with contextlib.suppress(StoreError):
+            await self._call(self._writer, self._close, self._bound_seconds)
+        self._reader.stop_nowait()
+        self._writer.stop_nowait()
+
+    async def _call(self, worker: Worker, call: Callable[[], T], bound_seconds: float) -> T:
+        try:
+            return await worker.run(call, bound_seconds=bound_seconds)
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            reason = getattr(error, "orig", None) or error
+            raise StoreError(f"{self.path or 'the chat in memory'}: {reason}") from error
+
+    # What follows runs on the writer's thread.
+
+    def _open(self) -> None:
+        self._close()
+        if self.path is not None:
+            self._prepare_file(self.path)
+        try:
+            self._connection = _engine(self.path, self.synchronous, self._bound_seconds).connect()
+            with self._connection.begin():
+                _upgrade(self._connection, migrate=self.path is not None)
+        except CommandError as error:
+            self._close()
+            raise ConfigError(f"{self.path} was made by another version of Doorward: {error}") from error
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            self._close()
+            reason = getattr(error, "orig", None) or error
+            raise ConfigError(f"{self.path} cannot be used: {reason}; restore it, or move it away") from error
+
+    def _prepare_file(self, path: Path) -> None:
+        try:
+            make_private_dir(path.parent)
+            reason = distrust_dir(path.parent)
+            if not reason:
+                self._lock = _lock(path, self._lock_seconds)
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+                reason = distrust_file(path.lstat(), path)
+        except OSError as error:
+            self._close()
+            raise ConfigError(f"{path} cannot be made: {error}") from error
+        if reason:
+            self._close()
+            raise ConfigError(reason)
+
+    def _transaction(self, work: Callable[[Connection], T], after: Callable[[T], None] | None) -> T:
+        if self._connection is None:
+            raise StoreError("the chat's database is not open")
+        with self._connection.begin():
+            result = work(self._connection)
+        if after is not None:
+            after(result)
+        return result
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            engine = connection.engine
+            connection.close()
+            engine.dispose()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+    # What follows runs on the reader's thread.
+
+    def _open_reader(self) -> None:
+        self._close_reader()
+        engine = _engine(self.path, self.synchronous, self._bound_seconds, begin="BEGIN")
+        self._read_connection = engine.connect()
+        plain = driver(self._read_connection)
+        plain.execute("PRAGMA query_only = ON")
+        plain.set_progress_handler(lambda: time.monotonic() > self._read_deadline, _CHECK_INSTRUCTIONS)
+
+    def _reading(self, work: Callable[[Connection], T]) -> T:
+        if self._read_connection is None:
+            raise StoreError("the chat's database is not open")
+        self._read_deadline = time.monotonic() + self._read_seconds
+        with self._read_connection.begin():
+            return work(self._read_connection)
+
+    def _close_reader(self) -> None:
+        connection, self._read_connection = self._read_connection, None
+        if connection is not None:
+            engine = connection.engine
+            connection.close()
+            engine.dispose()
+
+
+def _lock(path: Path, wait_seconds: float) -> int:
+    name = path.with_name(path.name + LOCK_SUFFIX)
+    descriptor = os.open(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                os.close(descriptor)
+                raise ConfigError(
+                    f"{path} belongs to another process that is running; stop it, or set another chat.file"
+                ) from None
+            time.sleep(_POLL_SECONDS)
+        else:
+            return descriptor
+
+
+def _engine(path: Path | None, synchronous: str, bound_seconds: float, *, begin: str = "BEGIN IMMEDIATE") -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}" if path else "sqlite://",
+        poolclass=StaticPool,
+        hide_parameters=True,
+        connect_args={"timeout": bound_seconds / 2, "check_same_thread": True},
+    )
+    event.listen(engine, "connect", partial(_configure, synchronous))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _configure(synchronous: str, connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself; the engine does
+    for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON", "trusted_schema = OFF"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _upgrade(connection: Connection, *, migrate: bool) -> None:
+    if not migrate:
+        metadata.create_all(connection)
+        return
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def driver(connection: Connection) -> sqlite3.Connection:
+    """The plain connection below, inside the same transaction."""
+    plain: Any = connection.connection.driver_connection
+    assert isinstance(plain, sqlite3.Connection)  # noqa: S101 - it is what `_engine` makes
+    return plain

@@ -1,0 +1,119 @@
+"""Runs that nobody conducts any more: their process died, or the store failed them. Each is ended as interrupted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from ag_ui.core import Event, RunErrorEvent, RunFinishedCancelledOutcome, RunFinishedEvent, RunStartedEvent
+from pydantic import TypeAdapter
+
+from doorward.chat.commands import Fault
+from doorward.chat.envelope import event_json
+from doorward.chat.mailbox import Ending
+from doorward.chat.runs import interrupted, opening, question_of
+from doorward.chat.sequence import RunSequence
+from doorward.chat.store import EndedRun
+from doorward.chat.transcript import Transcript
+
+if TYPE_CHECKING:
+    from ag_ui.core import BaseEvent
+
+    from doorward.chat.eventlog import EventLog
+    from doorward.chat.limits import ChatLimits
+    from doorward.chat.notices import Notices
+    from doorward.chat.store import ChatStore, StoredRun
+    from doorward.chat.threads import Thread, Threads
+
+log = structlog.get_logger(__name__)
+
+PAGE: Final = 256
+_EVENT: Final[TypeAdapter[BaseEvent]] = TypeAdapter(Event)
+
+
+class Recovery:
+    """Ends what was left behind. The log says how far each run had come; memory is not asked."""
+
+    def __init__(
+        self, store: ChatStore, event_log: EventLog, threads: Threads, limits: ChatLimits, notices: Notices
+    ) -> None:
+        self._store = store
+        self._log = event_log
+        self._threads = threads
+        self._limits = limits
+        self._notices = notices
+
+    async def run(self) -> int:
+        """End all runs that the store takes for active and nobody here conducts; returns how many.
+
+        Raises:
+            StoreError: some are left.
+
+        Cancellation: some are left.
+        """
+        ended = 0
+        for stored, owner in await self._store.unfinished(self._limits.runs * 2):
+            thread = await self._threads.find(stored.thread_id, owner)
+            if isinstance(thread, Fault):
+                continue
+            async with thread.turn:
+                if thread.active is None:
+                    await self._end(thread, stored)
+                    ended += 1
+        return ended
+
+    async def _end(self, thread: Thread, stored: StoredRun) -> None:
+        lease = await self._log.acquire(thread.id, stored.run_id)
+        left = _LeftBehind(Transcript(question_of(stored.run_id, stored.question)))
+        last = await self._replay(thread, stored.run_id, left)
+        ending = left.ending or Ending.INTERRUPTED
+        if left.ending is None:
+            started = [] if left.has_started else [opening(thread.id, stored.run_id, left.transcript.question)]
+            words = [*started, *left.sequence.closing(), interrupted()]
+            last = await self._log.append(lease, [event_json(word) for word in words])
+        said = left.transcript.messages
+        row = await self._store.end_run(EndedRun(thread.id, stored.run_id, ending.value, last, said))
+        thread.fold(said, up_to=last, limits=self._limits)
+        thread.remember(stored.run_id, at_most=self._limits.run_ids_per_thread)
+        if row is not None:
+            self._notices.changed(row)
+        log.warning("chat.run_recovered", run_id=stored.run_id, ending=ending.value)
+
+    async def _replay(self, thread: Thread, run_id: str, left: _LeftBehind) -> int:
+        """Take in what the log has of the run; returns the thread's last number."""
+        await self._threads.refresh(thread)
+        last = thread.folded_seq
+        while page := await self._log.read(thread.id, epoch=self._log.epoch, after_seq=last, limit=PAGE):
+            last = page[-1].seq
+            for entry in page:
+                if entry.run_id == run_id:
+                    left.add(_EVENT.validate_json(bytes(entry.event)))
+        return last
+
+
+@dataclass(slots=True)
+class _LeftBehind:
+    """How far a run had come."""
+
+    transcript: Transcript
+    sequence: RunSequence = field(default_factory=RunSequence)
+    has_started: bool = False
+    ending: Ending | None = None
+
+    def add(self, event: BaseEvent) -> None:
+        if isinstance(event, RunStartedEvent):
+            self.has_started = True
+        elif isinstance(event, RunFinishedEvent | RunErrorEvent):
+            self.ending = _ending(event)
+        else:
+            self.sequence.admit(event)
+            self.transcript.add(event)
+
+
+def _ending(event: RunFinishedEvent | RunErrorEvent) -> Ending:
+    """How a run ended whose last word was said before the end was written down."""
+    if isinstance(event, RunFinishedEvent):
+        return Ending.CANCELLED if isinstance(event.outcome, RunFinishedCancelledOutcome) else Ending.FINISHED
+    endings = {"timeout": Ending.TIMEOUT, "too_long": Ending.TOO_LONG, "interrupted": Ending.INTERRUPTED}
+    return endings.get(event.code or "", Ending.FAILED)
