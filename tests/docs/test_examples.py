@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import websockets
 from aiohttp import web
@@ -114,6 +115,28 @@ async def test_the_starlette_example_lets_in_whom_it_should(tmp_path: Path) -> N
             assert (await refused(url, token))["code"] == "TOKEN_REJECTED"
             await auth.aclose()
             assert (await refused(url, opaque_token()))["code"] == "SERVICE_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("example", ["fastapi_app", "litestar_app", "quart_app", "channels_app", "bare_app"])
+async def test_the_example_of_a_framework_lets_in_whom_it_should(example: str, tmp_path: Path) -> None:
+    async with FakeAuthService() as auth:
+        settings = settings_for(auth, tmp_path / "data")
+        async with program("-m", "uvicorn", f"{example}:app", *OPTIONS, settings=settings) as (_, url):
+            async with connect(url, auth.issue("ada"), subprotocols=["doorward.v1"]) as client:
+                assert client.subprotocol == "doorward.v1"
+                assert json.loads(await client.recv())["notice"] == "auth.assurance"
+                assert await client.recv() == "hello ada"
+                await client.send("and now?")
+                assert await client.recv() == "and now?"
+                auth.revoke(user_id="ada")
+                assert json.loads(await client.recv())["code"] == "TOKEN_REVOKED"
+                with pytest.raises(ConnectionClosed):
+                    await client.recv()
+                assert (client.close_code, (client.close_reason or "").split(";")[0]) == (3000, "TOKEN_REVOKED")
+            assert (await refused(url, None))["code"] == "AUTH_REQUIRED"
+            about = url.replace("ws:", "http:").replace("/ws", "/about")
+            async with aiohttp.ClientSession() as http, http.get(about) as answer:
+                assert (answer.status, await answer.json()) == (200, {"about": "nobody is asked for a token here"})
 
 
 async def test_the_own_validator_example_asks_userinfo(tmp_path: Path) -> None:
