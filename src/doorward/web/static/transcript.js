@@ -48,6 +48,9 @@ export class Transcript {
   question(runId, text, { confirmed = false } = {}) {
     if (this.#questions.has(runId)) return;
     const node = make("div", "question", make("p", "", text));
+    node.setAttribute("role", "group");
+    node.setAttribute("aria-label", "Your question");
+    node.classList.toggle("pending", !confirmed);
     this.#questions.set(runId, { node, confirmed });
     this.#target.append(node);
   }
@@ -88,6 +91,7 @@ export class Transcript {
     const held = this.#questions.get(runId);
     if (held) {
       held.confirmed = true;
+      held.node.classList.remove("pending");
       held.node.querySelector(".unsent")?.remove();
     }
     this.#open(runId, text);
