@@ -46,6 +46,11 @@ class Run:
         self.emit("RUN_FINISHED", threadId=self.thread_id, runId=self.run_id)
         self.events.put(None)
 
+    def cut(self) -> bool:
+        """Whether somebody hung up; found out by saying one more thing."""
+        self.events.put({"type": "CUSTOM", "name": "still there?", "value": None})
+        return self.gone.is_set()
+
     def answer(self, text: str) -> None:
         self.begin(text)
         self.end()

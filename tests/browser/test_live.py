@@ -11,6 +11,8 @@ from playwright.async_api import Browser, Locator, Page, expect
 from tests.browser.conftest import PASSWORD, Person, Product, running
 from tests.browser.puppet import Puppet, Run, puppet_agent
 
+from doorward.testing.waiting import eventually
+
 pytestmark = pytest.mark.browser
 
 LONG = "\n\n".join(f"Paragraph {number}. " + "It goes on and on. " * 12 for number in range(12))
@@ -113,6 +115,16 @@ async def test_reasoning_folds_away_and_tools_unfold(ada: Person, puppet: Puppet
     await tool.locator("summary").click()
     await expect(tool.get_by_role("region", name="Asked")).to_have_text('{\n  "word": "door"\n}')
     await expect(tool.get_by_role("region", name="Result")).to_have_text('{\n  "found": 1\n}')
+
+
+async def test_escape_stops_the_answer(ada: Person, puppet: Puppet) -> None:
+    page = await ada.signed_in()
+    run = await asked(page, puppet)
+    await page.keyboard.press("Escape")
+    await expect(page.locator(".stopped")).to_have_text("Stopped.")
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+    await expect(answer(page)).to_have_text("Once upon a time")
+    await eventually(run.cut, within_seconds=10, what="the agent's being told")
 
 
 async def test_a_failed_answer_can_be_asked_for_again(ada: Person, puppet: Puppet) -> None:

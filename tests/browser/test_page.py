@@ -183,15 +183,6 @@ async def test_shift_enter_starts_a_line(person: Person) -> None:
     await expect(page.locator(".question")).to_have_count(0)
 
 
-async def test_escape_stops_a_run(person: Person) -> None:
-    page = await person.signed_in()
-    await ask(page, "How is the auth service?")
-    await page.get_by_role("button", name="Stop").wait_for()
-    await page.keyboard.press("Escape")
-    await expect(page.get_by_role("button", name="Send")).to_be_visible()
-    await expect(page.locator(".stopped")).to_have_text("Stopped.")
-
-
 async def test_what_looks_like_html_is_shown_as_it_is_written(person: Person) -> None:
     page = await person.tab()
     shown = await page.evaluate(
