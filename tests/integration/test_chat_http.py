@@ -66,6 +66,7 @@ async def test_what_the_page_is_told() -> None:
     assert content["fault_hint"] == "kill -STOP 1"
     assert content["product"] == "Doorward"
     assert content["max_message_bytes"] == 16_384
+    assert content["warden"] is True
 
 
 async def test_nobody_registers_unless_it_is_switched_on() -> None:

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 
 from doorward.chat.agents.factory import make_agent
+from doorward.chat.agents.warden import Warden
 from doorward.chat.eventlog import Retention
 from doorward.chat.forward import AuthForwarder
 from doorward.chat.limits import MAX_TEXT_BYTES
@@ -94,6 +95,7 @@ def create_app(
         "version": version("doorward"),
         "register": settings.authd.allow_register if register is None else register,
         "fault_hint": fault_hint,
+        "warden": isinstance(agent, Warden),
         "max_message_bytes": MAX_TEXT_BYTES,
     }
 

@@ -43,7 +43,7 @@ class Drill(Protocol):
         ...
 
     async def play(self, fault: str) -> Result:
-        """Play the scenarios of one fault: `held`, `seconds`, and for each of `scenarios` its `name`, `title`, `held`,
+        """Play a scenario of one fault: `held`, `seconds`, and for each of `scenarios` its `name`, `title`, `held`,
         `handshakes`, `slowest_ms`, `overrun_ms`, `recovery_seconds` and the rules that were `broken`.
 
         Raises:
@@ -72,6 +72,10 @@ class Tools:
     def faults(self) -> Sequence[str]:
         """What the drill can break."""
         return self._drill.faults if self._drill is not None else ()
+
+    def plays(self, who: LiveView) -> bool:
+        """May this person start a drill *now*, and is there one?"""
+        return self._drill is not None and is_admin(who)
 
     def call(self, name: str, arguments: Arguments, who: LiveView) -> Result:
         """Look, for one person. Never blocks."""

@@ -74,6 +74,9 @@ class Warden:
         if isinstance(plan, str):
             answer = plan
         else:
+            if plan.tool == "run_drill" and self._tools.plays(request.who):
+                async for event in self._say(request, wording.DRILL_BEGINS, part="before"):
+                    yield event
             for event in _call(request, plan):
                 yield event
             result = await self._tools.use(plan.tool, plan.arguments, request.who)
@@ -82,8 +85,8 @@ class Warden:
         async for event in self._say(request, answer):
             yield event
 
-    async def _say(self, request: RunRequest, answer: str) -> AsyncIterator[BaseEvent]:
-        name = f"{request.run_id}:answer"
+    async def _say(self, request: RunRequest, answer: str, *, part: str = "answer") -> AsyncIterator[BaseEvent]:
+        name = f"{request.run_id}:{part}"
         yield TextMessageStartEvent(message_id=name, role="assistant")
         for delta in deltas(answer):
             yield TextMessageContentEvent(message_id=name, delta=delta)

@@ -20,6 +20,7 @@ ABILITIES = (
 GREETING = "Hello! " + ABILITIES
 HELP = "I am the warden: no language model, just the door\u2019s own records. " + ABILITIES
 THANKS = "You are welcome. Ask again whenever you like."
+DRILL_BEGINS = "I start another door beside this one and break its way to an auth service: ten seconds or so."
 UNKNOWN = "I did not understand that. " + ABILITIES
 
 _MODES = {
@@ -222,7 +223,6 @@ def drill_answer(result: Result) -> str:
     scenarios = result["scenarios"]
     handshakes = sum(scenario["handshakes"] for scenario in scenarios)
     head = (
-        "I started another door and an auth service beside this one, and broke what is between them. "
         f"{count(handshakes, 'opening handshake')} in {count(len(scenarios), 'scenario')}, {duration(result['seconds'])}: "
         f"{'every rule held' if result['held'] else 'a rule was broken'}."
     )

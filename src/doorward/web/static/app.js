@@ -31,6 +31,13 @@ async function fetchConfig() {
   }
 }
 
+/** Another agent than the warden answers: nothing is suggested that only the warden knows. */
+function greetForAnybody() {
+  document.body.classList.add("own-agent");
+  byId("question").placeholder = "Ask anything";
+  byId("welcome").querySelector("p").textContent = "Ask whatever you like. An answer goes on where it was, in every tab, and after a break.";
+}
+
 /** The code of a one-time sign-in link. It leaves the address bar and the history before anything else happens. */
 function takeCode() {
   const code = /^#signin=([\w.~-]+)$/.exec(location.hash)?.[1] ?? null;
@@ -60,6 +67,7 @@ class App {
     const config = await fetchConfig();
     this.#hint = typeof config.fault_hint === "string" ? config.fault_hint : "";
     this.#signIn.allowRegister(config.register === true);
+    if (config.warden === false) greetForAnybody();
     this.#chat?.hint(this.#hint);
   }
 

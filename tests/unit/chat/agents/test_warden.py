@@ -90,6 +90,9 @@ async def test_a_drill_for_an_admin() -> None:
     events = await asked("What if the auth service is down?", ADMIN)
     result = json.loads(next(event["content"] for event in events if event["type"] == "TOOL_CALL_RESULT"))
     assert (result["outcome"], result["fault"], result["held"]) == ("played", "refused", True)
+    assert answer(events).startswith("I start another door")
+    kinds = [event["type"] for event in events]
+    assert kinds.index("TEXT_MESSAGE_END") < kinds.index("TOOL_CALL_START"), "the wait is announced"
     assert "84 opening handshakes in 1 scenario, 4 seconds: every rule held." in answer(events)
 
 
