@@ -90,8 +90,12 @@ def _peer(scope: Scope) -> str:
 
 def _one(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> str | None:
     """The value of a header that stands once; a repeated one matches nothing, so it is refused further on."""
-    values = [value.decode("latin-1") for name, value in headers if name == wanted]
-    return None if not values else values[0] if len(values) == 1 else ",".join(values)
+    found = None
+    for name, value in headers:
+        if name == wanted:
+            text = value.decode("latin-1")
+            found = text if found is None else f"{found},{text}"
+    return found
 
 
 def _last(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> str | None:

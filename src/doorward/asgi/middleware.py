@@ -120,7 +120,10 @@ class Doorward:
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """While the app runs, nothing is held of how the decision was made: there are many open connections."""
-        connection = await self._admitted(scope, receive, send)
+        if self.door.tracing is None:
+            connection = await self._decided(scope, receive, send, None)
+        else:
+            connection = await self._admitted(scope, receive, send)
         if connection is None:
             return
         try:

@@ -321,7 +321,7 @@ class AdmittedConnection:
 
     async def _accept(self, message: Message) -> None:
         """A browser that offered protocols breaks off if none is taken: where the app takes none, it is the door's own."""
-        if message.get("subprotocol") is None:
+        if message.get("subprotocol") is None and self.scope.get("subprotocols"):
             offered = real_protocols(self.scope.get("subprotocols", ()))
             message = {**message, "subprotocol": next((name for name in offered if offers_ours((name,))), None)}
         self._accepting = True
@@ -330,21 +330,22 @@ class AdmittedConnection:
         if self._closing is not None:  # while the server was at it
             await self._close(self._refusal(self._closing))
             raise ClientDisconnected("the connection is closed")
-        await self._greet()
+        if self.ours:
+            await self._greet()
 
     async def _greet(self) -> None:
-        if self.ours:
-            allow = self.session.allow
-            await self._say(
-                {
-                    "notice": "auth.assurance",
-                    "assurance": allow.assurance,
-                    "degraded": allow.degraded,
-                    "user_id": allow.principal.user_id,
-                    "decision_id": self.admission.decision_id,
-                    "expires_at": self.session.ends_at,
-                }
-            )
+        """How a client of ours stands, and what was held until it could be told."""
+        allow = self.session.allow
+        await self._say(
+            {
+                "notice": "auth.assurance",
+                "assurance": allow.assurance,
+                "degraded": allow.degraded,
+                "user_id": allow.principal.user_id,
+                "decision_id": self.admission.decision_id,
+                "expires_at": self.session.ends_at,
+            }
+        )
         held, self._held = self._held, ()
         for effect in held:
             await self._notify(effect)

@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 from doorward.asgi.opening import OpeningCounters, OpeningPolicy
 from doorward.asgi.uvicorn_protocol import make_protocol
 from doorward.cli.lifespan import Lifespan
-from doorward.cli.process import StopRequest
+from doorward.cli.process import StopRequest, rare_collections
 from doorward.core.deadline import Deadline
 from doorward.errors import ConfigError
 
@@ -261,7 +261,8 @@ async def run_server(
             if ready is not None:
                 ready(host, real_port)
             announce(name, host, real_port)
-            await asked
+            with rare_collections():
+                await asked
             return 0 if await _drain(server, drain, hooks or DrainHooks(), interactive=request.is_interactive) else 1
         finally:
             asked.cancel()

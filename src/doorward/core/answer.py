@@ -6,6 +6,7 @@ Anything else, a string for a boolean included, is `BadAnswer`: it never becomes
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,6 +17,9 @@ from doorward.errors import BadAnswer
 
 MAX_FOREIGN_BYTES = 200
 """Foreign text (an upstream error, an origin, a kid) is cut here wherever it is shown."""
+
+_PLAIN = re.compile(r"[ -\[\]-~]*")
+"""ASCII that needs no escape."""
 
 MAX_PERMISSIONS = 1_000
 MAX_NAME_BYTES = 1_024
@@ -42,6 +46,8 @@ class Invalid:
 
 def shown(foreign: object) -> str:
     """Foreign text fit for a log, a reply or a page: control characters escaped, at most 200 bytes."""
+    if isinstance(foreign, str) and len(foreign) <= MAX_FOREIGN_BYTES and _PLAIN.fullmatch(foreign):
+        return foreign
     text = str(foreign).encode("unicode_escape", "replace")[:MAX_FOREIGN_BYTES]
     return text.decode("ascii", "ignore")
 

@@ -32,6 +32,8 @@ _SPACE = " \t"
 """All the white space there is (RFC 9110). A bare `strip()` takes U+00A0 off too, and a sibling domain could then set a cookie
 that passes for the `__Host-` one."""
 
+_CARRIERS = frozenset({b"authorization", b"sec-websocket-protocol", b"cookie"})
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -111,6 +113,9 @@ def scrubbed(
     headers: list[tuple[bytes, bytes]] = []
     for header in presented.headers:
         name, value = header
+        if name not in _CARRIERS:
+            headers.append(header)
+            continue
         if name == b"authorization" and value.lower().split()[:1] == [b"bearer"]:
             continue
         kept = value
@@ -159,15 +164,12 @@ def checked(token: str, transport: Transport, max_bytes: int = MAX_TOKEN_BYTES) 
     return Credential(token, transport)
 
 
-def _from_header(headers: Headers) -> Iterable[Credential | Deny]:
+def _from_header(headers: Headers) -> Sequence[Credential | Deny]:
     values = [value for name, value in headers if name == b"authorization"]
-    if len(values) > 1:
-        yield _malformed("the Authorization header is repeated")
-        return
-    for value in values:
-        scheme, _, token = value.decode("latin-1").partition(" ")
-        if scheme.lower() == "bearer":
-            yield checked(token.strip(_SPACE), Transport.HEADER)
+    if len(values) != 1:
+        return (_malformed("the Authorization header is repeated"),) if values else ()
+    scheme, _, token = values[0].decode("latin-1").partition(" ")
+    return (checked(token.strip(_SPACE), Transport.HEADER),) if scheme.lower() == "bearer" else ()
 
 
 def _from_subprotocols(subprotocols: Sequence[str]) -> Iterable[Credential | Deny]:

@@ -36,6 +36,8 @@ def route_for(routes: Sequence[Route], path: str) -> Route:
 
 def is_public(patterns: Sequence[str], path: str) -> bool:
     """Never for a path that a framework might read as another one: dot segments, double or back slashes, an encoded slash."""
+    if not patterns:
+        return False
     if "//" in path or "\\" in path or "%" in path or "/." in path:
         return False
     return any(matches(pattern, path) for pattern in patterns)

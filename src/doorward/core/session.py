@@ -52,6 +52,8 @@ class Phase(StrEnum):
 class Session:
     """One admitted connection. Every method returns the effects, in order; none after the first `Close`."""
 
+    __slots__ = ("_grace_ends", "_warned", "allow", "graces", "phase", "policy")
+
     def __init__(self, allow: Allow, policy: SessionPolicy) -> None:
         self.policy = policy
         self.allow = allow
@@ -76,8 +78,10 @@ class Session:
         """When this admission ends unless something is done; `None`: never by itself."""
         if self.phase is Phase.GRACE:
             return self._grace_ends
-        ends = [end for end in (self.allow.grant_until, self.principal.expires_at) if end is not None]
-        return min(ends) if ends else None
+        granted, expires_at = self.allow.grant_until, self.allow.principal.expires_at
+        if granted is None or expires_at is None:
+            return expires_at if granted is None else granted
+        return min(granted, expires_at)
 
     @property
     def wake_at(self) -> float | None:

@@ -26,32 +26,8 @@ class Connection(Protocol):
         ...
 
 
-class _Index:
-    """Connections by a key that mostly is one connection's own. That one is held as it is: a set costs 200 bytes."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, Connection | set[Connection]] = {}
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def of(self, key: str) -> Iterable[Connection]:
-        found = self._found.get(key, ())
-        return found if isinstance(found, set | tuple) else (found,)
-
-    def add(self, key: str, connection: Connection) -> None:
-        found = self._found.setdefault(key, connection)
-        if isinstance(found, set):
-            found.add(connection)
-        elif found is not connection:
-            self._found[key] = {found, connection}
-
-    def discard(self, key: str, connection: Connection) -> None:
-        found = self._found.get(key)
-        if isinstance(found, set):
-            found.discard(connection)
-        if found is connection or found == set():
-            del self._found[key]
+_Connections = dict[str, Connection | set[Connection]]
+"""By a key that mostly is one connection's own. That one is held as it is: a set costs 200 bytes."""
 
 
 class Registry:
@@ -59,7 +35,9 @@ class Registry:
 
     def __init__(self) -> None:
         self._all: set[Connection] = set()
-        self._by = {kind: _Index() for kind in ("jti", "session", "user")}
+        self._by_user: _Connections = {}
+        self._by_session: _Connections = {}
+        self._by_jti: _Connections = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -69,41 +47,72 @@ class Registry:
 
     def add(self, connection: Connection) -> None:
         self._all.add(connection)
-        for kind, key in _keys(connection.principal):
-            self._by[kind].add(key, connection)
+        principal = connection.principal
+        _add(self._by_user, principal.user_id, connection)
+        if principal.session_id is not None:
+            _add(self._by_session, principal.session_id, connection)
+        if principal.jti is not None:
+            _add(self._by_jti, principal.jti, connection)
 
     def remove(self, connection: Connection) -> None:
         self._all.discard(connection)
-        for kind, key in _keys(connection.principal):
-            self._by[kind].discard(key, connection)
+        self._forget(connection, connection.principal)
 
     def move(self, connection: Connection, before: Principal) -> None:
         """Its principal is another one than `before`: a refreshed token, or a late answer."""
-        for kind, key in _keys(before):
-            self._by[kind].discard(key, connection)
+        self._forget(connection, before)
         if connection in self._all:
             self.add(connection)
 
     def of_user(self, user_id: str) -> Sequence[Connection]:
-        return tuple(self._by["user"].of(user_id))
+        return tuple(_of(self._by_user, user_id))
+
+    def _forget(self, connection: Connection, principal: Principal) -> None:
+        _discard(self._by_user, principal.user_id, connection)
+        if principal.session_id is not None:
+            _discard(self._by_session, principal.session_id, connection)
+        if principal.jti is not None:
+            _discard(self._by_jti, principal.jti, connection)
 
     def revoke(self, items: Sequence[RevocationItem]) -> int:
         """Close every connection that one of the items is about. Returns how many."""
         known = concerned(items)
         candidates: set[Connection] = set()
         for item in items:
-            for kind, key in (("jti", item.jti), ("session", item.session_id), ("user", item.user_id)):
+            for index, key in (
+                (self._by_jti, item.jti),
+                (self._by_session, item.session_id),
+                (self._by_user, item.user_id),
+            ):
                 if key is not None:
-                    candidates.update(self._by[kind].of(key))
+                    candidates.update(_of(index, key))
         hit = [connection for connection in candidates if known.is_revoked(connection.principal, connection.good_at)]
         for connection in hit:
             connection.revoke()
         return len(hit)
 
 
-def _keys(principal: Principal) -> Iterator[tuple[str, str]]:
-    yield "user", principal.user_id
-    if principal.session_id is not None:
-        yield "session", principal.session_id
-    if principal.jti is not None:
-        yield "jti", principal.jti
+def _of(index: _Connections, key: str) -> Iterable[Connection]:
+    found = index.get(key, ())
+    return found if isinstance(found, set | tuple) else (found,)
+
+
+def _add(index: _Connections, key: str, connection: Connection) -> None:
+    found = index.setdefault(key, connection)
+    if found is connection:
+        return
+    if isinstance(found, set):
+        found.add(connection)
+    else:
+        index[key] = {found, connection}
+
+
+def _discard(index: _Connections, key: str, connection: Connection) -> None:
+    found = index.get(key)
+    if isinstance(found, set):
+        found.discard(connection)
+        if found:
+            return
+    elif found is not connection:
+        return
+    del index[key]

@@ -151,7 +151,7 @@ def is_quiet(running: RunningDoor) -> bool:
     door = running.door
     return (
         len(door.registry) == 0
-        and all(not index for index in door.registry._by.values())
+        and all(not index for index in (door.registry._by_user, door.registry._by_session, door.registry._by_jti))
         and door.authenticator.pending == 0
         and len(door.authenticator._flights) == 0
         and door.gate.bulkhead.total == 0

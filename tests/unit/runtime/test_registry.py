@@ -75,7 +75,7 @@ def test_what_has_gone_leaves_nothing_behind(registry: Registry) -> None:
         registry.remove(socket)
     assert len(registry) == 0
     assert registry.of_user("ada") == ()
-    assert all(not index for index in registry._by.values())
+    assert all(not index for index in (registry._by_user, registry._by_session, registry._by_jti))
 
 
 def test_a_refreshed_connection_is_found_by_its_new_token_only(registry: Registry) -> None:
@@ -86,7 +86,7 @@ def test_a_refreshed_connection_is_found_by_its_new_token_only(registry: Registr
     assert registry.revoke([RevocationItem(jti="j1")]) == 0
     assert registry.revoke([RevocationItem(jti="j2")]) == 1
     registry.remove(socket)
-    assert all(not index for index in registry._by.values())
+    assert all(not index for index in (registry._by_user, registry._by_session, registry._by_jti))
 
 
 def test_one_that_has_gone_does_not_come_back_by_moving(registry: Registry) -> None:
