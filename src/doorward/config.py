@@ -278,6 +278,9 @@ class ChatSettings(Section):
         None, description="Where an AG-UI agent takes its POST, e.g. https://agent.internal/run"
     )
     agent_token: SecretStr | None = Field(None, description="Bearer token that this agent gets from us")
+    agent_seconds: float = Field(
+        120, gt=0, le=600, description="Longest run; whoever has not answered by then, has not"
+    )
     file: Path | None = Field(
         None, description="Threads and events (SQLite, for one process); default: chat.sqlite3 in the data directory"
     )

@@ -15,7 +15,7 @@ from doorward.chat.agents.factory import make_agent
 from doorward.chat.agents.warden import Warden
 from doorward.chat.eventlog import Retention
 from doorward.chat.forward import AuthForwarder
-from doorward.chat.limits import MAX_TEXT_BYTES
+from doorward.chat.limits import MAX_TEXT_BYTES, ChatLimits
 from doorward.chat.problem import problem
 from doorward.chat.service import Chat
 from doorward.chat.socket import ChatEndpoint
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from doorward.chat.agents.port import Agent
     from doorward.chat.agents.tools import Drill
-    from doorward.chat.limits import ChatLimits
     from doorward.config import Settings
     from doorward.runtime.insight import Insight
 
@@ -69,7 +68,7 @@ def create_app(
         resolver: finds the auth service; by default the system's name servers, or `auth.dns_servers`.
         agent: answers the questions; by default what `chat.agent` says.
         drill: what the warden may break on purpose, for an admin; it stands beside this door.
-        limits: every bound of the chat backend.
+        limits: every bound of the chat backend; by default with `chat.agent_seconds`.
         register: whether the page offers to make an account; by default `authd.allow_register`.
         fault_hint: a line for the page that says how to break the auth service on purpose.
         data_file: where threads and events are kept; in memory by default, until the process ends.
@@ -77,7 +76,7 @@ def create_app(
     agent = agent or make_agent(settings.chat, insight=insight, drill=drill)
     chat = Chat(
         agent,
-        limits=limits,
+        limits=limits or ChatLimits(run_seconds=settings.chat.agent_seconds),
         file=data_file,
         synchronous=settings.chat.synchronous,
         retention=Retention(settings.chat.events_per_thread, settings.chat.event_days * 86_400.0),

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     Delta = TextMessageContentEvent | ReasoningMessageContentEvent | ToolCallArgsEvent
 
 _DELTAS = (TextMessageContentEvent, ReasoningMessageContentEvent, ToolCallArgsEvent)
-PACES = ((128, 0.0), (512, 0.1))
+PACES = ((128, 0.0), (512, 0.1), (1_024, 0.2))
 """Up to so many deltas, one in so many seconds."""
-LAST_PACE = 0.2
+LAST_PACE = 0.5
 MAX_CHARACTERS = 4_096
 
 
