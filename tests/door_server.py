@@ -172,6 +172,20 @@ async def _running(
 ) -> AsyncIterator[RunningDoor]:
     chosen = auth_settings(auth, proxy) | settings.pop("auth_settings", {})
     loaded = Settings(auth=chosen, data_dir=tmp_path / "data", **settings)
+    async with serving(loaded, auth, proxy, app, opening, tracing) as running:
+        yield running
+
+
+@asynccontextmanager
+async def serving(
+    loaded: Settings,
+    auth: FakeAuthService,
+    proxy: FaultProxy,
+    app: App = whoami,
+    opening: OpeningPolicy | None = None,
+    tracing: Tracing | None = None,
+) -> AsyncIterator[RunningDoor]:
+    """A door by these very settings; auth service and proxy are for the test to hold."""
     records: list[DecisionRecord] = []
     door = Door(loaded, emit=records.append, tracing=tracing)
     middleware = Doorward(app, loaded, door=door)

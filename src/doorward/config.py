@@ -74,6 +74,29 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class FieldSettings(Section):
+    """Where the auth service's answer says what, if not in the words of the contract: names, or paths such as user.id."""
+
+    valid: str = Field("valid", description="true or false; empty: every 200 is a yes")
+    user_id: str = Field("user_id", min_length=1, description="Who it is: a text or a whole number")
+    email: str = Field("email", description="Their address")
+    permissions: str = Field("permissions", description="A list of texts, or one text of words")
+    session_id: str = Field("session_id", description="Their session")
+    expires_at: str = Field("expires_at", description="Seconds since 1970, or an RFC 3339 time")
+    cache_seconds: str = Field("cache_seconds", description="How long the answer may be remembered")
+
+
+class ClaimSettings(Section):
+    """Where a JWT says what: names of claims, or paths such as realm_access.roles."""
+
+    user_id: str = Field("sub", min_length=1, description="Who it is")
+    email: str = Field("email", description="Their address")
+    session_id: str = Field("sid", description="Their session")
+    audience: str = Field("aud", min_length=1, description="For whom the token is; a text or a list")
+    permissions: Strings = Field((), description="Lists or words, taken together; unset: permissions, else scope")
+    required: Strings = Field((), description="Claims that must have just this value, as name=value")
+
+
 class AuthSettings(Section):
     """Where the auth service is, who we are to it, and what its tokens look like."""
 
@@ -94,6 +117,18 @@ class AuthSettings(Section):
     dns_servers: Strings = Field((), description="Name servers to ask instead of the system's; host or host:port")
     ca_file: Path | None = Field(None, description="Certificates of a private CA, PEM")
     validate_path: str = Field("/auth/validate", description="Where to ask about a token")
+    protocol: Literal["validate", "introspection"] = Field(
+        "validate", description="How to ask at validate_path; introspection: RFC 7662"
+    )
+    validate_method: Literal["POST", "GET"] = Field("POST", description="GET: without a body; the token is in a header")
+    token_header: str | None = Field(None, description="Send the token in this header instead of the body")
+    token_cookie: str | None = Field(None, description="Send the token in a cookie of this name instead of the body")
+    invalid_statuses: tuple[int, ...] = Field(
+        (), description="Statuses that say that the token is not good, e.g. 401; none of the contract is one"
+    )
+    send_credential: bool = Field(True, description="Say who we are when we ask; false: the service wants no secret")
+    fields: FieldSettings = FieldSettings()
+    claims: ClaimSettings = ClaimSettings()
     health_path: str = Field("/auth/health", description="Where to ask how the service is")
     revocations_path: str = Field("/auth/revocations", description="Where the revocation feed is")
     revocations: Literal["auto", "on", "off"] = Field(
@@ -362,6 +397,11 @@ class Settings(BaseSettings):
         (),
         description="HTTP paths that are guarded too: exact, or a prefix that ends in /*; one that begins with ! is not",
     )
+    cookie_name: str = Field(
+        "__Host-doorward",
+        pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$",
+        description="The cookie that holds the token, on routes that list cookie",
+    )
     close_codes: Literal["iana", "http"] = Field(
         "iana", description="iana: 3000, 3003, 3008, 1013; http: 4401, 4403, 4408, 4429, 4503"
     )
@@ -474,11 +514,34 @@ def _check_auth(auth: AuthSettings, environment: Environment) -> None:
     for key, url in (("auth.url", auth.url), ("auth.jwks_url", auth.jwks_url)):
         if url is not None:
             _check_url(key, url, environment)
+    _check_asking(auth)
     unknown = sorted(set(auth.algorithms) - set(KEY_TYPES))
     if unknown:
         raise ValueError(f"auth.algorithms: {unknown[0]!r} is not accepted; known are {', '.join(KEY_TYPES)}")
     if (auth.service_id_header is None) != (auth.service_secret_header is None):
         raise ValueError("auth.service_id_header and auth.service_secret_header go together")
+
+
+def _check_asking(auth: AuthSettings) -> None:
+    """What cannot be asked is said at the start."""
+    if auth.token_header is not None and auth.token_cookie is not None:
+        raise ValueError("auth.token_header and auth.token_cookie exclude each other: the token goes in one place")
+    elsewhere = auth.token_header or auth.token_cookie
+    if auth.protocol == "introspection" and (elsewhere or auth.validate_method != "POST"):
+        raise ValueError("auth.protocol: introspection sends the token by POST in a form; leave the other settings out")
+    if auth.validate_method == "GET" and not elsewhere:
+        raise ValueError("auth.validate_method: GET has no body; set auth.token_header or auth.token_cookie")
+    taken = auth.send_credential and auth.service_id_header is None
+    if taken and (auth.token_header or "").lower() == "authorization":
+        raise ValueError(
+            "auth.token_header: Authorization is where our own credential goes; set auth.send_credential to false, or name "
+            "auth.service_id_header and auth.service_secret_header"
+        )
+    wrong = [status for status in auth.invalid_statuses if not 400 <= status <= 499 or status in {407, 408, 425, 429}]
+    if wrong:
+        raise ValueError(f"auth.invalid_statuses: {wrong[0]} says nothing about a token; only some of 400 to 499 do")
+    if any("=" not in claim for claim in auth.claims.required):
+        raise ValueError("auth.claims.required: write name=value")
 
 
 def _check_e2e(settings: Settings) -> None:

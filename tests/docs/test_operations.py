@@ -140,6 +140,7 @@ def test_bounds_are_the_defaults() -> None:
 
 def test_settings_that_are_named_exist() -> None:
     known = [key for key, _, _ in Settings().described()]
+    known += {key.rpartition(".")[0] for key in known}
     sections = {key.partition(".")[0] for key in known if "." in key}
     for page in PAGES:
         for word in re.findall(r"`([a-z]+\.[a-z_]+)(?: = [^`]*)?`", page.read_text(encoding="utf-8")):

@@ -457,3 +457,28 @@ def test_production_takes_no_test_tokens() -> None:
 )
 def test_test_tokens_that_could_do_too_much(values: dict[str, Any], words: str) -> None:
     assert words in problem(environment="staging", **values)
+
+
+@pytest.mark.parametrize(
+    ("auth", "problem"),
+    [
+        ({"token_header": "X-A", "token_cookie": "a"}, "exclude each other"),
+        ({"protocol": "introspection", "token_header": "X-A"}, "by POST in a form"),
+        ({"protocol": "introspection", "validate_method": "GET"}, "by POST in a form"),
+        ({"validate_method": "GET"}, "GET has no body"),
+        ({"token_header": "authorization"}, "where our own credential goes"),
+        ({"invalid_statuses": (500,)}, "500 says nothing about a token"),
+        ({"invalid_statuses": (401, 429)}, "429 says nothing about a token"),
+        ({"claims": {"required": ("typ",)}}, "write name=value"),
+    ],
+)
+def test_a_way_of_asking_that_cannot_work(auth: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        Settings(auth=auth)
+
+
+def test_ways_of_asking_that_can_work() -> None:
+    named = {"service_id_header": "X-I", "service_secret_header": "X-S"}
+    Settings(auth={"token_header": "Authorization", **named})
+    Settings(auth={"token_header": "Authorization", "send_credential": False, "validate_method": "GET"})
+    assert Settings(auth={"invalid_statuses": (401, 404)}).auth.invalid_statuses == (401, 404)

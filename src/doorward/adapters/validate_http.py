@@ -6,16 +6,39 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
 from doorward.adapters.http_status import failure_of
 from doorward.adapters.service_credential import ServiceCredential
 from doorward.adapters.transport import Caps, HttpAnswer, HttpTransport
-from doorward.core.answer import Invalid, Valid, parse_answer
+from doorward.core.answer import Fields, Invalid, Valid, parse_answer
 from doorward.core.deadline import Deadline
 
 _BASIC_CHALLENGE = re.compile(r"(?:^|,)\s*basic(?:\s|,|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How another service wants to be asked.
+
+    Attributes:
+        method: GET, without a body, or POST.
+        token_header: the token goes in this header, after `Bearer` if it is Authorization; `None`: in the body, as `token`.
+        token_cookie: the token goes in a cookie of this name instead.
+        fields: where the answer says what; `None`: the contract's own words.
+        invalid_statuses: what also says that the token is not good.
+    """
+
+    method: str = "POST"
+    token_header: str | None = None
+    token_cookie: str | None = None
+    fields: Fields | None = None
+    invalid_statuses: frozenset[int] = frozenset()
+
+
+CONTRACT = Manner()
 
 
 class HttpValidator:
@@ -24,6 +47,7 @@ class HttpValidator:
     Args:
         url: of the endpoint.
         audience: sent along; the service checks it against the token's.
+        credential: our own; `None` where the service wants none.
         traceparent: gives the W3C trace context of the current decision, or `None`.
     """
 
@@ -33,15 +57,17 @@ class HttpValidator:
         *,
         url: str,
         audience: str,
-        credential: ServiceCredential,
+        credential: ServiceCredential | None,
         caps: Caps,
+        manner: Manner = CONTRACT,
         traceparent: Callable[[], str | None] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._transport = transport
         self._url = url
         self._audience = audience
-        self._headers = {"Accept": "application/json", "Content-Type": "application/json", **credential.headers()}
+        self._manner = manner
+        self._headers = {"Accept": "application/json", **(credential.headers() if credential is not None else {})}
         self._caps = caps
         self._traceparent = traceparent
         self._wall = wall
@@ -54,19 +80,31 @@ class HttpValidator:
 
         Cancellation: the connection is cut.
         """
+        headers, body = self._question(token)
         answer = await self._transport.request(
-            "POST",
+            self._manner.method,
             self._url,
-            headers=self._request_headers(deadline),
-            body=msgspec.json.encode({"token": token, "audience": self._audience}),
+            headers=self._request_headers(deadline) | headers,
+            body=body,
             deadline=deadline,
             caps=self._caps,
         )
         if answer.status == 200:
-            return parse_answer(answer.body)
-        if answer.status == 401 and _is_about_the_token(answer):
+            return parse_answer(answer.body, self._manner.fields)
+        if answer.status in self._manner.invalid_statuses or (answer.status == 401 and _is_about_the_token(answer)):
             return Invalid("invalid_token")
         raise failure_of(answer, self._wall)
+
+    def _question(self, token: str) -> tuple[dict[str, str], bytes | None]:
+        """The token, where the service looks for it."""
+        manner = self._manner
+        if manner.token_cookie is not None:
+            return {"Cookie": f"{manner.token_cookie}={token}"}, None
+        if manner.token_header is not None:
+            is_bearer = manner.token_header.lower() == "authorization"
+            return {manner.token_header: f"Bearer {token}" if is_bearer else token}, None
+        body = msgspec.json.encode({"token": token, "audience": self._audience})
+        return {"Content-Type": "application/json"}, body
 
     def _request_headers(self, deadline: Deadline) -> dict[str, str]:
         left_ms = int(deadline.remaining(asyncio.get_running_loop().time()) * 1000)

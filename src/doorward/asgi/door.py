@@ -23,10 +23,9 @@ from doorward.adapters.logs import log_often
 from doorward.adapters.node_store import SqliteNodeStore
 from doorward.adapters.prometheus import PrometheusMetrics
 from doorward.adapters.revocations_http import HttpRevocationSource
-from doorward.adapters.service_credential import ServiceCredential
 from doorward.adapters.state_files import DirectoryStateFiles
 from doorward.adapters.transport import HttpTransport, tls_context
-from doorward.adapters.validate_http import HttpValidator
+from doorward.asgi.asking import make_validator, service_credential
 from doorward.asgi.denial import Denier
 from doorward.asgi.handshake import HandshakeReader
 from doorward.asgi.insight import DoorInsight
@@ -263,23 +262,12 @@ class Door:
 
     def _build(self, calls: HttpTransport, background: HttpTransport, test_key: Key | None) -> None:
         settings, auth, caps = self.settings, self.settings.auth, phase_caps(self.settings)
-        credential = ServiceCredential(
-            auth.service_id,
-            auth.service_secret.get_secret_value() if auth.service_secret is not None else "",
-            auth.service_id_header,
-            auth.service_secret_header,
-        )
+        credential = service_credential(auth)
         close_validator = getattr(self._validator, "aclose", None)
         if close_validator is not None:
             self._stack.push_async_callback(self._close_bounded, close_validator)
-        validator = self._validator or HttpValidator(
-            calls,
-            url=auth.base_url + auth.validate_path,
-            audience=auth.audience[0],
-            credential=credential,
-            caps=caps,
-            traceparent=self.tracing.traceparent if self.tracing is not None else None,
-        )
+        traceparent = self.tracing.traceparent if self.tracing is not None else None
+        validator = self._validator or make_validator(auth, calls, caps, traceparent=traceparent)
         files = DirectoryStateFiles(settings.data_dir, issuer=auth.expected_issuer, keyset_url=auth.keyset_url)
         self._stack.push_async_callback(files.aclose)
         self.keys = KeysetRefresher(
@@ -495,7 +483,7 @@ new_decision_id: Callable[[], str] = partial(next, _decision_ids())
 def _check(settings: Settings, validator: Validator | None) -> None:
     """What must be there before a handshake can be answered."""
     _ = settings.auth.base_url
-    asks = settings.verify is Verify.REMOTE and validator is None
+    asks = settings.verify is Verify.REMOTE and validator is None and settings.auth.send_credential
     secret = settings.auth.service_secret
     if asks and not (secret and secret.get_secret_value()):
         raise ConfigError(

@@ -68,10 +68,10 @@ class HandshakeReader:
         return any(parsed in network for network in self._trusted)
 
 
-def scrubbed_scope(scope: Scope, admission: object, transports: frozenset[Transport]) -> dict[str, Any]:
+def scrubbed_scope(scope: Scope, admission: object, transports: frozenset[Transport], cookie: str) -> dict[str, Any]:
     """The scope for the app: without the credential, with the live view."""
     query = scope.get("query_string", b"")
-    clean = scrubbed(Presented(scope["headers"], scope.get("subprotocols", ()), query), transports)
+    clean = scrubbed(Presented(scope["headers"], scope.get("subprotocols", ()), query), transports, cookie=cookie)
     seen = {**scope, "headers": clean.headers, "query_string": clean.query, "doorward": admission}
     if "subprotocols" in scope:
         seen["subprotocols"] = clean.subprotocols

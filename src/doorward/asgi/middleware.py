@@ -62,6 +62,10 @@ class Doorward:
         for pattern in settings.public:
             log.warning("this WebSocket path is public: nobody is asked for a token", path=pattern)
         for route in self.door.routes:
+            if Transport.COOKIE in route.transports and not settings.cookie_name.startswith("__Host-"):
+                log.warning(
+                    "sibling domains can set a cookie of this name: call it __Host-...", name=settings.cookie_name
+                )
             if Transport.QUERY in route.transports:
                 log.warning(
                     "this path takes raw tokens in its query string: logs and proxies may keep them", path=route.path
@@ -127,11 +131,10 @@ class Doorward:
         if connection is None:
             return
         try:
-            await self.app(
-                scrubbed_scope(connection.scope, connection.admission, connection.transports),
-                connection.receive,
-                connection.send,
+            seen = scrubbed_scope(
+                connection.scope, connection.admission, connection.transports, self.settings.cookie_name
             )
+            await self.app(seen, connection.receive, connection.send)
         except ClientDisconnected:
             pass  # the app sent to a closed connection; that is how it learns
         except asyncio.CancelledError:

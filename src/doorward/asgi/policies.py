@@ -85,10 +85,24 @@ def degrade_policy(settings: Settings) -> DegradePolicy:
     )
 
 
+def claims_policy(settings: Settings) -> ClaimsPolicy:
+    auth, claims = settings.auth, settings.auth.claims
+    return ClaimsPolicy(
+        issuer=auth.expected_issuer,
+        audiences=frozenset(auth.audience),
+        user_claim=claims.user_id,
+        session_claim=claims.session_id,
+        email_claim=claims.email,
+        audience_claim=claims.audience,
+        permission_claims=claims.permissions,
+        required=tuple((name, value) for name, _, value in (claim.partition("=") for claim in claims.required)),
+    )
+
+
 def auth_policy(settings: Settings) -> AuthPolicy:
     auth = settings.auth
     return AuthPolicy(
-        claims=ClaimsPolicy(issuer=auth.expected_issuer, audiences=frozenset(auth.audience)),
+        claims=claims_policy(settings),
         algorithms=frozenset(auth.algorithms),
         typ=auth.typ,
         audience=auth.audience[0],
@@ -96,6 +110,7 @@ def auth_policy(settings: Settings) -> AuthPolicy:
         question_seconds=settings.deadline_seconds,
         patience_seconds=settings.patience_seconds,
         allowed_origins=frozenset(settings.allowed_origins),
+        cookie=settings.cookie_name,
         max_pending=settings.limits.pending_handshakes,
         probes=not (settings.breaker.canary and settings.verify is Verify.REMOTE),
         degraded=degrade_policy(settings),

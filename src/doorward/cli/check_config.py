@@ -99,7 +99,7 @@ def _problems(settings: Settings) -> Iterator[str]:
     auth = settings.auth
     if auth.url is None:
         yield "auth.url is not set: set DOORWARD_AUTH__URL, or url under auth in doorward.toml"
-    if auth.service_secret is None and settings.verify is Verify.REMOTE:
+    if auth.service_secret is None and auth.send_credential and settings.verify is Verify.REMOTE:
         yield "auth.service_secret is not set: set DOORWARD_AUTH__SERVICE_SECRET (doorward authd init makes a pair)"
     try:
         route_rules(settings)

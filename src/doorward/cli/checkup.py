@@ -18,10 +18,9 @@ from doorward.adapters.dns import AresDnsClient
 from doorward.adapters.health_http import HttpHealthProbe
 from doorward.adapters.jwks_http import HttpKeySetSource
 from doorward.adapters.revocations_http import HttpRevocationSource
-from doorward.adapters.service_credential import ServiceCredential
 from doorward.adapters.state_files import DirectoryStateFiles
 from doorward.adapters.transport import HttpAnswer, HttpTransport, tls_context
-from doorward.adapters.validate_http import HttpValidator
+from doorward.asgi.asking import make_validator, service_credential
 from doorward.asgi.policies import phase_caps, route_rules
 from doorward.cli import diagnosis
 from doorward.cli.agent import in_words
@@ -98,7 +97,7 @@ class Checkup:
             questions |= {Step.CREDENTIAL: self._ask, Step.HEALTH: self._probe, Step.REVOCATIONS: self._poll}
         await asyncio.gather(*(self._take(step, ASK_SECONDS, look) for step, look in questions.items()))
         self._findings[Step.CLOCK] = diagnosis.clock(self._skews)
-        if self._settings.verify is Verify.REMOTE and auth.service_secret is None:
+        if self._settings.verify is Verify.REMOTE and auth.service_secret is None and auth.send_credential:
             self._findings[Step.SETTINGS] = diagnosis.no_secret()
 
     async def _take(self, step: Step, cap_seconds: float, look: Look) -> bool:
@@ -144,10 +143,7 @@ class Checkup:
         self._transport = _DatedTransport(self._resolver, limit=CONNECTIONS, tls=self._context)
         self._transport.skews = self._skews
         self._stack.push_async_callback(self._transport.aclose)
-        secret = auth.service_secret.get_secret_value() if auth.service_secret is not None else ""
-        self._credential = ServiceCredential(
-            auth.service_id, secret, auth.service_id_header, auth.service_secret_header
-        )
+        self._credential = service_credential(auth)
         sentence = f"{auth.base_url}, environment {settings.environment.value}, verify = {settings.verify.value}"
         return Finding(Step.SETTINGS, Status.OK, sentence, facts={"agent": in_words(settings.chat)})
 
@@ -197,18 +193,12 @@ class Checkup:
     async def _ask(self, deadline: Deadline) -> Finding:
         """A random token: the answer proves the path, our credential and the contract, and is about nobody."""
         settings, auth = self._settings, self._settings.auth
-        if auth.service_secret is None:
+        if auth.service_secret is None and auth.send_credential:
             why = "auth.service_secret is not set" + (
                 ", and verify = local needs it for opaque tokens only" if settings.verify is Verify.LOCAL else ""
             )
             return skipped(Step.CREDENTIAL, why)
-        validator = HttpValidator(
-            self._transport,
-            url=auth.base_url + auth.validate_path,
-            audience=auth.audience[0],
-            credential=self._credential,
-            caps=phase_caps(settings),
-        )
+        validator = make_validator(auth, self._transport, phase_caps(settings))
         began = self._clock.monotonic()
         answer = await validator.validate(f"canary-{secrets.token_urlsafe(32)}", deadline=deadline)
         took = self._clock.monotonic() - began

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from doorward.core.paths import value_at
 from doorward.errors import BadAnswer
 
 MAX_FOREIGN_BYTES = 200
@@ -23,6 +25,23 @@ _PLAIN = re.compile(r"[ -\[\]-~]*")
 
 MAX_PERMISSIONS = 1_000
 MAX_NAME_BYTES = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Where an answer of another shape says what: names or paths (`core.paths`). An empty `valid`: every 200 is a yes."""
+
+    valid: str = "valid"
+    user_id: str = "user_id"
+    email: str = "email"
+    permissions: str = "permissions"
+    session_id: str = "session_id"
+    expires_at: str = "expires_at"
+    cache_seconds: str = "cache_seconds"
+
+
+INTROSPECTION = Fields("active", "sub", "email", "scope", "sid", "exp")
+"""RFC 7662, section 2.2; `sid` as in OpenID Connect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +71,33 @@ def shown(foreign: object) -> str:
     return text.decode("ascii", "ignore")
 
 
-def parse_answer(body: bytes) -> Valid | Invalid:
-    """Read the body of a 200 from `/auth/validate`.
+def parse_answer(body: bytes, fields: Fields | None = None) -> Valid | Invalid:
+    """Read the body of a 200 from `/auth/validate`, or of another service whose fields are mapped.
 
     Raises:
         BadAnswer: the body is not the contract; the text says which part, never the content.
     """
+    content = json_object(body)
+    return read_answer(content if fields is None else _translated(content, fields))
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Raises: BadAnswer: it is none."""
     try:
         content = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise BadAnswer("the answer is not JSON") from error
     if not isinstance(content, dict):
         raise BadAnswer("the answer is not a JSON object")
+    return content
+
+
+def read_answer(content: dict[str, Any]) -> Valid | Invalid:
+    """An answer in the words of the contract.
+
+    Raises:
+        BadAnswer: it is not the contract; the text says which part, never the content.
+    """
     valid = content.get("valid")
     if valid is False:
         reason = content.get("error")
@@ -78,6 +112,33 @@ def parse_answer(body: bytes) -> Valid | Invalid:
         expires_at=_number(content, "expires_at"),
         cache_seconds=_number(content, "cache_seconds"),
     )
+
+
+def _translated(content: dict[str, Any], fields: Fields) -> dict[str, Any]:
+    """In the words of the contract. Other services number their users, write permissions as words and times as RFC 3339."""
+    user_id = value_at(content, fields.user_id)
+    permissions = value_at(content, fields.permissions)
+    return {
+        "valid": value_at(content, fields.valid) if fields.valid else True,
+        "error": content.get("error"),
+        "user_id": str(user_id) if isinstance(user_id, int) and not isinstance(user_id, bool) else user_id,
+        "email": value_at(content, fields.email),
+        "permissions": permissions.split() if isinstance(permissions, str) else permissions,
+        "session_id": value_at(content, fields.session_id),
+        "expires_at": _seconds(value_at(content, fields.expires_at)),
+        "cache_seconds": value_at(content, fields.cache_seconds),
+    }
+
+
+def _seconds(moment: object) -> object:
+    """Wall-clock seconds where it is an RFC 3339 time; whatever else as it is."""
+    if not isinstance(moment, str):
+        return moment
+    try:
+        parsed = datetime.fromisoformat(moment)
+    except ValueError:
+        return moment
+    return parsed.timestamp() if parsed.tzinfo is not None else moment
 
 
 def _text(content: dict[str, Any], key: str, *, required: bool = False) -> str | None:

@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from doorward.core.answer import Valid, one_of_equals
+from doorward.core.paths import value_at, words_at
 from doorward.core.verdict import Code, Deny, Principal, Source
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimsPolicy:
-    """What a token must say. Leeways in seconds."""
+    """What a token must say, and where: claims by their names or paths. Leeways in seconds."""
 
     issuer: str
     audiences: frozenset[str]
     user_claim: str = "sub"
     session_claim: str = "sid"
+    email_claim: str = "email"
+    audience_claim: str = "aud"
+    permission_claims: tuple[str, ...] = ()
+    """Where the permissions are, all of them together; none: `permissions` as a list, else RFC 8693's `scope` as words."""
+    required: tuple[tuple[str, str], ...] = ()
+    """Claims that must have just this value, such as Keycloak's `typ=Bearer`, which no ID token has."""
     leeway_seconds: float = 30.0
     expiry_leeway_seconds: float = 5.0
 
@@ -31,10 +38,10 @@ def check(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> P
     if wall_now >= expires_at + policy.expiry_leeway_seconds:
         return Deny(Code.TOKEN_EXPIRED, Source.LOCAL)
     return Principal(
-        user_id=claims[policy.user_claim],
+        user_id=_optional_text(claims, policy.user_claim) or "",
         issuer=policy.issuer,
-        email=_optional_text(claims, "email"),
-        permissions=_permissions(claims),
+        email=_optional_text(claims, policy.email_claim),
+        permissions=_permissions(claims, policy),
         session_id=_optional_text(claims, policy.session_claim),
         jti=_optional_text(claims, "jti"),
         issued_at=_date(claims, "iat"),
@@ -81,11 +88,17 @@ def _problem(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -
     """The first rule that the claims break, in words without foreign text."""
     if claims.get("iss") != policy.issuer:
         return "iss is not the expected issuer"
-    if not _audiences(claims.get("aud")) & policy.audiences:
-        return "aud does not name this service"
-    user = claims.get(policy.user_claim)
-    if not isinstance(user, str) or not user:
+    if not _audiences(value_at(claims, policy.audience_claim)) & policy.audiences:
+        return f"{policy.audience_claim} does not name this service"
+    if _optional_text(claims, policy.user_claim) is None:
         return f"{policy.user_claim} is missing"
+    for name, value in policy.required:
+        if value_at(claims, name) != value:
+            return f"{name} is not the required one"
+    return _problem_of_dates(claims, policy, wall_now)
+
+
+def _problem_of_dates(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> str | None:
     for name in ("exp", "nbf", "iat"):
         if name in claims and _date(claims, name) is None:
             return f"{name} is not a NumericDate"
@@ -114,12 +127,13 @@ def _date(claims: Mapping[str, Any], name: str) -> float | None:
 
 
 def _optional_text(claims: Mapping[str, Any], name: str) -> str | None:
-    value = claims.get(name)
+    value = value_at(claims, name)
     return value if isinstance(value, str) and value else None
 
 
-def _permissions(claims: Mapping[str, Any]) -> frozenset[str]:
-    """`permissions` as a list, else RFC 8693's `scope` as words."""
+def _permissions(claims: Mapping[str, Any], policy: ClaimsPolicy) -> frozenset[str]:
+    if policy.permission_claims:
+        return one_of_equals(frozenset().union(*(words_at(claims, name) for name in policy.permission_claims)))
     value = claims.get("permissions")
     if isinstance(value, list):
         return one_of_equals(frozenset(item for item in value if isinstance(item, str)))

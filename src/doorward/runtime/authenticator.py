@@ -19,7 +19,7 @@ import msgspec
 from doorward.core import degrade
 from doorward.core.answer import Invalid, Valid, shown
 from doorward.core.claims import ClaimsPolicy, is_expired
-from doorward.core.credential import Credential, Presented, Transport, extract
+from doorward.core.credential import DEFAULT_COOKIE, Credential, Presented, Transport, extract
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import VerdictCache
 from doorward.core.e2e import is_test_token
@@ -61,6 +61,7 @@ class AuthPolicy:
     question_seconds: float = 2.0
     patience_seconds: float = 0.5
     allowed_origins: frozenset[str] = frozenset()
+    cookie: str = DEFAULT_COOKIE
     max_pending: int = 4_096
     probes: bool = False
     degraded: degrade.DegradePolicy = field(default_factory=degrade.DegradePolicy)
@@ -158,7 +159,7 @@ class Authenticator:
         trace.mark("admit")
         if refusal is not None:
             return Judgement(refusal)
-        credential = extract(handshake.presented, handshake.route.transports)
+        credential = extract(handshake.presented, handshake.route.transports, cookie=self.policy.cookie)
         trace.mark("extract")
         if isinstance(credential, Deny):
             return Judgement(credential)

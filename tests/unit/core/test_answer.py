@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from doorward.core.answer import MAX_NAME_BYTES, MAX_PERMISSIONS, Invalid, Valid, parse_answer, shown
+from doorward.core.answer import (
+    INTROSPECTION,
+    MAX_NAME_BYTES,
+    MAX_PERMISSIONS,
+    Fields,
+    Invalid,
+    Valid,
+    parse_answer,
+    shown,
+)
 from doorward.errors import BadAnswer
 
 
@@ -135,3 +144,55 @@ def test_foreign_text_is_shown_in_at_most_200_plain_bytes() -> None:
     assert shown(None) == "None"
     assert len(shown("é" * 1_000)) == 200
     assert shown("é" * 1_000).isascii()
+
+
+# Answers of another shape
+
+SHAPE = Fields("ok", "user.id", "user.mail", "user.roles", "session", "until", "")
+
+
+def test_an_answer_of_another_shape() -> None:
+    body = {
+        "ok": True,
+        "user": {"id": 7, "mail": "a@b.c", "roles": "chat read"},
+        "session": "s",
+        "until": "2030-01-01T00:00:00Z",
+    }
+    found = parse_answer(json.dumps(body).encode(), SHAPE)
+    assert found == Valid("7", "a@b.c", frozenset({"chat", "read"}), "s", 1893456000.0)
+    assert parse_answer(b'{"ok": false, "error": "gone"}', SHAPE) == Invalid("gone")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"user": {"id": 7}},
+        {"ok": "true", "user": {"id": 7}},
+        {"ok": 1, "user": {"id": 7}},
+        {"ok": True},
+        {"ok": True, "user": {"id": None}},
+        {"ok": True, "user": {"id": True}},
+        {"ok": True, "user": {"id": 1.5}},
+        {"ok": True, "user": {"id": ""}},
+        {"ok": True, "user": {"id": 7}, "until": "tomorrow"},
+        {"ok": True, "user": {"id": 7}, "until": "2030-01-01T00:00:00"},
+        {"ok": True, "user": {"id": 7, "roles": 5}},
+        {"valid": True, "user_id": "7"},
+    ],
+)
+def test_what_does_not_fit_the_shape_is_neither_yes_nor_no(body: dict[str, object]) -> None:
+    with pytest.raises(BadAnswer):
+        parse_answer(json.dumps(body).encode(), SHAPE)
+
+
+def test_where_every_200_is_a_yes_it_must_still_name_somebody() -> None:
+    fields = Fields(valid="")
+    assert parse_answer(b'{"user_id": "ada"}', fields) == Valid("ada")
+    with pytest.raises(BadAnswer):
+        parse_answer(b"{}", fields)
+
+
+def test_introspection() -> None:
+    body = b'{"active": true, "sub": "ada", "scope": "chat read", "exp": 1893456000, "sid": "s"}'
+    assert parse_answer(body, INTROSPECTION) == Valid("ada", None, frozenset({"chat", "read"}), "s", 1893456000.0)
+    assert parse_answer(b'{"active": false}', INTROSPECTION) == Invalid()

@@ -182,3 +182,46 @@ def test_an_opaque_token_is_who_the_service_says() -> None:
     assert merged(None, answer, ISSUER) == Principal(
         "ada", ISSUER, "a@example.test", frozenset({"chat"}), "s1", expires_at=NOW + 60
     )
+
+
+# Claims of another shape
+
+
+def test_claims_that_are_elsewhere() -> None:
+    policy = ClaimsPolicy(
+        ISSUER,
+        frozenset({"app-1"}),
+        user_claim="user.id",
+        session_claim="origin_jti",
+        email_claim="https://app.example/email",
+        audience_claim="client_id",
+        permission_claims=("realm_access.roles", "scope"),
+        required=(("token_use", "access"),),
+    )
+    said: dict[str, Any] = {
+        "iss": ISSUER,
+        "client_id": "app-1",
+        "exp": NOW + 60,
+        "user": {"id": "ada"},
+        "origin_jti": "s-1",
+        "https://app.example/email": "ada@example.com",
+        "realm_access": {"roles": ["chat"]},
+        "scope": "read write",
+        "permissions": ["not these"],
+        "token_use": "access",
+    }
+    principal = check(said, policy, NOW)
+    assert isinstance(principal, Principal)
+    assert (principal.user_id, principal.session_id, principal.email) == ("ada", "s-1", "ada@example.com")
+    assert principal.permissions == {"chat", "read", "write"}
+    changes: list[dict[str, Any]] = [
+        {"token_use": "id"},
+        {"token_use": None},
+        {"client_id": "app-2"},
+        {"user": {"id": 7}},
+        {"user": "ada"},
+    ]
+    for change in changes:
+        denied = check({**said, **change}, policy, NOW)
+        assert isinstance(denied, Deny)
+        assert denied.code is Code.TOKEN_INVALID
