@@ -1035,7 +1035,7 @@ function answered({ status, content, retryAfterMs }) {
     throw new UnavailableError("BAD_ANSWER", "the server's answer is not JSON");
   }
   const code = typeof content?.code === "string" ? content.code : `HTTP_${status}`;
-  const words = typeof content?.detail === "string" ? content.detail : `the server answered ${status}`;
+  const words = [content?.detail, content?.title].find((text) => typeof text === "string") ?? `the server answered ${status}`;
   if (status >= 500 || status === 429) throw new UnavailableError(code, words, { retryAfterMs });
   throw new ApiError(status, code, words, { retryAfterMs });
 }

@@ -75,8 +75,9 @@ test("who has to sign in is told so, and the server is not asked", async () => {
 });
 
 test("a no carries the word of the problem details", async () => {
-  const { client } = api({ replies: [reply(404, { code: "NOT_FOUND", detail: "there is no such thread of yours" })] });
+  const { client } = api({ replies: [reply(404, { code: "NOT_FOUND", detail: "there is no such thread of yours" }), reply(400, { title: "No" })] });
   await assert.rejects(client.getThread("t-9"), { name: "ApiError", status: 404, code: "NOT_FOUND", message: "there is no such thread of yours" });
+  await assert.rejects(client.getThread("t-9"), { name: "ApiError", status: 400, code: "HTTP_400", message: "No" });
 });
 
 test("an outage is no no, and says when to come again", async () => {

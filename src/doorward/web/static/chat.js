@@ -6,6 +6,7 @@ import { dialogOpen, showShortcuts } from "./dialogs.js";
 import { byId, Listeners, make, setText } from "./dom.js";
 import { connect, createApi, newId } from "./doorward.js";
 import { Drawer } from "./drawer.js";
+import { Earlier } from "./earlier.js";
 import { editInPlace } from "./rename.js";
 import { Renderer } from "./rendering.js";
 import { Scroller } from "./scroller.js";
@@ -36,6 +37,7 @@ export class Chat {
   #banner;
   #composer;
   #drawer;
+  #earlier;
   #scroller;
   #sidebar;
   #transcript;
@@ -60,6 +62,10 @@ export class Chat {
       renderer: this.#renderer,
       announce: (words) => setText(byId("live"), words),
       onAgain: (question) => { if (this.#transcript.activeRun === null) this.#ask(question); },
+    });
+    this.#earlier = new Earlier({
+      api,
+      onMessages: (messages) => this.#scroller.keepPlace(() => this.#transcript.earlier(messages)),
     });
     setText(byId("who"), user?.email ?? "");
     this.hint(hint);
@@ -87,7 +93,7 @@ export class Chat {
     this.#client = null;
     this.#listeners.dispose();
     this.#transcript.clear();
-    for (const part of [this.#renderer, this.#banner, this.#composer, this.#drawer, this.#scroller, this.#sidebar]) part.dispose();
+    for (const part of [this.#renderer, this.#banner, this.#composer, this.#drawer, this.#earlier, this.#scroller, this.#sidebar]) part.dispose();
   }
 
   // ---------------------------------------------------------------------------------------------- connection
@@ -142,6 +148,7 @@ export class Chat {
     if (this.#threadId !== null) this.#client.unsubscribe(this.#threadId).catch(() => {});
     this.#threadId = threadId;
     this.#transcript.clear();
+    this.#earlier.end();
     this.#sidebar.select(threadId);
     if (addressed() !== threadId) history.pushState(null, "", threadId === null ? location.pathname : addressOf(threadId));
     this.#arrange();
@@ -179,6 +186,7 @@ export class Chat {
   #event(envelope) {
     if (envelope.thread_id !== this.#threadId) return;
     this.#transcript.apply(envelope);
+    if (envelope.event.type === "MESSAGES_SNAPSHOT") this.#earlier.begin(this.#threadId, envelope.event.messages ?? []);
     this.#arrange();
   }
 

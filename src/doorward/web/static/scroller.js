@@ -6,6 +6,7 @@ const NEAR_PX = 24;
 
 export class Scroller {
   #frame;
+  #content;
   #jump;
   #listeners = new Listeners();
   #observer;
@@ -13,6 +14,7 @@ export class Scroller {
 
   constructor({ frame, content, jump }) {
     this.#frame = frame;
+    this.#content = content;
     this.#jump = jump;
     this.#observer = new ResizeObserver(() => this.#grown());
     this.#observer.observe(content);
@@ -27,6 +29,15 @@ export class Scroller {
     this.#following = true;
     this.#frame.scrollTop = this.#frame.scrollHeight;
     this.#jump.hidden = true;
+  }
+
+  /** Do something above the reader's place, and keep that. */
+  keepPlace(change) {
+    const anchor = this.#content.firstElementChild;
+    const before = anchor?.getBoundingClientRect().top ?? 0;
+    this.#following = false;
+    change();
+    this.#frame.scrollTop += (anchor?.getBoundingClientRect().top ?? 0) - before;
   }
 
   dispose() {

@@ -13,6 +13,7 @@ function contentText(content) {
 /** Shows one thread. `announce(text)` speaks to people who do not see the page, `onAgain(question)` asks once more. */
 export class Transcript {
   #target;
+  #place;
   #renderer;
   #announce;
   #onAgain;
@@ -23,7 +24,7 @@ export class Transcript {
   #thought = null;
 
   constructor({ target, renderer, announce, onAgain }) {
-    this.#target = target;
+    this.#target = this.#place = target;
     this.#renderer = renderer;
     this.#announce = announce;
     this.#onAgain = onAgain;
@@ -52,7 +53,7 @@ export class Transcript {
     node.setAttribute("aria-label", "Your question");
     node.classList.toggle("pending", !confirmed);
     this.#questions.set(runId, { node, confirmed });
-    this.#target.append(node);
+    this.#place.append(node);
   }
 
   /** Say under a question that it did not reach the server, with a button that tries again. */
@@ -67,6 +68,18 @@ export class Transcript {
 
   apply({ event, ts }) {
     HANDLERS[event.type]?.call(this, event, ts ?? 0);
+  }
+
+  /** What was said before all that is shown, oldest first. */
+  earlier(messages) {
+    const held = [this.#run, this.#asked];
+    this.#place = document.createDocumentFragment();
+    this.#run = this.#asked = null;
+    for (const message of messages) this.#past(message);
+    this.#run?.end();
+    this.#target.prepend(this.#place);
+    this.#place = this.#target;
+    [this.#run, this.#asked] = held;
   }
 
   // Called from HANDLERS.
@@ -151,7 +164,7 @@ export class Transcript {
 
   #open(id, asked) {
     this.#run = new RunView({ id, asked, onAgain: this.#onAgain });
-    this.#target.append(this.#run.node);
+    this.#place.append(this.#run.node);
   }
 
   // What was said before: finished messages out of a snapshot.
