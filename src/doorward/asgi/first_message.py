@@ -53,4 +53,5 @@ class AcceptedConnection(AdmittedConnection):
         self._accepting = self._accepted = True
 
     async def _accept(self, message: Message) -> None:  # noqa: ARG002 - the subprotocol is chosen already
-        await self._greet()
+        if self.ours:
+            await self._greet()
