@@ -19,7 +19,7 @@ from doorward.testing.waiting import eventually
 
 
 class StandInDoor:
-    """Lets everybody in as the person that the query string names: `?user=alice&scope=admin`."""
+    """Lets everybody in as the person that the query string names, `?alice` or `?alice,admin`; over HTTP, the bearer token."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -29,6 +29,8 @@ class StandInDoor:
             user, _, permission = scope["query_string"].decode().partition(",")
             permissions = frozenset({permission} if permission else ())
             scope["doorward"] = Person(user, permissions, f"d-{user}")
+        elif scope["type"] == "http" and (token := dict(scope["headers"]).get(b"authorization")):
+            scope["doorward"] = Person(user := token.decode().removeprefix("Bearer "), decision_id=f"d-{user}")
         await self._app(scope, receive, send)
 
 
@@ -44,12 +46,15 @@ class ChatClient:
     async def receive(self) -> dict[str, Any]:
         """The next message that is no notice; those are kept in `notices`."""
         async with asyncio.timeout(5):
-            while True:
-                content = json.loads(await self.connection.recv())
-                assert isinstance(content, dict)
-                if "notice" not in content:
-                    return content
+            while "notice" in (content := await self.next()):
                 self.notices.append(content)
+            return content
+
+    async def next(self) -> dict[str, Any]:
+        """The next message, whatever it is."""
+        content = json.loads(await self.connection.recv())
+        assert isinstance(content, dict)
+        return content
 
     async def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
         """One command and its reply; envelopes that come first are kept in `inbox`."""

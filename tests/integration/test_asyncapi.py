@@ -48,8 +48,8 @@ class Recorder(ChatClient):
         self.frames: list[Frame] = []
         self.replies: dict[str, str] = {}
 
-    async def receive(self) -> Frame:
-        frame = await super().receive()
+    async def next(self) -> Frame:
+        frame = await super().next()
         self.frames.append(frame)
         return frame
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from starlette.applications import Starlette
 from tests.chat_server import ChatClient
@@ -22,6 +23,7 @@ from doorward.chat.agents.port import Agent
 from doorward.chat.agents.warden import Warden
 from doorward.chat.app import create_app
 from doorward.chat.service import Chat
+from doorward.cli.serve import GUARDED_HTTP
 from doorward.config import Settings
 from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView, Statistics
 from doorward.testing import Fault, eventually
@@ -49,11 +51,13 @@ class LateInsight:
 
 
 @asynccontextmanager
-async def chatting(tmp_path: Path, agent: Agent | None = None) -> AsyncIterator[tuple[RunningDoor, Starlette]]:
+async def chatting(
+    tmp_path: Path, agent: Agent | None = None, **door: Any
+) -> AsyncIterator[tuple[RunningDoor, Starlette]]:
     insight = LateInsight()
     settings = Settings(auth={"url": "http://127.0.0.1:1"})
     app = create_app(settings, insight=insight, ready=lambda: True, agent=agent or Warden(insight, pace_seconds=0))
-    async with running_door(tmp_path, app=app) as running:
+    async with running_door(tmp_path, app=app, **door) as running:
         insight.door = running.door
         await running.settled()
         yield running, app
@@ -137,3 +141,55 @@ async def test_a_revocation_takes_the_runs_of_the_socket_along(tmp_path: Path) -
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 3000
         await eventually(lambda: len(chat.runs) == 0, what="the run was cancelled")
+
+
+async def test_threads_over_http_are_behind_the_same_door(tmp_path: Path) -> None:
+    async with chatting(tmp_path, protect_http=GUARDED_HTTP) as (running, _), aiohttp.ClientSession() as client:
+        url = running.url.replace("ws:", "http:").removesuffix("/ws")
+
+        async def status(path: str, token: str | None) -> tuple[int, str]:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            try:
+                async with client.get(f"{url}{path}", headers=headers) as answer:
+                    return answer.status, answer.content_type
+            except aiohttp.ServerDisconnectedError:
+                return 200, "cut off in the middle, as who is revoked is"
+
+        alice = running.auth.issue("alice")
+        assert await status("/api/threads", alice) == (200, "application/json")
+        assert await status("/api/threads", None) == (401, "application/problem+json")
+        assert await status("/api/threads", "not.a.token") == (401, "application/problem+json")
+        assert await status("/api/config", None) == (200, "application/json")
+        assert await status("/api/openapi.json", None) == (200, "application/json")
+        running.auth.revoke(user_id="alice")
+        await eventually_refused(lambda: status("/api/threads", alice))
+
+
+async def test_who_was_revoked_while_away_does_not_come_back(tmp_path: Path) -> None:
+    async with chatting(tmp_path, ScriptedAgent(forever)) as (running, app):
+        chat: Chat = app.state.chat
+        token = running.auth.issue("alice")
+        async with running.browser(token) as connection:
+            client = ChatClient(connection)
+            await client.ask("thread.subscribe", thread_id="t")
+            await client.ask("run.start", thread_id="t", run_id="r", message="go on")
+            await eventually(lambda: len(chat.runs) == 1)
+        running.auth.revoke(user_id="alice")
+
+        async def resume() -> tuple[int, str]:
+            answer = await running.ask(token)
+            return answer.status or 0, str(answer.code)
+
+        await eventually_refused(resume)
+        assert len(chat.runs) == 1, "the run was begun while it was allowed; nobody sees it"
+
+
+async def eventually_refused(ask: Callable[[], Awaitable[tuple[int, str]]]) -> None:
+    """The feed needs a moment."""
+    for _ in range(200):
+        status, _ = await ask()
+        if status == 401:
+            return
+        assert status in {101, 200}, status
+        await asyncio.sleep(0.01)
+    raise AssertionError("it was never refused")

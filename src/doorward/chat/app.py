@@ -13,9 +13,11 @@ from starlette.routing import Route, WebSocketRoute
 
 from doorward.chat.agents.factory import make_agent
 from doorward.chat.agents.warden import Warden
+from doorward.chat.api import ThreadApi
 from doorward.chat.eventlog import Retention
 from doorward.chat.forward import AuthForwarder
 from doorward.chat.limits import MAX_TEXT_BYTES, ChatLimits
+from doorward.chat.openapi import document
 from doorward.chat.problem import problem
 from doorward.chat.service import Chat
 from doorward.chat.socket import ChatEndpoint
@@ -89,6 +91,8 @@ def create_app(
         trusted_proxies=settings.trusted_proxies,
         resolver=resolver,
     )
+    api = ThreadApi(chat)
+    interface = document(version("doorward"))
     page = {
         "product": "Doorward",
         "version": version("doorward"),
@@ -101,6 +105,9 @@ def create_app(
     async def config(_: Request) -> Response:
         return JSONResponse(page, headers=_NO_STORE)
 
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(interface, headers=_NO_STORE)
+
     async def readyz(_: Request) -> Response:
         if ready():
             return JSONResponse({"status": "ready"}, headers=_NO_STORE)
@@ -111,6 +118,7 @@ def create_app(
         async with AsyncExitStack() as stack:
             stack.push_async_callback(forwarder.aclose)
             stack.push_async_callback(chat.aclose)
+            stack.callback(api.close_nowait)
             await chat.open()
             if isinstance(agent, AbstractAsyncContextManager):
                 await stack.enter_async_context(agent)
@@ -125,6 +133,8 @@ def create_app(
             Route("/healthz", _healthz),
             Route("/readyz", readyz),
             Route("/api/config", config),
+            Route("/api/openapi.json", openapi),
+            *api.routes(),
             *forwarder.routes(),
             *web_routes,
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
@@ -13,7 +14,8 @@ from doorward.core.answer import shown
 
 MAX_ID_LENGTH = 128
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[A-Za-z0-9._:-]+\Z")]
+NAME_PATTERN = r"^[A-Za-z0-9._:-]+\Z"
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, pattern=NAME_PATTERN)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
@@ -105,6 +107,11 @@ class Malformed:
 
     id: str | None
     fault: Fault
+
+
+def is_name(text: str) -> bool:
+    """May a thread or a run be called so?"""
+    return len(text) <= MAX_ID_LENGTH and re.match(NAME_PATTERN, text) is not None
 
 
 def parse(message: str | bytes) -> Command | Malformed:

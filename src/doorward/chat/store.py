@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from doorward.chat.database import ChatDatabase
 
 TITLE_CHARACTERS: Final = 80
-MAX_TITLE_CHARACTERS: Final = 200
 STORED_MESSAGES: Final = 5_000
 """Messages of a thread that are kept for its history; the oldest go."""
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from doorward.chat.agents.tools import Drill
     from doorward.ops.faults import FaultPanel
 
-GUARDED_HTTP = ("/api/*", "!/api/config")
-"""The chat's own requests. What the page must know before anybody signs in is in `/api/config`."""
+GUARDED_HTTP = ("/api/*", "!/api/config", "!/api/openapi.json")
+"""The chat's own requests. What must be known before anybody signs in is in `/api/config`; the interface is no secret."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ def test_every_word_of_the_protocol_is_described(word: str) -> None:
 def test_the_limits_are_the_real_ones() -> None:
     limits = ChatLimits()
     for said in (
-        f"{limits.run_seconds:.0f} s, {limits.events_per_run:,} events, {limits.bytes_per_run // 1024} KiB",
+        f"| {limits.run_seconds:.0f} s (",
+        f", {limits.events_per_run:,} events, {limits.bytes_per_run // 1024} KiB",
         f"| {Retention().events:,}, {Retention().seconds / 86_400:.0f} days (",
         f"{limits.history_messages} messages, {limits.history_bytes // 1024} KiB",
         f"{limits.threads_per_user:,} a person; {limits.threads:,} in use in a process",
