@@ -195,9 +195,12 @@ async def test_a_run_that_is_cancelled_cuts_the_request() -> None:
         assert (await bench.events())[-1]["outcome"]["type"] == "cancelled"
 
 
-async def test_it_has_to_be_entered() -> None:
+async def test_it_has_to_be_entered_once() -> None:
     with pytest.raises(UsageError, match="entered"):
         HttpAgent("http://127.0.0.1:1").run(RunRequest("t", "r", "hi", Person()))
+    async with HttpAgent("http://127.0.0.1:1") as agent:
+        with pytest.raises(UsageError, match="already"):
+            await agent.__aenter__()
 
 
 async def test_an_agent_that_pydantic_ai_serves() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -80,29 +80,42 @@ class HttpAgent:
         self._resolver = resolver
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
+        self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            limit=self._limits.connections, resolver=self._resolver or aiohttp.AsyncResolver(), ssl=self._tls or True
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(
-                total=self._limits.total_seconds,
-                connect=self._limits.connect_seconds,
-                sock_read=self._limits.silent_seconds,
-            ),
-        )
+        """Make the pool; nothing is connected yet.
+
+        Raises:
+            UsageError: it is entered already.
+        """
+        if self._session is not None:
+            raise UsageError("this HttpAgent is entered already")
+        async with AsyncExitStack() as stack:
+            resolver = self._resolver
+            if resolver is None:
+                resolver = aiohttp.AsyncResolver()
+                stack.push_async_callback(resolver.close)
+            connector = aiohttp.TCPConnector(limit=self._limits.connections, resolver=resolver, ssl=self._tls or True)
+            self._session = await stack.enter_async_context(
+                aiohttp.ClientSession(
+                    connector=connector,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    trust_env=False,
+                    auto_decompress=False,
+                    timeout=aiohttp.ClientTimeout(
+                        total=self._limits.total_seconds,
+                        connect=self._limits.connect_seconds,
+                        sock_read=self._limits.silent_seconds,
+                    ),
+                )
+            )
+            self._opened = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._session = None
+        await self._opened.aclose()
 
     def run(self, request: RunRequest) -> AsyncIterator[BaseEvent]:
         """The events of one run.
