@@ -1,6 +1,6 @@
 """The chat application as a process of its own, that can be killed: `python -m tests.chat_process FILE [PACE_SECONDS]`.
 
-Behind a stand-in for the door. The agent says the question again, word by word, with a thought before and a tool in between.
+Behind a stand-in for the door. The agent says the question again, word by word, with a thought before and two tools in between.
 Prints the port when it is ready.
 """
 
@@ -44,26 +44,29 @@ def paced(pace_seconds: float) -> ScriptedAgent:
     """Thinks, uses a tool, and answers with the question; `pace_seconds` lie between two events."""
 
     async def script(request: RunRequest) -> AsyncIterator[BaseEvent]:
-        async for event in _whole(request):
+        async for event in whole(request):
             yield event
             await asyncio.sleep(pace_seconds)
 
     return ScriptedAgent(script)
 
 
-async def _whole(request: RunRequest) -> AsyncIterator[BaseEvent]:
-    thought, call = f"{request.run_id}:thought", f"{request.run_id}:call"
+async def whole(request: RunRequest) -> AsyncIterator[BaseEvent]:
+    """A thought, two tools, and the question again."""
+    thought = f"{request.run_id}:thought"
     yield ReasoningStartEvent(message_id=thought)
     yield ReasoningMessageStartEvent(message_id=thought)
     for word in ("What ", "was ", "said?"):
         yield ReasoningMessageContentEvent(message_id=thought, delta=word)
     yield ReasoningMessageEndEvent(message_id=thought)
     yield ReasoningEndEvent(message_id=thought)
-    yield ToolCallStartEvent(tool_call_id=call, tool_call_name="listen")
-    for piece in ('{"to":', '"you"}'):
-        yield ToolCallArgsEvent(tool_call_id=call, delta=piece)
-    yield ToolCallEndEvent(tool_call_id=call)
-    yield ToolCallResultEvent(message_id=f"{call}:result", tool_call_id=call, content="{}", role="tool")
+    for tool in ("listen", "remember"):
+        call = f"{request.run_id}:{tool}"
+        yield ToolCallStartEvent(tool_call_id=call, tool_call_name=tool)
+        for piece in ('{"to":', '"you"}'):
+            yield ToolCallArgsEvent(tool_call_id=call, delta=piece)
+        yield ToolCallEndEvent(tool_call_id=call)
+        yield ToolCallResultEvent(message_id=f"{call}:result", tool_call_id=call, content="{}", role="tool")
     async for event in echo(request):
         yield event
 

@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 from aiohttp import web
 from pydantic_ai import Agent as Made
 from pydantic_ai.messages import ModelMessage, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from tests.agent_support import LocalServer, completions, local_server, opened, supervised, tool_call
+from tests.agui import judged, needs_agui, runs_of
 from tests.chat_support import FakeDrill, FakeInsight, connection, decision
-from tests.docs.pages import ROOT
 from tests.integration.agents.test_pydantic_ai import with_model
-from tests.integration.test_js_client import NODE
 
 from doorward.chat.agents.http import HttpAgent
 from doorward.chat.agents.pydantic_ai import PydanticAgent
 from doorward.chat.agents.warden import Warden
 
-JUDGE = ROOT / "tests" / "js" / "judge.mjs"
-pytestmark = pytest.mark.skipif(
-    NODE is None or not (JUDGE.parent / "node_modules").exists(), reason="needs node and the tests' npm packages"
-)
-
-
-async def judged(*runs: Sequence[dict[str, Any]]) -> list[str | None]:
-    assert NODE is not None
-    judge = await asyncio.create_subprocess_exec(
-        NODE, str(JUDGE), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(30):
-        out, _ = await judge.communicate(json.dumps(runs).encode())
-    faults: list[str | None] = json.loads(out)
-    return faults
-
-
-def runs_of(events: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """A thread's events, run by run."""
-    runs: list[list[dict[str, Any]]] = []
-    for event in events:
-        if event["type"] == "RUN_STARTED":
-            runs.append([])
-        runs[-1].append(event)
-    return runs
+pytestmark = needs_agui
 
 
 async def researcher(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[Any]:
