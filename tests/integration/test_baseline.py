@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from doorward.drill.beside import longest_wait
 from doorward.drill.clients import Dialer
 from doorward.drill.peers import OURS_TOO, RIVALS, Rival, nginx_config
 from doorward.drill.results import OURS, Column, Kind, Outcome, Phase, Sample
-from doorward.drill.versus import Play, longest_wait, measure_all, stand_ins
+from doorward.drill.versus import Play, measure_all, stand_ins
 
 SHORT = Play(clients=12, batch_seconds=2.0, fault_seconds=3.0, give_up_seconds=25.0, watch_seconds=8.0)
 BY_NAME = {rival.name: rival for rival in (*RIVALS, OURS_TOO)}
@@ -94,15 +95,6 @@ async def test_who_is_not_installed_or_does_not_start_is_a_column_that_says_so()
 async def test_a_fault_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(KeyError, match="locusts"):
         await measure_all(faults=["locusts"])
-
-
-def test_the_wait_is_told_in_words() -> None:
-    def column(seconds: float, outcome: Outcome) -> Column:
-        healthy = Sample(Phase.HEALTHY, Kind.JWT, 0.0, 99.0, Outcome.ALLOW)
-        return Column("x", [healthy, Sample(Phase.FAULT, Kind.JWT, 1.0, seconds, outcome)])
-
-    assert longest_wait(column(90.004, Outcome.SILENT)) == "> 90 s"
-    assert longest_wait(column(35.21, Outcome.DENY)) == "35.2 s"
 
 
 @pytest.mark.parametrize(("seconds", "timeouts"), [(None, 0), (0.5, 3)])

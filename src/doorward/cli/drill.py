@@ -18,6 +18,7 @@ from rich.text import Text
 
 from doorward.cli.output import console
 from doorward.drill import compare as comparison
+from doorward.drill.beside import as_scenarios, longest_wait, split
 from doorward.drill.catalogue import chosen, every_scenario
 from doorward.drill.door_process import COMMAND
 from doorward.drill.outside import Target, judged
@@ -25,7 +26,8 @@ from doorward.drill.peers import OURS_TOO, RIVALS
 from doorward.drill.report import page
 from doorward.drill.results import Column, DrillResult, ScenarioResult
 from doorward.drill.runner import Plan, now, run, summed_up
-from doorward.drill.versus import FAULTS, as_scenarios, longest_wait, measure_all
+from doorward.drill.targets import Targets
+from doorward.drill.versus import measure_all
 from doorward.errors import UsageError
 
 MAX_FILE_BYTES = 256 << 20
@@ -45,9 +47,13 @@ def drill(
     baseline: Annotated[
         bool,
         typer.Option(
-            "--baseline", help="Play the main faults against the old way, nginx and Envoy too: three minutes more."
+            "--baseline", help="Play the main faults against the old way, nginx and Envoy too: four minutes more."
         ),
     ] = False,
+    prometheus_targets: Annotated[
+        Path | None,
+        typer.Option(help="Keep the addresses of the doors in this file, for Prometheus' file_sd_configs."),
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Compare two JSON files instead of playing anything.")
     ] = None,
@@ -89,13 +95,15 @@ def drill(
         _compare(compare, max_ratio)
         return
     began, begun = now()
-    results = (
-        _play_target(target, auth_upstream, listen_port, token_file, deadline, only or [], seed)
-        if target is not None
-        else _play(Plan(chosen(only or [], quick=quick), seed, jobs, _command(door_command)))
-    )
-    if baseline and target is None:
-        results += _play_others(seed)
+    targets = None if prometheus_targets is None else Targets(prometheus_targets)
+    if target is not None:
+        results = _play_target(target, auth_upstream, listen_port, token_file, deadline, only or [], seed)
+    else:
+        own, faults = split(only or []) if baseline else (only or [], ())
+        others_alone = bool(only) and bool(faults) and not own
+        scenarios = () if others_alone else chosen(own or only or [], quick=quick)
+        results = _play(Plan(scenarios, seed, jobs, _command(door_command), targets))
+        results += _play_others(faults, seed, targets) if faults else []
     outcome = summed_up(
         results,
         command=shlex.join(["doorward", *sys.argv[1:]]),
@@ -177,15 +185,19 @@ def _play(plan: Plan) -> list[ScenarioResult]:
         return asyncio.run(run(plan, view.progress))
 
 
-def _play_others(seed: int) -> list[ScenarioResult]:
+def _play_others(faults: Sequence[str], seed: int, targets: Targets | None) -> list[ScenarioResult]:
     rivals = (OURS_TOO, *RIVALS)
-    view = _View(len(rivals) * len(FAULTS), "doors")
+    view = _View(len(rivals) * len(faults), "doors")
 
     def progress(fault: str, column: Column) -> None:
         view.tell("seen  ", f"{fault}: {column.name}", f"longest wait {longest_wait(column) or '-'}")
 
+    async def measure() -> list[ScenarioResult]:
+        measured = await measure_all(faults=faults, rivals=rivals, seed=seed, progress=progress, targets=targets)
+        return as_scenarios(measured)
+
     with view.live:
-        return as_scenarios(asyncio.run(measure_all(rivals=rivals, seed=seed, progress=progress)))
+        return asyncio.run(measure())
 
 
 class _View:

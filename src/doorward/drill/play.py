@@ -92,6 +92,7 @@ class Play:
         seed: decides the order of a crowd, and what the proxy draws.
         null_url: a server that lets everybody in, to compare the clients' times with.
         say: hears what is going on.
+        up: hears the URL of each door that was started.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Play:
         command: Sequence[str] = COMMAND,
         null_url: str | None = None,
         say: Say = lambda _: None,
+        up: Say = lambda _: None,
     ) -> None:
         self._scenario = scenario
         self._folder = folder
@@ -111,6 +113,7 @@ class Play:
         self._command = command
         self._null_url = null_url
         self._say = say
+        self._up = up
         self._books = _Books()
         self._wall_began = time.time()
         self._loop = asyncio.get_running_loop()
@@ -180,6 +183,7 @@ class Play:
 
     async def _start(self) -> None:
         await self._door.start()
+        self._up(self._door.url)
         give_up = self._scenario.rules.deadline_seconds * GIVE_UP_FACTOR
         self._dialer = Dialer(self._door.url, began=self._began, give_up_seconds=give_up)
 
@@ -438,15 +442,15 @@ class Play:
 
         async def client(token: str, starts_at: float) -> None:
             await asyncio.sleep(starts_at - self._loop.time())
-            phase = Phase.FAULT
             while self._loop.time() < begun + step.repair_after_seconds + step.within_seconds:
-                sample = await door.ask(phase, Kind.OPAQUE, token)
+                sample = await door.ask(Phase.FAULT, Kind.OPAQUE, token)
+                if repaired.done():  # who came in the outage and was answered after it may have either answer
+                    sample = replace(sample, phase=Phase.REPAIR)
                 self._books.asked.append(_Asked(sample, token))
                 if sample.outcome is Outcome.ALLOW:
                     self._books.returned += 1
                     return
                 await asyncio.sleep((sample.retry_after_ms or 1000) / 1000)
-                phase = Phase.REPAIR if repaired.done() else Phase.FAULT
                 arrivals.append(self._loop.time())
 
         clients = [

@@ -17,8 +17,9 @@ from importlib.metadata import PackageNotFoundError, version
 import msgspec
 
 from doorward.drill.door_process import COMMAND
-from doorward.drill.results import DrillResult, Finding, Machine, ScenarioResult
+from doorward.drill.results import OURS, DrillResult, Finding, Machine, ScenarioResult
 from doorward.drill.scenarios import Scenario
+from doorward.drill.targets import Targets
 
 SCENARIO_SECONDS = 150.0
 END_SECONDS = 5.0
@@ -32,12 +33,13 @@ Progress = Callable[[str, str | ScenarioResult], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to play. `jobs`: the weight that may be under way at once. `command`: how the door is started."""
+    """What to play. `jobs`: the weight under way at once. `command`: how the door is started, `targets`: who is told of it."""
 
     scenarios: Sequence[Scenario]
     seed: int = 0
     jobs: int = 0
     command: Sequence[str] = COMMAND
+    targets: Targets | None = None
 
     @property
     def capacity(self) -> int:
@@ -92,6 +94,9 @@ class _Pool:
                 result = await self._asked(worker, scenario.name, order)
         except (TimeoutError, ConnectionError):
             result = None
+        finally:
+            if self._plan.targets is not None:
+                self._plan.targets.down(OURS, scenario.name)
         if result is None:
             _kill(worker)
             return _not_played(scenario)
@@ -107,9 +112,13 @@ class _Pool:
         await worker.stdin.drain()
         while line := await worker.stdout.readline():
             message = msgspec.json.decode(line)
-            if "result" in message:
-                return msgspec.convert(message["result"], ScenarioResult)
-            self._progress(name, str(message.get("say")))
+            match message:
+                case {"result": result}:
+                    return msgspec.convert(result, ScenarioResult)
+                case {"up": str(url)} if self._plan.targets is not None:
+                    self._plan.targets.up(OURS, name, url)
+                case {"say": str(words)}:
+                    self._progress(name, words)
         return None
 
     async def _hired(self) -> asyncio.subprocess.Process:

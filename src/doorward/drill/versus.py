@@ -17,32 +17,22 @@ import aiohttp
 from aiohttp import web
 
 from doorward.adapters.service_credential import ServiceCredential
+from doorward.drill.beside import FAMILY, FAULTS
 from doorward.drill.clients import Dialer
 from doorward.drill.faults import TROUBLES, Trouble
 from doorward.drill.peers import FORWARD_PATH, RIVALS, Rival
 from doorward.drill.results import (
-    OURS,
     Column,
     CurvePoint,
-    Finding,
     Kind,
     Outcome,
     Phase,
     Sample,
-    ScenarioResult,
     Upstream,
 )
+from doorward.drill.targets import Targets
 from doorward.errors import UsageError
 from doorward.testing import FakeAuthService, Fault, FaultProxy
-
-FAULTS = ("silence", "drip", "refused", "error-500", "black-hole", "header-stall")
-"""The troubles that every door is measured on."""
-
-STORM_FAULT = "silence"
-MAX_WAIT_SECONDS = 2.5
-"""The deadline, and what a crowd of clients needs on its own side."""
-
-MAX_RECOVERY_SECONDS = 5.0
 
 SERVICE_SECRET = "drill-service-secret"  # noqa: S105 - of an auth service that lives as long as the drill
 
@@ -122,6 +112,7 @@ class Trial:
         self._repaired_at: float | None = None
         self._answered = 0
         self._outside = play.clients
+        self._waves: asyncio.Task[None] | None = None
         self._returns: Counter[int] = Counter()
         self._samples: list[Sample] = []
         self._probes: list[Sample] = []
@@ -144,14 +135,29 @@ class Trial:
             tasks.append(self._loop.create_task(self._probe()))
             await self._until(self._play.watch_seconds, lambda: self._is_well and self._outside == 0)
         finally:
+            self._calm()
             await _cancelled(tasks)
         return self._column()
 
     def _strike(self) -> None:
         self._phase, self._struck_at, self._proxy.fault = Phase.FAULT, self._now, self._trouble.fault
+        if self._trouble.waves:
+            self._waves = self._loop.create_task(self._wave())
+
+    async def _wave(self) -> None:
+        while True:
+            for fault, seconds in self._trouble.waves:
+                self._proxy.fault = fault
+                await asyncio.sleep(seconds)
 
     def _repair(self) -> None:
-        self._phase, self._repaired_at, self._proxy.fault = Phase.REPAIR, self._now, Fault.NONE
+        self._calm()
+        self._phase, self._repaired_at = Phase.REPAIR, self._now
+
+    def _calm(self) -> None:
+        if self._waves is not None:
+            self._waves.cancel()
+        self._proxy.fault = Fault.NONE
 
     async def _come_until_let_in(self) -> None:
         sample = await self._ask()
@@ -231,8 +237,13 @@ async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.wait(tasks, timeout=2.0)
 
 
-async def measure(rival: Rival, trouble: Trouble, services: StandIns, play: Play, *, seed: int = 0) -> Column:
+async def measure(
+    rival: Rival, trouble: Trouble, services: StandIns, play: Play, *, seed: int = 0, targets: Targets | None = None
+) -> Column:
     """One door in one trouble, from its start to its end.
+
+    Args:
+        targets: told of a door that shows how long its decisions took; a proxy before an app that never asks does not.
 
     Cancellation: the door's processes are stopped.
     """
@@ -244,6 +255,10 @@ async def measure(rival: Rival, trouble: Trouble, services: StandIns, play: Play
             url = await stack.enter_async_context(rival.start(services.upstream(proxy.url), Path(folder)))
         except (UsageError, OSError) as error:
             return Column(rival.name, note=f"{rival.note}; did not start: {type(error).__name__}")
+        if targets is not None and not rival.forward:
+            scenario = f"{FAMILY}/{trouble.name}"
+            targets.up(rival.name, scenario, url)
+            stack.callback(targets.down, rival.name, scenario)
         column = await Trial(play, services.auth, proxy, trouble, url).run()
     return replace(column, name=rival.name, note="; ".join(filter(None, (rival.note, column.note))))
 
@@ -256,6 +271,7 @@ async def measure_all(
     seed: int = 0,
     at_once: int = 10,
     progress: Callable[[str, Column], None] | None = None,
+    targets: Targets | None = None,
 ) -> Mapping[str, Sequence[Column]]:
     """Every rival on every fault; by fault, in the order of `rivals`.
 
@@ -264,6 +280,7 @@ async def measure_all(
     Args:
         at_once: so many doors are up together; nearly all of them only wait.
         progress: told of each column when it is done, with the name of its fault.
+        targets: told of the doors that can be scraped, while they are up.
 
     Raises:
         KeyError: there is no such fault.
@@ -277,7 +294,7 @@ async def measure_all(
         if not rival.available:
             return Column(rival.name, note=f"{rival.note}; not installed: {rival.needs}")
         async with slots:
-            column = await measure(rival, trouble, services, play or Play(), seed=seed)
+            column = await measure(rival, trouble, services, play or Play(), seed=seed, targets=targets)
         if progress is not None:
             progress(trouble.name, column)
         return column
@@ -285,72 +302,3 @@ async def measure_all(
     async with stand_ins() as services, asyncio.TaskGroup() as group:
         tasks = {trouble.name: [group.create_task(one(trouble, rival)) for rival in rivals] for trouble in troubles}
     return {name: [task.result() for task in columns] for name, columns in tasks.items()}
-
-
-def as_scenarios(measured: Mapping[str, Sequence[Column]]) -> list[ScenarioResult]:
-    """One scenario a fault, for the report: our own column is judged, the others stand beside it.
-
-    The curves of returning clients are kept for `STORM_FAULT` alone; one picture of each door tells it.
-    """
-    return [_scenario(name, columns) for name, columns in measured.items()]
-
-
-def _scenario(name: str, columns: Sequence[Column]) -> ScenarioResult:
-    ours = next((column for column in columns if column.name == OURS), Column(OURS))
-    findings = judged(ours)
-    if name != STORM_FAULT:
-        columns = [replace(column, curve=()) for column in columns]
-    return ScenarioResult(
-        name=f"beside/{name}",
-        family="other doors",
-        title=f"{TROUBLES[name].title}: this door and others",
-        held=all(finding.held for finding in findings),
-        findings=findings,
-        factors={"fault": name},
-        seconds=max(
-            (sample.at_seconds + sample.seconds for column in columns for sample in column.samples), default=0.0
-        ),
-        recovery_seconds=ours.recovery_seconds,
-        samples=ours.samples,
-        columns=[column for column in columns if column.name != OURS],
-    )
-
-
-def judged(ours: Column) -> list[Finding]:
-    """What our own door must do in a play whose clients all hold a good, signed token."""
-    waits = [sample for sample in ours.samples if sample.phase is Phase.FAULT]
-    longest = max((sample.seconds for sample in waits), default=None)
-    outside = sum(sample.outcome is not Outcome.ALLOW for sample in waits)
-    recovery = ours.recovery_seconds
-    return [
-        Finding(
-            "answered in time",
-            longest is not None and longest <= MAX_WAIT_SECONDS,
-            f"the longest wait was {longest_wait(ours) or 'not measured'}",
-            longest,
-            MAX_WAIT_SECONDS,
-        ),
-        Finding(
-            "who is proven gets in",
-            bool(waits) and not outside,
-            f"{outside} of {len(waits)} were kept out",
-            float(outside),
-            0.0,
-        ),
-        Finding(
-            "well again",
-            recovery is not None and recovery <= MAX_RECOVERY_SECONDS,
-            "never" if recovery is None else f"{recovery:.1f} s after the repair",
-            recovery,
-            MAX_RECOVERY_SECONDS,
-        ),
-    ]
-
-
-def longest_wait(column: Column) -> str | None:
-    """The longest that anybody waited in the trouble, in words: `35.2 s`, or `> 90 s` of who gave up."""
-    waits = [sample for sample in column.samples if sample.phase is Phase.FAULT]
-    if not waits:
-        return None
-    longest = max(waits, key=lambda sample: sample.seconds)
-    return f"> {longest.seconds:.0f} s" if longest.censored else f"{longest.seconds:.1f} s"

@@ -1,6 +1,7 @@
 """A process that plays scenarios one after the other: `python -m doorward.drill.worker`. One order a line comes in, results go out.
 
-In: `{"scenario": NAME, "seed": N, "command": [...]}`. Out: `{"say": TEXT}` while it goes on, `{"result": {...}}` at its end.
+In: `{"scenario": NAME, "seed": N, "command": [...]}`. Out: `{"say": TEXT}` while it goes on, `{"up": URL}` for each
+door that was started, `{"result": {...}}` at its end.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ async def main() -> None:
                     command=order["command"],
                     null_url=null_url,
                     say=lambda text: _out({"say": text}),
+                    up=lambda url: _out({"up": url}),
                 )
                 _out({"result": await play.run()})
 
