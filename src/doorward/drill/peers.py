@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -71,13 +73,13 @@ async def process(
 
 async def _stop(child: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
-        child.terminate()
+        os.kill(child.pid, signal.SIGTERM)  # `terminate` would look for its end first, and take it from the loop
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await child.communicate()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
-            child.kill()
+            os.kill(child.pid, signal.SIGKILL)
         await child.communicate()
 
 
