@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -14,6 +15,9 @@ from tests.browser.puppet import Puppet, Run, puppet_agent
 from doorward.testing.waiting import eventually
 
 pytestmark = pytest.mark.browser
+
+LONG_TALK = 105
+"""Questions: with their answers more messages than come at once."""
 
 LONG = "\n\n".join(f"Paragraph {number}. " + "It goes on and on. " * 12 for number in range(12))
 
@@ -88,6 +92,30 @@ async def same_thread(person: Person, page: Page) -> Page:
 
 
 # ------------------------------------------------------------------------------------------------- the answer itself
+
+
+async def test_an_answer_is_rendered_as_it_comes(ada: Person, puppet: Puppet) -> None:
+    page = await ada.signed_in()
+    run = await asked(page, puppet)
+    run.say(", **long ago**:\n\n```python\nprint('x < 1')\n")
+    await expect(answer(page).locator("strong")).to_have_text("long ago")
+    await expect(answer(page).locator("pre")).to_have_text("print('x < 1')\n")
+    run.say("```\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n<img src=x onerror=alert(1)> [there](https://example.org/x)")
+    run.end()
+    await expect(answer(page).locator("td").last).to_have_text("2")
+    await expect(answer(page).locator("a")).to_have_attribute("rel", "noopener noreferrer nofollow")
+    await expect(answer(page)).to_contain_text("<img src=x onerror=alert(1)>")
+    assert await answer(page).locator("img").count() == 0
+
+
+async def test_code_is_copied_as_it_is(ada: Person, puppet: Puppet) -> None:
+    await ada.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = await ada.signed_in()
+    await ask(page, "Code, please")
+    (await puppet.asked()).answer("Here:\n\n```python\nif x < 1:\n    print('&amp;')\n```\n")
+    await page.get_by_role("button", name="Copy code").click()
+    await expect(page.get_by_role("button", name="Copy code")).to_have_text("Copied")
+    assert await page.evaluate("navigator.clipboard.readText()") == "if x < 1:\n    print('&amp;')\n"
 
 
 async def test_reasoning_folds_away_and_tools_unfold(ada: Person, puppet: Puppet) -> None:
@@ -223,6 +251,46 @@ async def test_a_question_shows_in_the_other_tab(ada: Person, puppet: Puppet) ->
     for tab in (first, second):
         await expect(tab.locator(".question").last).to_have_text("Two")
         await expect(answer(tab)).to_have_text("Answer two")
+
+
+TALK = """async ([threadId, runs]) => {
+    const { connect, createSession, localStore } = await import('/static/doorward.js');
+    const { getToken, refresh } = createSession({ store: localStore() });
+    let ended;
+    const onEvent = ({ event }) => { if (event.type === 'RUN_FINISHED') ended(); };
+    const client = connect({ url: '/ws', getToken, refresh, onEvent });
+    await client.subscribe(threadId);
+    for (let run = 0; run < runs; run += 1) {
+        const over = new Promise((resolve) => { ended = resolve; });
+        await client.startRun(threadId, `Question ${run}`);
+        await over;
+    }
+    client.close();
+}"""
+
+
+async def test_what_a_long_conversation_said_before_is_fetched_on_request(ada: Person, puppet: Puppet) -> None:
+    page = await ada.signed_in()
+    thread_id = f"t-{time.time_ns()}"
+    puppet.auto = "An answer."
+    await page.evaluate(TALK, [thread_id, LONG_TALK])
+    puppet.auto, puppet.taken = None, len(puppet.runs)
+    await page.get_by_role("link", name="Question 0").click()
+    await expect(page.get_by_text(f"Question {LONG_TALK - 1}", exact=True)).to_be_in_viewport()
+    shown = await page.locator(".question").count()
+    assert shown < LONG_TALK
+    await page.locator("#scroll").evaluate("(frame) => { frame.scrollTop = 0; }")
+    oldest = page.locator(".question").first
+    place, words = await oldest.bounding_box(), await oldest.inner_text()
+    await page.get_by_role("button", name="Earlier messages").click()
+    await expect(page.locator(".question")).to_have_count(LONG_TALK)
+    assert await page.locator(".question").all_inner_texts() == [f"Question {number}" for number in range(LONG_TALK)]
+    assert await page.locator(".question").nth(LONG_TALK - shown).inner_text() == words
+    moved = await page.locator(".question").nth(LONG_TALK - shown).bounding_box()
+    assert place is not None
+    assert moved is not None
+    assert abs(moved["y"] - place["y"]) < 2, "the reader's place is kept"
+    await expect(page.get_by_role("button", name="Earlier messages")).to_be_hidden()
 
 
 # ------------------------------------------------------------------------------------------------- lines and tokens

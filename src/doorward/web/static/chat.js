@@ -65,7 +65,8 @@ export class Chat {
     });
     this.#earlier = new Earlier({
       api,
-      onMessages: (messages) => this.#scroller.keepPlace(() => this.#transcript.earlier(messages)),
+      onMessages: (messages) => this.#transcript.earlier(messages),
+      keepPlace: (change) => this.#scroller.keepPlace(change),
     });
     setText(byId("who"), user?.email ?? "");
     this.hint(hint);
@@ -149,7 +150,7 @@ export class Chat {
     this.#threadId = threadId;
     this.#transcript.clear();
     this.#earlier.end();
-    this.#sidebar.select(threadId);
+    this.#sidebar.select(threadId, { fresh });
     if (addressed() !== threadId) history.pushState(null, "", threadId === null ? location.pathname : addressOf(threadId));
     this.#arrange();
     this.#scroller.toEnd();
@@ -198,7 +199,7 @@ export class Chat {
   }
 
   #showTitle() {
-    const thread = this.#threadId === null ? null : this.#sidebar.thread(this.#threadId);
+    const thread = this.#sidebar.current;
     const title = thread && (thread.title || UNTITLED);
     this.#title.hidden = title === null;
     setText(this.#title, title ?? "");
@@ -206,7 +207,7 @@ export class Chat {
   }
 
   #rename() {
-    const thread = this.#sidebar.thread(this.#threadId);
+    const thread = this.#sidebar.current;
     if (thread === null || !this.#title.isConnected) return;
     editInPlace(this.#title, {
       value: thread.title ?? "",

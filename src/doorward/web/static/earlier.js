@@ -9,15 +9,17 @@ const WHOLE_BELOW = 40; // so few messages are never a part
 export class Earlier {
   #api;
   #onMessages;
+  #keepPlace;
   #threadId = null;
   #oldest = null;
   #cursor = null;
   #abort = new AbortController();
   #listeners = new Listeners();
 
-  /** `onMessages(messages)` gets the ones before all that are shown, oldest first. */
-  constructor({ api, onMessages }) {
+  /** `onMessages(messages)` gets the ones before all that are shown, oldest first; `keepPlace(change)` makes a change around it. */
+  constructor({ api, onMessages, keepPlace }) {
     this.#api = api;
+    this.#keepPlace = keepPlace;
     this.#onMessages = onMessages;
     this.#listeners.on(byId("earlier"), "click", () => this.#more());
   }
@@ -56,8 +58,10 @@ export class Earlier {
     try {
       const messages = await this.#fetch(signal);
       if (signal.aborted) return;
-      byId("earlier").hidden = this.#cursor === null;
-      if (messages.length > 0) this.#onMessages(messages);
+      this.#keepPlace(() => {
+        byId("earlier").hidden = this.#cursor === null;
+        this.#onMessages(messages);
+      });
     } catch {
       // the button stays: press it again
     } finally {

@@ -14,13 +14,14 @@ export class Sidebar {
   #onTitle;
   #items = new Map();
   #selected = null;
+  #current = null;
   #cursor = null;
   #query = "";
   #asking = null;
   #typing = null;
   #listeners = new Listeners();
 
-  /** `onGone(threadId)` where a conversation was deleted, `onTitle(thread)` where one was named or has begun or ended a run. */
+  /** `onGone(threadId)` where a conversation was deleted, `onTitle()` where something new is known of the one that is shown. */
   constructor({ api, onGone, onTitle }) {
     this.#api = api;
     this.#onGone = onGone;
@@ -37,24 +38,28 @@ export class Sidebar {
     return this.#load({ more: false });
   }
 
-  select(threadId) {
+  /** Mark the conversation that is shown. One that is not listed, for it is old or a search hides it, is asked for. */
+  select(threadId, { fresh = false } = {}) {
     this.#selected = threadId;
+    this.#current = this.#items.get(threadId)?.thread ?? null;
     for (const [id, item] of this.#items) item.select(id === threadId);
+    if (threadId !== null && this.#current === null && !fresh) this.#meet(threadId);
   }
 
-  /** The conversation as it is known here, or null. */
-  thread(threadId) {
-    return this.#items.get(threadId)?.thread ?? null;
+  /** The conversation that is shown, or null where nothing is known of it. */
+  get current() {
+    return this.#current;
   }
 
   /** A notice, or an answer, told of it. */
   changed(thread) {
     const item = this.#items.get(thread.thread_id);
     const moved = item === undefined || item.thread.updated_at !== thread.updated_at;
-    if (item === undefined && this.#query !== "") return;
-    this.#put(thread, moved ? byId("threads").firstElementChild : undefined);
-    this.#tell();
-    this.#onTitle(thread);
+    if (item !== undefined || this.#query === "") {
+      this.#put(thread, moved ? byId("threads").firstElementChild : undefined);
+      this.#tell();
+    }
+    this.#learn(thread);
   }
 
   deleted(threadId) {
@@ -91,6 +96,20 @@ export class Sidebar {
 
   // ---------------------------------------------------------------------------------------------- the list
 
+  async #meet(threadId) {
+    try {
+      this.#learn(await this.#api.getThread(threadId));
+    } catch {
+      // its title is not known, then; whether it is there, the subscription tells
+    }
+  }
+
+  #learn(thread) {
+    if (thread.thread_id !== this.#selected) return;
+    this.#current = thread;
+    this.#onTitle();
+  }
+
   async #load({ more }) {
     this.#asking?.abort();
     const asking = this.#asking = new AbortController();
@@ -98,17 +117,17 @@ export class Sidebar {
       const page = await this.#api.listThreads({ limit: PAGE, q: this.#query, cursor: more ? this.#cursor : null, signal: asking.signal });
       if (asking === this.#asking) this.#show(page, more);
     } catch (error) {
-      if (asking !== this.#asking || error instanceof SignedOutError) return;
-      const none = error instanceof ApiError && error.status === 404; // a server that keeps no conversations
-      byId("search").parentElement.hidden = none;
-      if (!none) this.#say(`Your conversations cannot be listed: ${because(error)}`);
+      if (asking === this.#asking && !(error instanceof SignedOutError)) this.#say(`Your conversations cannot be listed: ${because(error)}`);
     }
   }
 
   #show({ threads, next_cursor: cursor }, more) {
     if (!more) this.#keepOnly(new Set(threads.map((thread) => thread.thread_id)));
     let place = more ? null : byId("threads").firstElementChild;
-    for (const thread of threads) place = this.#put(thread, place).nextElementSibling;
+    for (const thread of threads) {
+      place = this.#put(thread, place).nextElementSibling;
+      this.#learn(thread);
+    }
     this.#cursor = cursor;
     byId("more").hidden = cursor === null;
     this.#tell();
