@@ -51,6 +51,7 @@ async def answered(page: Page, *, count: int = 1) -> str:
     """The text of the newest answer, once all of it is there."""
     await expect(page.locator(".run .answer")).to_have_count(count)
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
+    await expect(page.locator(".answer[aria-busy]")).to_have_count(0)
     return await page.locator(".run .answer").last.inner_text()
 
 
@@ -306,7 +307,7 @@ async def test_everything_can_be_reached_by_keyboard(person: Person) -> None:
     await ask(page, "How is the auth service?")
     await answered(page)
     reached = set()
-    for _ in range(25):
+    for _ in range(120):  # the list of conversations lies on the way
         await page.keyboard.press("Tab")
         reached.add(await page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     assert {"new-thread", "sign-out", "question", "send", "SUMMARY"} <= reached

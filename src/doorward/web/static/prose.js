@@ -25,6 +25,7 @@ export class Prose {
 
   append(delta) {
     this.#text += delta;
+    this.#target.setAttribute("aria-busy", "true");
     if (!this.#rendered) this.#frame ??= requestAnimationFrame(() => this.#showPlain());
     this.#ask();
   }
@@ -41,7 +42,7 @@ export class Prose {
     const html = await this.#renderer.render(text);
     this.#asked = null;
     if (html === null) this.#unrendered();
-    else this.#showRendered(html);
+    else this.#showRendered(html, text);
     if (html !== null && text !== this.#text) this.#ask();
   }
 
@@ -54,16 +55,16 @@ export class Prose {
   #showPlain() {
     if (this.#frame !== null) cancelAnimationFrame(this.#frame);
     this.#frame = null;
-    if (!this.#rendered) this.#show(plainBlocks(this.#text));
+    if (!this.#rendered) this.#show(plainBlocks(this.#text), this.#text);
   }
 
-  #showRendered(html) {
+  #showRendered(html, text) {
     this.#rendered = true;
-    this.#show(elementsOf(html).map((node) => ({ key: keyOf(node), node: () => node })));
+    this.#show(elementsOf(html).map((node) => ({ key: keyOf(node), node: () => node })), text);
   }
 
   /** Touches only the blocks that changed, so that a selection and the reader's place outlive the next words. */
-  #show(blocks) {
+  #show(blocks, text) {
     blocks.forEach(({ key, node }, index) => {
       const old = this.#shown[index];
       if (old?.key === key) return;
@@ -73,5 +74,6 @@ export class Prose {
       this.#shown[index] = { key, node: fresh };
     });
     for (const { node } of this.#shown.splice(blocks.length)) node.remove();
+    if (text === this.#text) this.#target.removeAttribute("aria-busy");
   }
 }
