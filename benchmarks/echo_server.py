@@ -35,7 +35,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.send", "text": event["text"]})
 
 
-def behind_the_door(settings: Settings) -> App:
+def behind_the_door(settings: Settings) -> Doorward:
     return Doorward(echo, settings, door=Door(settings))
 
 

@@ -21,7 +21,7 @@ def table(about: Mapping[str, object], rows: Sequence[Row]) -> str:
     """Everything as Markdown tables."""
     measured = [row for row in rows if row.unit != "us"]
     steps = [row for row in rows if row.unit == "us"]
-    parts = [_about(about), _aligned(_measured(measured)) if measured else "", _aligned(_steps(steps)) if steps else ""]
+    parts = [_about(about), aligned(_measured(measured)) if measured else "", aligned(_steps(steps)) if steps else ""]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -62,7 +62,7 @@ def _micros(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     head, *body = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
     rule = ["-" * width for width in widths]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +100,13 @@ def test_the_table_says_what_was_missed() -> None:
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()]
     assert ["rate", "0.50 ratio", "0.40 - 0.60", ">= 0.85", "missed", "", ""] in cells
     assert ["admit", "7"] in cells
+
+
+def test_every_part_of_a_handshake_is_timed() -> None:
+    """In a process of its own, because it takes over the logs."""
+    command = [sys.executable, "-m", "benchmarks.steps"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=machine.ROOT)
+    rows = dict(line.strip("| ").rsplit("|", 1) for line in done.stdout.splitlines()[2:])
+    micros = {name.strip(): float(value) for name, value in rows.items()}
+    assert micros["the whole"] > 0
+    assert {"the credential", "the log line", "a new ES256 token: signature and JSON"} <= micros.keys()

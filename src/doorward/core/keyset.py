@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -121,7 +122,7 @@ def parse_token(token: str, algorithms: frozenset[str], typ: str | None) -> Pars
     parts = token.split(".")
     if len(parts) != 3:
         return None
-    header = _json_object(_base64url(parts[0]))
+    header = _header(parts[0])
     if header is None or "alg" not in header:
         return None
     refused = REFUSED_HEADERS & header.keys()
@@ -219,6 +220,12 @@ def _signed_by(key: Key, parsed: Parsed) -> bool:
         return algorithm.verify(parsed.signing_input, parsed.signature, key.material)
     except (JoseError, ValueError):
         return False
+
+
+@lru_cache(maxsize=256)
+def _header(text: str) -> Mapping[str, Any] | None:
+    """All tokens of an issuer that were signed with one key begin with one and the same header."""
+    return _json_object(_base64url(text))
 
 
 def _base64url(text: str) -> bytes | None:
