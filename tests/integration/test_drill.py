@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
+from tests.docs.pages import ROOT
 
 from doorward.config import child_environment
 
 BROKEN = Path(__file__).parent.parent / "drill" / "broken"
 SECONDS = 110.0
+SCHEMA = Draft202012Validator(json.loads((ROOT / "docs/reference/drill.schema.json").read_text(encoding="utf-8")))
 
 
 async def drill(*arguments: str) -> tuple[int, str]:
@@ -47,6 +50,7 @@ async def test_our_own_door_holds(tmp_path: Path) -> None:
     code, output = await drill("--quick", "--json", str(report), "--html", str(page))
     assert code == 0, output
     result = json.loads(report.read_text())
+    assert [error.message for error in SCHEMA.iter_errors(result)] == []
     assert result["held"]
     assert len(result["scenarios"]) >= 8
     assert all(each["samples"] for each in result["scenarios"])

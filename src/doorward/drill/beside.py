@@ -55,7 +55,7 @@ def _scenario(name: str, columns: Sequence[Column]) -> ScenarioResult:
     return ScenarioResult(
         name=f"{FAMILY}/{name}",
         family="other doors",
-        title=f"{TROUBLES[name].title}: this door and others",
+        title=TROUBLES[name].title,
         held=all(finding.held for finding in findings),
         findings=findings,
         factors={"fault": name},

@@ -83,33 +83,40 @@ def _waits(result: DrillResult) -> str:
 
 def _others(result: DrillResult) -> str:
     """The same faults on other doors, measured in the same run."""
-    rows = [row for scenario in result.scenarios if scenario.columns for row in _other_rows(scenario)]
-    if not rows:
+    measured = [scenario for scenario in result.scenarios if scenario.columns]
+    if not measured:
         return ""
+    notes = {column.name: column.note for scenario in measured for column in scenario.columns if column.note}
     numbers = "".join(f'<th class="n">{name}</th>' for name in ("got in", "half within", "longest", "healed"))
-    head = f"<tr><th>fault</th><th>door</th>{numbers}</tr>"
+    groups = "".join(_other_rows(scenario) for scenario in measured)
     return (
         "<h2>The same faults on other doors</h2><p>Measured in this run, with the same clients and the same fault proxy. "
-        f'Ours is judged.</p><div class="wide"><table>{head}{"".join(rows)}</table></div>'
+        f'Ours is judged.</p><div class="wide"><table><tr><th>door</th>{numbers}</tr>{groups}</table></div>'
+        f'<dl class="notes">{"".join(f"<dt>{escape(name)}</dt><dd>{escape(note)}</dd>" for name, note in notes.items())}</dl>'
     )
 
 
-def _other_rows(scenario: ScenarioResult) -> Iterator[str]:
+def _other_rows(scenario: ScenarioResult) -> str:
+    """One fault: a heading, and a row for each door."""
     ours = Column(OURS, scenario.samples, scenario.recovery_seconds)
-    for column in [*([ours] if scenario.samples else []), *scenario.columns]:
-        samples = [sample for sample in column.samples if sample.phase is Phase.FAULT]
-        if not samples:
-            continue
-        waits = sorted(sample.seconds for sample in samples)
-        over = "&gt; " if any(sample.censored for sample in samples) else ""
-        entered = sum(sample.outcome is Outcome.ALLOW for sample in samples)
-        healed = "-" if column.recovery_seconds is None else span(column.recovery_seconds)
-        note = f"<small>{escape(column.note)}</small>" if column.note else ""
-        yield (
-            f"<tr><td>{escape(scenario.title)}</td><td>{escape(column.name)}{note}</td>"
-            f'<td class="n">{entered} of {len(samples)}</td><td class="n">{span(waits[len(waits) // 2])}</td>'
-            f'<td class="n">{over}{span(waits[-1])}</td><td class="n">{healed}</td></tr>'
-        )
+    rows = "".join(_other_row(column) for column in [*([ours] if scenario.samples else []), *scenario.columns])
+    return f'<tbody><tr class="group"><th colspan="5">{escape(scenario.title)}</th></tr>{rows}</tbody>'
+
+
+def _other_row(column: Column) -> str:
+    samples = [sample for sample in column.samples if sample.phase is Phase.FAULT]
+    if not samples:
+        why = escape(column.note or "not measured")
+        return f'<tr><td>{escape(column.name)}</td><td colspan="4"><small>{why}</small></td></tr>'
+    waits = sorted(sample.seconds for sample in samples)
+    over = "&gt; " if any(sample.censored for sample in samples) else ""
+    entered = sum(sample.outcome is Outcome.ALLOW for sample in samples)
+    healed = "-" if column.recovery_seconds is None else span(column.recovery_seconds)
+    return (
+        f'<tr><td>{escape(column.name)}</td><td class="n">{entered} of {len(samples)}</td>'
+        f'<td class="n">{span(waits[len(waits) // 2])}</td><td class="n">{over}{span(waits[-1])}</td>'
+        f'<td class="n">{healed}</td></tr>'
+    )
 
 
 def _table(result: DrillResult) -> str:
