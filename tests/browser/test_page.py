@@ -87,7 +87,7 @@ async def test_sign_in_and_ask_the_warden(person: Person) -> None:
 
 async def test_a_suggestion_is_a_question(person: Person) -> None:
     page = await person.signed_in()
-    await page.get_by_role("button", name="What did you decide in the last minutes?").click()
+    await page.get_by_role("button", name="What did you decide in the last minutes?", exact=True).click()
     assert re.search(r"\d", await answered(page))
 
 

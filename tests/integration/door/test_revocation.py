@@ -123,13 +123,12 @@ async def test_a_provisional_connection_is_found_too(tmp_path: Path) -> None:
     async with running_door(tmp_path, **options) as running:
         await following(running)
         token = running.auth.issue("ada", session_id="s1")
-        running.auth.latency_seconds = 1.5
+        running.auth.latency_seconds = 30.0
         async with opened(running.browser(token)) as page:
             assert (await page.frame(notice="auth.assurance"))["assurance"] == "local"
             running.auth.latency_seconds = 0.0
-            began = time.monotonic()
             running.auth.revoke(session_id="s1")
-            assert await seconds_to_the_end(page, began) < 1.0
+            assert (await page.closed())[0] == 3000
 
 
 async def test_after_a_refresh_the_new_token_is_the_one_to_revoke(tmp_path: Path) -> None:
