@@ -46,6 +46,6 @@ bench: setup ## measure what the door costs, against the same app without it; ne
 clean: ## remove what was made here
 	rm -rf $(VENV) .doorward build dist tests/js/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-lock: ## refresh the hashed requirement files
-	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet --python-version 3.11 --all-extras --group pyproject.toml:dev pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet --python-version 3.11 --extra server --extra agents --extra otel pyproject.toml -o requirements/server.txt
+lock: ## refresh the hashed requirement files (extras kept: pip before 23.3 asks for the newest of what is pinned without them)
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-strip-extras --quiet --python-version 3.11 --all-extras --group pyproject.toml:dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-strip-extras --quiet --python-version 3.11 --extra server --extra agents --extra otel pyproject.toml -o requirements/server.txt
