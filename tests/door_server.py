@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,9 +147,14 @@ async def running_door(
     app: App = whoami,
     opening: OpeningPolicy | None = None,
     tracing: Tracing | None = None,
+    outside: Callable[[App], App] | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningDoor]:
-    """Auth service and proxy are started unless they are given; then they are the caller's, as over a restart of the door."""
+    """Auth service and proxy are started unless they are given; then they are the caller's, as over a restart of the door.
+
+    Args:
+        outside: what stands between the server and the door.
+    """
     async with AsyncExitStack() as stack:
         service = auth if auth is not None else await stack.enter_async_context(FakeAuthService())
         between = (
@@ -157,7 +162,9 @@ async def running_door(
             if proxy is not None
             else await stack.enter_async_context(FaultProxy(service.host, service.port, seed=1))
         )
-        yield await stack.enter_async_context(_running(tmp_path, service, between, app, opening, tracing, settings))
+        yield await stack.enter_async_context(
+            _running(tmp_path, service, between, app, opening, tracing, outside, settings)
+        )
 
 
 @asynccontextmanager
@@ -168,11 +175,12 @@ async def _running(
     app: App,
     opening: OpeningPolicy | None,
     tracing: Tracing | None,
+    outside: Callable[[App], App] | None,
     settings: dict[str, Any],
 ) -> AsyncIterator[RunningDoor]:
     chosen = auth_settings(auth, proxy) | settings.pop("auth_settings", {})
     loaded = Settings(auth=chosen, data_dir=tmp_path / "data", **settings)
-    async with serving(loaded, auth, proxy, app, opening, tracing) as running:
+    async with serving(loaded, auth, proxy, app, opening, tracing, outside) as running:
         yield running
 
 
@@ -184,13 +192,16 @@ async def serving(
     app: App = whoami,
     opening: OpeningPolicy | None = None,
     tracing: Tracing | None = None,
+    outside: Callable[[App], App] | None = None,
 ) -> AsyncIterator[RunningDoor]:
     """A door by these very settings; auth service and proxy are for the test to hold."""
     records: list[DecisionRecord] = []
     door = Door(loaded, emit=records.append, tracing=tracing)
     middleware = Doorward(app, loaded, door=door)
     counters = OpeningCounters()
-    server = Server(middleware, opening=opening or OpeningPolicy(), counters=counters)
+    server = Server(
+        outside(middleware) if outside else middleware, opening=opening or OpeningPolicy(), counters=counters
+    )
     listener = bind("127.0.0.1", 0, "serve")
     try:
         await server.start(listener)

@@ -8,7 +8,7 @@ from typing import Any
 
 from doorward.asgi.types import Scope
 from doorward.core.credential import Presented, Transport, scrubbed
-from doorward.core.routes import Route, route_for
+from doorward.core.routes import Route, path_in_app, route_for
 from doorward.runtime.authenticator import Handshake
 
 Network = IPv4Network | IPv6Network
@@ -28,17 +28,18 @@ class HandshakeReader:
         headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         address = _peer(scope)
         scheme = scope.get("scheme", "ws")
+        root_path = scope.get("root_path", "")
         if self._is_trusted(address):
             address = self._forwarded_for(headers) or address
             scheme = _last(headers, b"x-forwarded-proto") or scheme
         return Handshake(
-            path=scope["path"],
+            path=path_in_app(scope["path"], root_path),
             address=address,
             origin=origin_of(scope),
             host=_one(headers, b"host"),
             scheme=scheme,
             presented=Presented(headers, scope.get("subprotocols", ()), scope.get("query_string", b"")),
-            route=route or route_for(self._routes, scope["path"]),
+            route=route or route_for(self._routes, scope["path"], root_path),
             is_safe=scope.get("method") in SAFE_METHODS,
         )
 

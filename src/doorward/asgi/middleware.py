@@ -25,7 +25,7 @@ from doorward.core.answer import shown
 from doorward.core.credential import Credential, Transport, offers_ours
 from doorward.core.deadline import Deadline
 from doorward.core.origin import allowed
-from doorward.core.routes import Route, guards_http, is_public, route_for
+from doorward.core.routes import Route, guards_http, is_public, path_in_app, route_for
 from doorward.core.session import Session
 from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict, row_of
 from doorward.errors import DoorwardError
@@ -74,11 +74,13 @@ class Doorward:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await Lifespan(self.app, self.door, receive, send).run(scope)
-        elif scope["type"] == "websocket" and not is_public(self.settings.public, scope["path"]):
+            return
+        path, root_path = scope["path"], scope.get("root_path", "")
+        if scope["type"] == "websocket" and not is_public(self.settings.public, path, root_path):
             await self._guard(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] == self.settings.tickets.path:
+        elif scope["type"] == "http" and path_in_app(path, root_path) == self.settings.tickets.path:
             await self._give_ticket(scope, receive, send)
-        elif scope["type"] == "http" and guards_http(self.settings.protect_http, scope["path"]):
+        elif scope["type"] == "http" and guards_http(self.settings.protect_http, path, root_path):
             await self._guard_http(scope, receive, send)
         else:
             await self.app(scope, receive, send)

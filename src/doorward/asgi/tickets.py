@@ -9,18 +9,19 @@ import msgspec
 
 from doorward.asgi.denial import PROBLEM_TYPE, readable_by
 from doorward.asgi.types import Scope, Send
+from doorward.core.routes import path_in_app
 
 MAX_PATH_CHARACTERS: Final = 512
 
 
 def target_of(scope: Scope) -> str | None:
-    """The path that the ticket is to open; `None` if this is no such request."""
+    """The path in the app that the ticket is to open; `None` if this is no such request."""
     try:
         paths = parse_qs(scope.get("query_string", b"").decode("latin-1"), max_num_fields=8).get("path", [])
     except ValueError:
         return None
     well = len(paths) == 1 and paths[0].startswith("/") and len(paths[0]) <= MAX_PATH_CHARACTERS
-    return paths[0] if well and scope["method"] == "POST" else None
+    return path_in_app(paths[0], scope.get("root_path", "")) if well and scope["method"] == "POST" else None
 
 
 async def answer(scope: Scope, send: Send, ticket: str, seconds: float) -> None:

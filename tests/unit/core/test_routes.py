@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from doorward.core.credential import Transport
-from doorward.core.routes import DEFAULT_ROUTE, Route, guards_http, is_public, matches, route_for
+from doorward.core.routes import DEFAULT_ROUTE, Route, guards_http, is_public, matches, path_in_app, route_for
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,55 @@ def test_a_path_that_no_pattern_names(path: str) -> None:
 
 def test_without_patterns_http_is_not_guarded() -> None:
     assert not guards_http((), "/api/x")
+
+
+BOSS = Route("/boss", required_scopes=frozenset({"admin"}), allow_degraded=False)
+OPEN = Route("/open/*", transports=frozenset({Transport.HEADER, Transport.COOKIE}))
+
+
+@pytest.mark.parametrize("path", ["/boss", "/boss/", "//boss", "/./boss", "/open/../boss", "\\boss", "/%62oss"])
+def test_rules_hold_for_all_that_a_path_may_be_read_as(path: str) -> None:
+    """Litestar serves `/boss/` and `//boss` as `/boss`."""
+    assert route_for([OPEN, BOSS], path).required_scopes == {"admin"}
+    assert not route_for([OPEN, BOSS], path).allow_degraded
+    assert guards_http(["/boss"], path)
+    assert guards_http(["/boss/"], path)
+
+
+def test_where_two_routes_may_be_meant_the_strictest_of_both_holds() -> None:
+    both = route_for([OPEN, BOSS], "/open/../boss")
+
+    assert both.transports == {Transport.HEADER}
+    assert both.required_scopes == {"admin"}
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path", "inside"),
+    [
+        ("/app/ws", "/app", "/ws"),
+        ("/app", "/app", "/"),
+        ("/apple/ws", "/app", "/apple/ws"),
+        ("/ws", "/app", "/ws"),
+        ("/ws", "", "/ws"),
+        ("*", "", "*"),
+    ],
+)
+def test_rules_are_about_the_path_inside_of_the_prefix(path: str, root_path: str, inside: str) -> None:
+    assert path_in_app(path, root_path) == inside
+
+
+@pytest.mark.parametrize("path", ["/app/boss", "/appboss", "/app//boss", "/x/app/boss", "/app/x/../boss/"])
+def test_however_a_framework_cuts_the_prefix_off(path: str) -> None:
+    assert route_for([OPEN, BOSS], path, "/app").required_scopes == {"admin"}
+    assert guards_http(["/boss"], path, "/app")
+
+
+def test_a_rule_for_the_whole_path_holds_too() -> None:
+    """An app without a framework may read `path` as it is."""
+    assert guards_http(["/app/boss"], "/app/boss", "/app")
+
+
+def test_what_is_public_is_so_inside_of_the_prefix() -> None:
+    assert is_public(["/status"], "/app/status", "/app")
+    assert not is_public(["/status"], "/app/status")
+    assert not guards_http(["/*", "!/status"], "/app/status", "/app")
