@@ -107,7 +107,7 @@ class Store:
         Raises:
             StoreError: the store failed, or did not answer in time.
 
-        Cancellation: the transaction is rolled back.
+        Cancellation: the transaction is rolled back, after a statement of SQLite's is interrupted.
         """
         return await self._run(work, writes=False, bound_seconds=bound_seconds)
 
@@ -149,9 +149,27 @@ class Store:
             async with self._turn(writes=writes), self._engine.connect() as connection:
                 await connection.execution_options(**{_WRITES: writes})
                 async with connection.begin():
-                    return await work(connection)
+                    return await self._interruptible(work, connection)
         except (SQLAlchemyError, OSError) as error:
             raise StoreError(f"the store failed: {type(error).__name__}") from error
+
+    async def _interruptible(self, work: Work[T], connection: AsyncConnection) -> T:
+        """The work; what SQLite is still doing when nobody waits any more is ended at once.
+
+        aiosqlite runs a statement to its end on a thread of its own. A connection that is closed meanwhile, then stopped
+        by SQLAlchemy two seconds later, waits for that thread for ever.
+        """
+        if connection.dialect.name != "sqlite":
+            return await work(connection)
+        driver = (await connection.get_raw_connection()).driver_connection
+        task = asyncio.ensure_future(work(connection))
+        try:
+            return await asyncio.shield(task)
+        finally:
+            if not task.done():
+                await driver.interrupt()
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     @asynccontextmanager
     async def _turn(self, *, writes: bool) -> AsyncIterator[None]:
