@@ -98,11 +98,8 @@ def _names(pattern: str, reading: str) -> bool:
 
 def _readings(path: str, root_path: str) -> Sequence[str]:
     """What frameworks are known to make of a path, each without a last slash."""
-    if root_path:
-        ways = [way for start in _rooted(path, root_path) for way in _foldings(start)]
-    else:
-        ways = _foldings(path)
-    return tuple(dict.fromkeys(map(_without_last_slash, ways)))
+    starts = _rooted(path, root_path) if root_path else (path,)
+    return tuple(dict.fromkeys(_without_last_slash(way) for start in starts for way in _foldings(start)))
 
 
 def _rooted(path: str, root_path: str) -> Sequence[str]:
