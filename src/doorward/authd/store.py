@@ -161,7 +161,7 @@ class Store:
         """
         if connection.dialect.name != "sqlite":
             return await work(connection)
-        driver = (await connection.get_raw_connection()).driver_connection
+        driver: Any = (await connection.get_raw_connection()).driver_connection
         task = asyncio.ensure_future(work(connection))
         try:
             return await asyncio.shield(task)

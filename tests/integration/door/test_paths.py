@@ -53,7 +53,7 @@ def a_starlette_app() -> App:
         await ws.close()
 
     routes = [starlette.routing.Route("/boss", page), starlette.routing.WebSocketRoute("/boss", socket)]
-    return starlette.applications.Starlette(routes=routes)  # type: ignore[return-value]
+    return starlette.applications.Starlette(routes=routes)
 
 
 def a_litestar_app() -> App:
