@@ -259,7 +259,9 @@ export interface ThreadRun {
   run_id: string;
   started_at: string;
   ended_at: string | null;
-  ending: string | null;
+  ending: "finished" | "cancelled" | "failed" | "timeout" | "too_long" | "interrupted" | null;
+  /** What its `RUN_ERROR` said; null where there was none. */
+  error: { code: string; message: string } | null;
 }
 
 export interface ApiOptions {
@@ -300,5 +302,7 @@ export interface Api {
   listRuns(threadId: string, options?: Paging): Promise<{ runs: ThreadRun[]; next_cursor: string | null }>;
   /** Markdown as HTML that is safe to show. At most 100 texts, 64 KiB in all. */
   render(texts: string[], options?: Cancel): Promise<string[]>;
+  /** The same of texts that are still being written: the first `lines` lines are the first `elements` elements for good. */
+  renderGrowing(texts: string[], options?: Cancel): Promise<{ html: string; lines: number; elements: number }[]>;
 }
 export declare function createApi(options: ApiOptions): Api;

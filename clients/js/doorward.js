@@ -1025,6 +1025,10 @@ export function createApi({
     listMessages: (threadId, { limit, cursor, signal } = {}) => call("GET", thread(threadId, "/messages"), { query: { limit, cursor }, signal }),
     listRuns: (threadId, { limit, cursor, signal } = {}) => call("GET", thread(threadId, "/runs"), { query: { limit, cursor }, signal }),
     render: async (texts, { signal } = {}) => (await call("POST", "render", { body: { texts }, signal })).html,
+    renderGrowing: async (texts, { signal } = {}) => {
+      const { html, settled } = await call("POST", "render", { body: { texts, growing: true }, signal });
+      return html.map((each, index) => ({ html: each, ...settled[index] }));
+    },
   };
 }
 

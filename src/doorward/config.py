@@ -340,7 +340,7 @@ class AuthdSettings(Section):
     issuer: str | None = Field(
         None, description="`iss` of its tokens; default: auth.issuer, else its own http://HOST:PORT"
     )
-    access_token_seconds: int = Field(600, ge=30, le=3600, description="Life of an access token")
+    access_token_seconds: int = Field(600, ge=10, le=3600, description="Life of an access token")
     refresh_token_seconds: int = Field(1_209_600, ge=600, description="Life of a refresh token")
     refresh_overlap_seconds: float = Field(
         30, ge=0, le=300, description="How long a used refresh token still gives the same successor"

@@ -13,10 +13,12 @@ from typing import Any
 import aiohttp
 import jsonschema
 import pytest
+from ag_ui.core import BaseEvent
 from tests.chat_server import ChatServer
 from tests.chat_support import FakeInsight, Script, ScriptedAgent, echo, forever
 from websockets import Subprotocol
 
+from doorward.chat.agents.port import TOLD, AgentError, AgentFault, RunRequest
 from doorward.chat.api import MAX_BODY_BYTES, MAX_RENDERED_BYTES
 from doorward.chat.app import create_app
 from doorward.chat.limits import ChatLimits
@@ -141,6 +143,25 @@ async def test_what_was_said_is_there_at_once(durable: bool, tmp_path: Path) -> 
         assert [[run["run_id"] for run in page] for page in runs] == [["r3", "r2"], ["r1"]]
         assert {run["ending"] for page in runs for run in page} == {"finished"}
         assert (await alice("GET", "/api/threads")).content["threads"][0]["title"] == "question 1"
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_how_a_run_ended_is_told_as_it_was_then(durable: bool, tmp_path: Path) -> None:
+    async def script(request: RunRequest) -> AsyncIterator[BaseEvent]:
+        if request.message != "hello":
+            raise AgentError(AgentFault(request.message), "a reason that is nobody's business")
+        async for event in echo(request):
+            yield event
+
+    async with serving(script, data_file=tmp_path / "chat.sqlite3" if durable else None) as (server, person):
+        for number, question in enumerate(["agent_busy", "hello", "agent_declined"]):
+            await said(server, "t", question, f"r{number}")
+        runs = (await person("alice")("GET", "/api/threads/t/runs")).content["runs"]
+    assert [(run["ending"], run["error"]) for run in runs] == [
+        ("failed", {"code": "agent_declined", "message": TOLD[AgentFault.DECLINED]}),
+        ("finished", None),
+        ("failed", {"code": "agent_busy", "message": TOLD[AgentFault.BUSY]}),
+    ]
 
 
 async def test_threads_come_last_used_first_in_pages() -> None:
@@ -268,6 +289,14 @@ async def test_renders_markdown_that_cannot_act() -> None:
         assert "<strong>bold</strong>" in bold
         assert "<script" not in script
         assert 'class="language-py"' in code
+
+
+async def test_of_a_growing_text_it_says_what_is_settled() -> None:
+    async with serving() as (_, person):
+        growing = {"texts": ["# one\n\ntwo\n\nthr", "one"], "growing": True}
+        content = (await person("alice")("POST", "/api/render", growing)).content
+        assert content["html"] == ["<h3>one</h3>\n<p>two</p>\n<p>thr</p>\n", "<p>one</p>\n"]
+        assert content["settled"] == [{"lines": 2, "elements": 1}, {"lines": 0, "elements": 0}]
 
 
 async def test_every_tab_hears_of_every_change() -> None:

@@ -67,6 +67,7 @@ async def test_what_the_page_is_told() -> None:
     assert content["product"] == "Doorward"
     assert content["max_message_bytes"] == 16_384
     assert content["warden"] is True
+    assert content["drill"] is False
 
 
 async def test_nobody_registers_unless_it_is_switched_on() -> None:

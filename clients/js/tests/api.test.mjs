@@ -25,6 +25,7 @@ test("each call is the one that the reference names", async () => {
   const { asked, client } = api({ replies: [
     reply(200, { threads: [THREAD], next_cursor: null }), reply(201, THREAD), reply(200, THREAD), reply(200, THREAD), reply(204),
     reply(200, { messages: [], next_cursor: null }), reply(200, { runs: [], next_cursor: null }), reply(200, { html: ["<p>x</p>"] }),
+    reply(200, { html: ["<p>x</p><p>y</p>"], settled: [{ lines: 2, elements: 1 }] }),
   ] });
   assert.deepEqual(await client.listThreads({ limit: 20, q: "a b&c", cursor: null }), { threads: [THREAD], next_cursor: null });
   assert.deepEqual(await client.createThread({ threadId: "t-1" }), THREAD);
@@ -34,6 +35,7 @@ test("each call is the one that the reference names", async () => {
   await client.listMessages("t-1", { limit: 5, cursor: "c" });
   await client.listRuns("t-1");
   assert.deepEqual(await client.render(["x"]), ["<p>x</p>"]);
+  assert.deepEqual(await client.renderGrowing(["x\n\ny"]), [{ html: "<p>x</p><p>y</p>", lines: 2, elements: 1 }]);
   assert.deepEqual(asked.map(({ method, url, body }) => [method, url, body]), [
     ["GET", "/api/threads?limit=20&q=a+b%26c", undefined],
     ["POST", "/api/threads", { thread_id: "t-1" }],
@@ -43,6 +45,7 @@ test("each call is the one that the reference names", async () => {
     ["GET", "/api/threads/t-1/messages?limit=5&cursor=c", undefined],
     ["GET", "/api/threads/t-1/runs", undefined],
     ["POST", "/api/render", { texts: ["x"] }],
+    ["POST", "/api/render", { texts: ["x\n\ny"], growing: true }],
   ]);
   assert.deepEqual([...new Set(asked.map(({ token }) => token))], ["Bearer a1"]);
 });

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from uuid import uuid4
 
@@ -30,6 +31,7 @@ from doorward.chat.views import (
     RunPage,
     RunView,
     Search,
+    Settled,
     ThreadCreate,
     ThreadPage,
     ThreadRename,
@@ -216,14 +218,23 @@ class ThreadApi:
         if sum(len(text.encode()) for text in texts) > MAX_RENDERED_BYTES:
             raise Refused(413, "TOO_LARGE", f"The texts are longer than {MAX_RENDERED_BYTES} bytes in all.")
         try:
-            html = await self._renderer.run(
-                lambda: [markdown.render(text) for text in texts], bound_seconds=RENDER_SECONDS
+            rendered = await self._renderer.run(
+                partial(_growing if call.asked.growing else _finished, texts), bound_seconds=RENDER_SECONDS
             )
         except TimeoutError as error:
             raise Refused(
                 503, ErrorCode.OVERLOADED, "Too much is being rendered.", retry_after_seconds=RETRY_SECONDS
             ) from error
-        return answer(Rendered(html))
+        return answer(rendered)
+
+
+def _finished(texts: list[str]) -> Rendered:
+    return Rendered([markdown.render(text) for text in texts])
+
+
+def _growing(texts: list[str]) -> Rendered:
+    made = [markdown.render_growing(text) for text in texts]
+    return Rendered([one.html for one in made], [Settled(one.settled_lines, one.settled_elements) for one in made])
 
 
 def answer(content: msgspec.Struct, status: int = 200) -> Response:

@@ -99,6 +99,7 @@ def create_app(
         "register": settings.authd.allow_register if register is None else register,
         "fault_hint": fault_hint,
         "warden": isinstance(agent, Warden),
+        "drill": drill is not None and isinstance(agent, Warden),
         "max_message_bytes": MAX_TEXT_BYTES,
     }
 

@@ -9,7 +9,9 @@ import structlog
 from ag_ui.core import Event, RunErrorEvent, RunFinishedCancelledOutcome, RunFinishedEvent, RunStartedEvent
 from pydantic import TypeAdapter
 
+from doorward.chat.agents.port import AgentFault
 from doorward.chat.commands import Fault
+from doorward.chat.endings import fault_of
 from doorward.chat.envelope import event_json
 from doorward.chat.mailbox import Ending
 from doorward.chat.runs import interrupted, opening, question_of
@@ -73,7 +75,7 @@ class Recovery:
             words = [*started, *left.sequence.closing(), interrupted()]
             last = await self._log.append(lease, [event_json(word) for word in words])
         said = left.transcript.messages
-        row = await self._store.end_run(EndedRun(thread.id, stored.run_id, ending.value, last, said))
+        row = await self._store.end_run(EndedRun(thread.id, stored.run_id, ending, last, said, left.fault))
         thread.fold(said, up_to=last, limits=self._limits)
         thread.remember(stored.run_id, at_most=self._limits.run_ids_per_thread)
         if row is not None:
@@ -100,12 +102,14 @@ class _LeftBehind:
     sequence: RunSequence = field(default_factory=RunSequence)
     has_started: bool = False
     ending: Ending | None = None
+    fault: AgentFault = AgentFault.FAILED
 
     def add(self, event: BaseEvent) -> None:
         if isinstance(event, RunStartedEvent):
             self.has_started = True
         elif isinstance(event, RunFinishedEvent | RunErrorEvent):
             self.ending = _ending(event)
+            self.fault = fault_of(event.code if isinstance(event, RunErrorEvent) else None)
         else:
             self.sequence.admit(event)
             self.transcript.add(event)

@@ -22,8 +22,9 @@ from ag_ui.core import (
     UserMessage,
 )
 
-from doorward.chat.agents.port import TOLD, AgentError, AgentFault, RunRequest
+from doorward.chat.agents.port import AgentError, AgentFault, RunRequest
 from doorward.chat.commands import Done, ErrorCode, Fault
+from doorward.chat.endings import ERRORS, error_of
 from doorward.chat.envelope import event_json
 from doorward.chat.eventlog import LeaseLost
 from doorward.chat.mailbox import Ending, Mailbox
@@ -51,12 +52,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 RUN_ACTIVE = Fault(ErrorCode.RUN_ACTIVE, "this thread has an active run; wait for it or cancel it")
-
-_ERRORS = {
-    Ending.TIMEOUT: ("timeout", "The agent did not finish in time."),
-    Ending.TOO_LONG: ("too_long", "The answer became too long."),
-    Ending.INTERRUPTED: ("interrupted", "The server is restarting. The question can be asked again."),
-}
 
 
 class Run:
@@ -90,10 +85,8 @@ class Run:
 
     def terminal(self, ending: Ending) -> BaseEvent:
         """The one event that ends the run."""
-        if ending is Ending.FAILED:
-            return RunErrorEvent(message=TOLD[self.fault], code=self.fault.value)
-        if ending in _ERRORS:
-            code, message = _ERRORS[ending]
+        if error := error_of(ending, self.fault):
+            code, message = error
             return RunErrorEvent(message=message, code=code)
         outcome = RunFinishedCancelledOutcome() if ending is Ending.CANCELLED else None
         return RunFinishedEvent(thread_id=self.thread.id, run_id=self.id, outcome=outcome)
@@ -114,7 +107,7 @@ def opening(thread_id: str, run_id: str, question: UserMessage) -> RunStartedEve
 
 def interrupted() -> RunErrorEvent:
     """The end of a run that could not go on here."""
-    code, message = _ERRORS[Ending.INTERRUPTED]
+    code, message = ERRORS[Ending.INTERRUPTED]
     return RunErrorEvent(message=message, code=code)
 
 
@@ -328,7 +321,7 @@ class Runs:
         said = run.transcript.messages
         async with run.thread.turn:
             last = await self._append(run, [*run.sequence.closing(), run.terminal(ending)])
-            row = await self._store.end_run(EndedRun(run.thread.id, run.id, ending.value, last, said))
+            row = await self._store.end_run(EndedRun(run.thread.id, run.id, ending, last, said, run.fault))
             run.thread.fold(said, up_to=last, limits=self._limits)
             run.thread.active = None
         if row is not None:

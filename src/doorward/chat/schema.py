@@ -50,6 +50,7 @@ runs = Table(
     Column("started_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger, nullable=True),
     Column("ending", String(32), nullable=True),
+    Column("fault", String(32), nullable=True, doc="why the agent gave no answer, where it failed"),
     Index("ix_runs_thread_id_number", "thread_id", "number"),
     Index(
         "ix_runs_active",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 from pydantic import Field, TypeAdapter
 from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
 
+from doorward.chat.agents.port import AgentFault
+from doorward.chat.mailbox import Ending
 from doorward.chat.schema import messages, runs, threads
 from doorward.chat.transcript import Message
 
@@ -75,9 +77,11 @@ class EndedRun:
 
     thread_id: str
     run_id: str
-    ending: str
+    ending: Ending
     last_seq: int
     messages: Sequence[Message] = field(default=())
+    fault: AgentFault = AgentFault.FAILED
+    """Counts where the agent failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,8 @@ class RunRow:
     started_ms: int
     ended_ms: int | None
     ending: str | None
+    fault: str | None
+    """Why the agent gave no answer, where that is known."""
 
 
 class ChatStore:
@@ -276,7 +282,9 @@ class ChatStore:
         ended = connection.execute(
             update(runs)
             .where(runs.c.thread_id == run.thread_id, runs.c.run_id == run.run_id, runs.c.ended_ms.is_(None))
-            .values(ended_ms=now, ending=run.ending)
+            .values(
+                ended_ms=now, ending=run.ending.value, fault=run.fault.value if run.ending is Ending.FAILED else None
+            )
         )
         if ended.rowcount == 1:
             self._fold(run, now, connection)
@@ -400,9 +408,8 @@ def _runs(
 ) -> Sequence[RunRow] | None:
     if _own_row(thread_id, user_id, connection) is None:
         return None
-    statement = select(runs.c.run_id, runs.c.number, runs.c.started_ms, runs.c.ended_ms, runs.c.ending).where(
-        runs.c.thread_id == thread_id
-    )
+    columns = (runs.c.run_id, runs.c.number, runs.c.started_ms, runs.c.ended_ms, runs.c.ending, runs.c.fault)
+    statement = select(*columns).where(runs.c.thread_id == thread_id)
     if before is not None:
         statement = statement.where(runs.c.number < before)
     return [RunRow(*found) for found in connection.execute(statement.order_by(runs.c.number.desc()).limit(limit))]

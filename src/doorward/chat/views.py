@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from doorward.chat.commands import Name
+from doorward.chat.endings import error_of, fault_of
+from doorward.chat.mailbox import Ending
 
 if TYPE_CHECKING:
     from doorward.chat.store import RunRow, StoredMessage, ThreadRow
@@ -94,18 +96,28 @@ class MessagePage(msgspec.Struct, frozen=True):
     next_cursor: Next
 
 
+class RunFailure(msgspec.Struct, frozen=True):
+    """Why a run gave no answer, as its `RUN_ERROR` said it."""
+
+    code: str
+    message: str
+
+
 class RunView(msgspec.Struct, frozen=True):
-    """One run. `ending` is null while it goes on."""
+    """One run. `ending` is null while it goes on, `error` where there was none."""
 
     run_id: str
     started_at: Time
     ended_at: Time | None
-    ending: str | None
+    ending: Ending | None
+    error: RunFailure | None
 
     @classmethod
     def of(cls, row: RunRow) -> RunView:
         ended_at = None if row.ended_ms is None else time_of(row.ended_ms)
-        return cls(row.run_id, time_of(row.started_ms), ended_at, row.ending)
+        ending = None if row.ending is None else Ending(row.ending)
+        error = None if ending is None else error_of(ending, fault_of(row.fault))
+        return cls(row.run_id, time_of(row.started_ms), ended_at, ending, RunFailure(*error) if error else None)
 
 
 class RunPage(msgspec.Struct, frozen=True):
@@ -116,15 +128,24 @@ class RunPage(msgspec.Struct, frozen=True):
 
 
 class Markdown(msgspec.Struct, frozen=True):
-    """Texts to render."""
+    """Texts to render. `growing`: they are still being written, and it is to be said what of them is settled."""
 
     texts: Annotated[list[str], msgspec.Meta(max_length=MAX_TEXTS)]
+    growing: bool = False
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """How much of a growing text will stay as it is: its first lines, which are the first top-level elements of its HTML."""
+
+    lines: int
+    elements: int
 
 
 class Rendered(msgspec.Struct, frozen=True):
-    """HTML of each text, in their order."""
+    """HTML of each text, in their order; of growing ones also what is settled."""
 
     html: list[str]
+    settled: list[Settled] | None = None
 
 
 class Problem(msgspec.Struct, frozen=True):

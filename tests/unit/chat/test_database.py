@@ -4,10 +4,19 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, inspect, text
 
+from doorward.chat import migrations
+from doorward.chat.agents.port import TOLD, AgentFault
 from doorward.chat.database import LOCK_SUFFIX, ChatDatabase
+from doorward.chat.schema import metadata
+from doorward.chat.store import ChatStore
+from doorward.chat.views import RunFailure, RunView
 from doorward.errors import ConfigError, StoreError
+
+MIGRATIONS = Path(migrations.__file__).parent
 
 
 @pytest.fixture
@@ -129,3 +138,41 @@ async def test_a_file_that_others_may_write_is_not_believed(path: Path) -> None:
     with pytest.raises(ConfigError):
         await database.open()
     await database.aclose()
+
+
+def columns(connection: Connection) -> dict[str, set[tuple[str, str, bool]]]:
+    found = inspect(connection)
+    return {
+        table: {(column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(table)}
+        for table in metadata.tables
+    }
+
+
+def first_version(path: Path) -> None:
+    """A file as version 0001 made it, with a run that failed."""
+    path.parent.mkdir(mode=0o700)
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO threads VALUES ('t', 'alice', NULL, '', 0, 0, 0, 0, 0)"))
+        connection.execute(text("INSERT INTO runs VALUES ('t', 'r', 1, 'why?', 0, 1, 'failed')"))
+    engine.dispose()
+    path.chmod(0o600)
+
+
+async def test_a_file_of_the_first_version_becomes_one_of_this(path: Path) -> None:
+    first_version(path)
+    migrated, fresh = ChatDatabase(path), ChatDatabase(None)
+    await migrated.open()
+    await fresh.open()
+    assert await migrated.read(columns) == await fresh.read(columns)
+    store = ChatStore(migrated, wall=lambda: 0, recent_messages=1, recent_runs=1, threads_per_user=1)
+    runs = await store.runs("t", "alice", limit=1)
+    assert runs is not None
+    assert RunView.of(runs[0]).error == RunFailure("agent_failed", TOLD[AgentFault.FAILED])
+    await migrated.aclose()
+    await fresh.aclose()

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from doorward.chat.markdown import render
+from doorward.chat.markdown import render, render_growing
 
 ALLOWED = {
     "a": {"href", "rel", "target"},
@@ -137,3 +138,101 @@ def test_nothing_that_acts_comes_out_whatever_goes_in(text: str) -> None:
     for link in read_back.links:
         assert (link.get("href") or "https:").split(":")[0] in {"http", "https", "mailto"}
         assert link["rel"] == "noopener noreferrer nofollow"
+
+
+# ------------------------------------------------------------------------------------------------- a text that grows
+
+LINES = st.sampled_from(
+    [
+        *(
+            "",
+            "",
+            "words",
+            "more words",
+            "# heading",
+            "#",
+            "---",
+            "===",
+            "- item",
+            "-",
+            "  - deeper",
+            "    indented",
+            "1. one",
+            "2) two",
+        ),
+        *(
+            "> quote",
+            ">",
+            "a | b",
+            "|---|--:|",
+            "--- | ---",
+            "| 1 | 2 |",
+            "```",
+            "~~~py",
+            "````",
+            "<b>",
+            "\ttab",
+            "*",
+            "* * *",
+            "\\",
+        ),
+    ]
+)
+GROWN = st.lists(LINES, max_size=14).flatmap(
+    lambda lines: st.sampled_from(["\n", "\r\n", "\r"]).map(lambda ending: ending.join(lines))
+)
+NEWLINE = re.compile(r"\r\n?|\n")
+
+
+def top_level(html: str) -> list[str]:
+    """The top-level elements, as a browser would count them."""
+    found: list[str] = []
+    depth = start = 0
+    for tag in re.finditer(r"<(/?)(\w+)[^>]*>", html):
+        change = 0 if tag[2] in {"br", "hr"} else -1 if tag[1] else 1
+        if depth == 0 and change >= 0:
+            start = tag.start()
+        depth += change
+        if depth == 0:
+            found.append(html[start : tag.end()])
+    return found
+
+
+def shown_piece_by_piece(text: str, cuts: list[int]) -> list[str]:
+    """What a reader has in the end who asks at each cut for what is not settled yet."""
+    settled: list[str] = []
+    shown: list[str] = []
+    begins = 0
+    for cut in [*sorted(min(cut, len(text)) for cut in cuts), len(text)]:
+        rest = text[begins:cut]
+        rendered = render_growing(rest)
+        elements = top_level(rendered.html)
+        shown = [*settled, *elements]
+        settled += elements[: rendered.settled_elements]
+        if rendered.settled_lines:
+            begins += [match.end() for match in NEWLINE.finditer(rest)][rendered.settled_lines - 1]
+    return shown
+
+
+def test_what_is_settled_is_what_was_closed_by_a_block_behind_it() -> None:
+    grown = render_growing("# one\n\ntwo\n\n- three\n- fo")
+    assert (grown.settled_lines, grown.settled_elements) == (4, 2)
+    assert grown.html == render("# one\n\ntwo\n\n- three\n- fo")
+
+
+@pytest.mark.parametrize("text", ["one", "one\n", "one\n\n", "one\n\ntwo", "- a\n\n  b", "one\n#", "a\nb | c\n---", ""])
+def test_what_can_still_change_is_not_settled(text: str) -> None:
+    assert render_growing(text).settled_elements == 0
+
+
+@given(GROWN, st.lists(st.integers(0, 200), max_size=6))
+@example("a\nb | c\n---", [12])
+@example("Items:\n- one", [8])
+@example("- a\n\n1. b", [6])
+@example("one\r\n\r\ntwo\r\n\r\nthree", [6, 11])
+def test_piece_by_piece_is_as_in_one_piece(text: str, cuts: list[int]) -> None:
+    assert shown_piece_by_piece(text, cuts) == top_level(render(text))
+
+
+def test_an_address_that_was_given_above_is_known_below() -> None:
+    assert render_growing("[1]: https://example.org/x\n\none\n\n[two][1]").html.count("<a ") == 1

@@ -8,10 +8,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from doorward.chat.commands import COMMANDS, ErrorCode
+from doorward.chat.endings import ERRORS
 from doorward.chat.eventlog import Retention
 from doorward.chat.forward import ENDPOINTS
 from doorward.chat.limits import ChatLimits
-from doorward.chat.runs import _ERRORS
 from doorward.chat.telemetry import ChatTelemetry
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "chat-protocol.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def metrics() -> list[str]:
     [
         *(f"| `{code.value}` |" for code in ErrorCode),
         *(f"| `{name}` |" for name in COMMANDS),
-        *(f"`{code}`" for code, _ in _ERRORS.values()),
+        *(f"`{code}`" for code, _ in ERRORS.values()),
         *(f"`{name}" for name in metrics()),
         *ENDPOINTS,
     ],

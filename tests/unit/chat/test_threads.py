@@ -13,6 +13,7 @@ from doorward.chat.commands import ErrorCode, Fault
 from doorward.chat.database import ChatDatabase
 from doorward.chat.eventlog import LeaseLost, OutOfWindow
 from doorward.chat.limits import ChatLimits
+from doorward.chat.mailbox import Ending
 from doorward.chat.memory_log import MemoryEventLog
 from doorward.chat.notices import Notices
 from doorward.chat.store import ChatStore, EndedRun, StoredRun
@@ -86,7 +87,7 @@ async def test_what_memory_lets_go_is_taken_up_from_the_store(bench: Bench) -> N
     lease = await bench.log.acquire("old", "r")
     last = await bench.log.append(lease, [b"{}"] * 3)
     said: list[Message] = [UserMessage(id="q", content="why?"), AssistantMessage(id="a", content="because")]
-    await bench.store.end_run(EndedRun("old", "r", "finished", last, said))
+    await bench.store.end_run(EndedRun("old", "r", Ending.FINISHED, last, said))
     for name in ("new", "newer", "newest"):
         await bench.opened(name)
     assert len(bench.threads) == 3
