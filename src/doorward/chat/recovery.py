@@ -60,7 +60,8 @@ class Recovery:
             if isinstance(thread, Fault):
                 continue
             async with thread.turn:
-                if thread.active is None:
+                # Its end may have been written since it was found.
+                if thread.active is None and await self._store.is_unfinished(stored):
                     await self._end(thread, stored)
                     ended += 1
         return ended

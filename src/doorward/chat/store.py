@@ -194,6 +194,9 @@ class ChatStore:
         """Runs that have not ended, each with the owner of its thread."""
         return await self._database.read(partial(_unfinished, limit))
 
+    async def is_unfinished(self, run: StoredRun) -> bool:
+        return await self._database.read(partial(_is_unfinished, run))
+
     async def untidy(self, *, idle_before_ms: int, tidied_before_ms: int, limit: int) -> Sequence[tuple[str, int]]:
         """Threads whose log wants tidying, and up to where it is history: idle ones with a new run, and those not seen for long."""
         return await self._database.read(partial(_untidy, idle_before_ms, tidied_before_ms, limit))
@@ -423,6 +426,13 @@ def _unfinished(limit: int, connection: Connection) -> Sequence[tuple[StoredRun,
         .limit(limit)
     )
     return [(StoredRun(*found[:3]), found[3]) for found in connection.execute(statement)]
+
+
+def _is_unfinished(run: StoredRun, connection: Connection) -> bool:
+    statement = select(runs.c.run_id).where(
+        runs.c.thread_id == run.thread_id, runs.c.run_id == run.run_id, runs.c.ended_ms.is_(None)
+    )
+    return connection.execute(statement).first() is not None
 
 
 def _untidy(

@@ -322,3 +322,34 @@ async def test_a_log_that_fails_interrupts_the_run_once_it_works_again() -> None
         await bench.ended()
         verify((await bench.events(thread))[2:])
         assert await bench.start(thread) == (Done({"run_id": "r", "duplicate": True}), None)
+
+
+class LateEnd(MemoryEventLog):
+    """A log that takes the last word of a run when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(wall=lambda: 0.0)
+        self.may_end = asyncio.Event()
+        self.is_ending = False
+
+    async def append(self, lease: Lease, events: Sequence[bytes]) -> int:
+        if any(b"RUN_FINISHED" in event for event in events):
+            self.is_ending = True
+            await self.may_end.wait()
+        return await super().append(lease, events)
+
+
+async def test_a_run_that_ends_while_it_is_looked_for_is_not_ended_twice() -> None:
+    log = LateEnd()
+    async with Bench.opened(echo, log=log) as bench:
+        thread = await bench.thread()
+        await bench.start(thread)
+        await eventually(lambda: log.is_ending)
+        recovery = asyncio.create_task(bench.chat._recovery.run())
+        await eventually(
+            lambda: thread.turn._waiters, what="the run was found unfinished, and its thread is waited for"
+        )
+        log.may_end.set()
+        assert await recovery == 0
+        await bench.ended()
+        verify(await bench.events(thread))
