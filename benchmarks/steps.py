@@ -30,9 +30,9 @@ from doorward.core.credential import ALL_TRANSPORTS, DEFAULT_COOKIE, extract
 from doorward.core.deadline import Deadline
 from doorward.core.keyset import Parsed, _signed_by, parse_token, verify
 from doorward.core.verdict import Allow
-from doorward.runtime.authenticator import Subject
 from doorward.runtime.insight import DecisionRecord
 from doorward.runtime.telemetry import Trace
+from doorward.runtime.token_reader import Subject
 from doorward.testing.waiting import eventually
 
 RUNS = 30
@@ -62,7 +62,8 @@ class Parts:
         self.record = self._recorded()
 
     def in_order(self) -> Iterator[tuple[str, Part]]:
-        authenticator, reader = self.door.authenticator, self.door.authenticator._reader
+        authenticator, verifier = self.door.authenticator, self.door.issuers[0].verifier
+        reader = verifier._reader
         subject = self.judgement.subject
         if subject is None:
             raise CannotMeasure("a verdict without a subject")
@@ -76,7 +77,7 @@ class Parts:
         )
         yield "the credential", lambda: extract(self.handshake.presented, self.handshake.route.transports)
         yield "known by its digest", lambda: reader.proven(reader.key_of(self.token))
-        yield "revocations and cache", lambda: authenticator._without_asking(subject)
+        yield "revocations and cache", lambda: verifier._without_asking(subject)
         yield "registered, and gone again", lambda: self._registered(subject)
         yield "scope without credential", lambda: scrubbed_scope(self.scope, None, ALL_TRANSPORTS, DEFAULT_COOKIE)
         yield "counted and kept", lambda: self._counted()
@@ -141,7 +142,8 @@ def scope_of(token: str) -> Scope:
 
 def local_parts(token: str, door: Door) -> Iterator[tuple[str, Part]]:
     """What a JWT costs that was never seen before."""
-    policy, keyset = door.authenticator.policy, door.keys.keyset
+    issuer = door.issuers[0]
+    policy, keyset = issuer.verifier.policy, issuer.keys.keyset
     parsed = parse_token(token, policy.algorithms, policy.typ)
     claims = verify(parsed, keyset) if isinstance(parsed, Parsed) and keyset is not None else None
     if not isinstance(parsed, Parsed) or not isinstance(claims, dict) or keyset is None:
@@ -205,7 +207,7 @@ async def measured(folder: Path, auth: subjects.AuthService, purse: Purse) -> li
     app, token = behind_the_door(settings), purse.token()
     await app.door.open()
     try:
-        await eventually(lambda: app.door.keys.keyset, within_seconds=START_SECONDS, what="the key set")
+        await eventually(lambda: app.door.issuers[0].keys.keyset, within_seconds=START_SECONDS, what="the key set")
         parts = Parts(app, token)
         await parts.learn()
         rows = [(name, lowest(part)) for name, part in parts.in_order()]

@@ -18,6 +18,7 @@ from websockets.exceptions import InvalidStatus
 
 from doorward import Doorward, Settings
 from doorward.asgi.door import Door
+from doorward.asgi.issuer import Issuer
 from doorward.asgi.opening import OpeningCounters, OpeningPolicy
 from doorward.asgi.types import App, Receive, Scope, Send
 from doorward.cli.server import Server, bind
@@ -73,6 +74,11 @@ class RunningDoor:
     counters: OpeningCounters = field(default_factory=OpeningCounters)
 
     @property
+    def issuer(self) -> Issuer:
+        """The only one, or the first of several."""
+        return self.door.issuers[0]
+
+    @property
     def connections(self) -> int:
         """TCP connections that are open now."""
         return self.counters.connections
@@ -122,9 +128,8 @@ class RunningDoor:
 
     async def settled(self) -> None:
         """Wait until everything that runs in the background has been heard from once."""
-        door = self.door
         await eventually(
-            lambda: door.memory.last_contact and door.keys.keyset and door.memory.last_feed and not door.gate.in_outage,
+            lambda: all(_has_been_heard(issuer) for issuer in self.door.issuers),
             what="the door has heard from the auth service",
         )
 
@@ -132,9 +137,9 @@ class RunningDoor:
         """Wait until the breaker is closed and nothing is suspect. Returns how long it took."""
         began = time.monotonic()
         try:
-            await eventually(lambda: not self.door.gate.in_outage, within_seconds=within_seconds, what="healed")
+            await eventually(lambda: not self.issuer.gate.in_outage, within_seconds=within_seconds, what="healed")
         except AssertionError as error:
-            raise AssertionError(f"{error}: {self.door.insight.service()}, {self.door.gate.suspect}") from None
+            raise AssertionError(f"{error}: {self.door.insight.service()}, {self.issuer.gate.suspect}") from None
         return time.monotonic() - began
 
 
@@ -209,6 +214,12 @@ async def serving(
     finally:
         await server.stop(Deadline.after(asyncio.get_running_loop().time(), 5.0))
         listener.close()
+
+
+def _has_been_heard(issuer: Issuer) -> bool:
+    memory = issuer.memory
+    heard = None not in (memory.last_contact, issuer.keys.keyset, memory.last_feed)
+    return heard and not issuer.gate.in_outage
 
 
 def auth_settings(auth: FakeAuthService, proxy: FaultProxy) -> dict[str, Any]:

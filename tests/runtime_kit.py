@@ -23,7 +23,7 @@ from doorward.core.limits import AddressLimit, Bulkhead, TokenBucket
 from doorward.core.routes import Route
 from doorward.core.verdict import Verdict
 from doorward.errors import ConnectError, StoreError
-from doorward.runtime.authenticator import Authenticator, AuthPolicy, Handshake, Judgement
+from doorward.runtime.authenticator import Authenticator, Handshake, HandshakePolicy
 from doorward.runtime.bounded import Reaper
 from doorward.runtime.canary import Canary
 from doorward.runtime.e2e import E2eTokens
@@ -34,6 +34,7 @@ from doorward.runtime.keyset_refresher import KeysetRefresher
 from doorward.runtime.memory import NodeMemory
 from doorward.runtime.ports import Clock, NodeState, RevocationItem, RevocationPage, StoredBar, StoredKeySet
 from doorward.runtime.telemetry import Telemetry, Trace
+from doorward.runtime.verifier import AuthPolicy, Judgement, Verifier
 from doorward.testing import TokenMint, VirtualClock, run_virtual
 
 ISSUER = "https://auth.example.test"
@@ -292,6 +293,7 @@ class Runtime:
         cache: CachePolicy | None = None,
         degraded_rate: TokenBucket | None = None,
         max_addresses_rate: float = 1_000_000.0,
+        max_pending: int = 4_096,
         e2e: tuple[E2ePolicy, Key] | None = None,
         **policy: Any,
     ) -> None:
@@ -320,22 +322,28 @@ class Runtime:
         )
         self.canary = Canary(self.inquirer, self.gate, self.memory, clock=self.clock, seconds=DEADLINE_SECONDS)
         claims = ClaimsPolicy(ISSUER, frozenset({AUDIENCE}))
+        handshakes = HandshakePolicy(max_pending=max_pending)
         self.policy = AuthPolicy(
             **{"claims": claims, "algorithms": frozenset({"ES256"}), "typ": None, "audience": AUDIENCE, **policy}
         )
         degraded_rate = degraded_rate or TokenBucket(500, 2_000, now)
-        self.authenticator = Authenticator(
+        self.verifier = Verifier(
             self.policy,
             inquirer=self.inquirer,
             gate=self.gate,
             cache=VerdictCache(cache or CachePolicy()),
             memory=self.memory,
             keys=self.keys,
-            addresses=AddressLimit(max_addresses_rate, max_addresses_rate),
             degraded_rate=degraded_rate,
             clock=self.clock,
             telemetry=self.telemetry,
             e2e=self._test_tokens(*e2e, degraded_rate) if e2e is not None else None,
+        )
+        self.authenticator = Authenticator(
+            handshakes,
+            self.verifier,
+            addresses=AddressLimit(max_addresses_rate, max_addresses_rate),
+            clock=self.clock,
         )
 
     def _test_tokens(self, policy: E2ePolicy, key: Key, degraded_rate: TokenBucket) -> E2eTokens:
@@ -358,7 +366,7 @@ class Runtime:
         await self.keys.look_again(self.deadline())
 
     async def aclose(self) -> None:
-        await self.authenticator.aclose(seconds=1.0)
+        await self.verifier.aclose(seconds=1.0)
         await self.keys.aclose(seconds=1.0)
         await self.reaper.aclose(seconds=1.0)
 
@@ -388,7 +396,7 @@ class Runtime:
         """The final verdict: a provisional one is followed to its end."""
         judgement = await self.decide(token, **handshake)
         if judgement.question is not None:
-            return await self.authenticator.settle(judgement.question)
+            return await self.verifier.settle(judgement.question)
         return judgement.verdict
 
     def token(self, user_id: str = "ada", **claims: Any) -> str:

@@ -60,14 +60,15 @@ class FakeServer:
 
 def quiet(running: RunningDoor) -> bool:
     door = running.door
-    bulkhead = door.gate.bulkhead
+    issuer = running.issuer
+    bulkhead = issuer.gate.bulkhead
     return (
         bulkhead.total == 0
         and bulkhead.abandoned == 0
         and len(door.reaper) == 0
-        and len(door.registry) == 0
+        and len(issuer.registry) == 0
         and door.authenticator.pending == 0
-        and not door.authenticator._flights
+        and not issuer.verifier._flights
     )
 
 
@@ -85,7 +86,7 @@ async def test_a_handshake_and_its_connection(kind: str, tmp_path: Path) -> None
     token_for, at_least = KINDS[kind]
     async with running_door(tmp_path, app=echo, auth_settings={"revocations": "off"}) as running:
         await eventually(
-            lambda: running.door.memory.last_contact and running.door.keys.keyset, what="the door is settled"
+            lambda: running.issuer.memory.last_contact and running.issuer.keys.keyset, what="the door is settled"
         )
         await eventually(lambda: quiet(running), what="the door is quiet")
 
@@ -95,8 +96,8 @@ async def test_a_handshake_and_its_connection(kind: str, tmp_path: Path) -> None
             struck = await struck_at(at, moment, call(running.app, server))
             await eventually(lambda: quiet(running), what="everything was given back")
             await eventually(lambda: asyncio.all_tasks() <= tasks, what="every task ended")
-            assert running.door.gate.breaker.state is State.CLOSED
-            assert not running.door.gate.in_outage
+            assert running.issuer.gate.breaker.state is State.CLOSED
+            assert not running.issuer.gate.in_outage
             return struck
 
         async with no_leaks():

@@ -97,13 +97,13 @@ async def decide_with_an_unknown_key(runtime: Runtime) -> None:
 async def settle(runtime: Runtime) -> None:
     judgement = await runtime.decide(runtime.token())
     assert judgement.question is not None
-    await runtime.authenticator.settle(judgement.question)
+    await runtime.verifier.settle(judgement.question)
 
 
 async def recheck(runtime: Runtime) -> None:
     judgement = await runtime.decide(opaque_token())
     assert judgement.subject is not None
-    await runtime.authenticator.recheck(judgement.subject, Route(), deadline())
+    await runtime.verifier.recheck(judgement.subject, Route(), deadline())
 
 
 async def reject(runtime: Runtime) -> None:
@@ -116,9 +116,7 @@ PIPELINE: dict[str, Work] = {
     "decide proven": lambda runtime: runtime.decide(runtime.token()),
     "decide opaque": lambda runtime: runtime.decide(opaque_token()),
     "decide unknown key": decide_with_an_unknown_key,
-    "judge": lambda runtime: runtime.authenticator.judge(
-        runtime.token(), Route(), deadline(), Trace(CLOCK), patient=False
-    ),
+    "judge": lambda runtime: runtime.verifier.judge(runtime.token(), Route(), deadline(), Trace(CLOCK), patient=False),
     "settle": settle,
     "recheck": recheck,
     "reject": reject,
@@ -249,7 +247,7 @@ async def test_a_flight_that_is_cut_short_gives_its_slot_back() -> None:
         for token in (runtime.token(), opaque_token()):
             deciding = asyncio.create_task(runtime.decide(token))
             await asyncio.sleep(wait)
-            await runtime.authenticator.aclose(seconds=1.0)
+            await runtime.verifier.aclose(seconds=1.0)
             await deciding
         await nothing_left(tasks)
         assert runtime.is_quiet()

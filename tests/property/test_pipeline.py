@@ -241,7 +241,7 @@ class AnyHistory(RuleBasedStateMachine):
             assert issued.token not in runtime.validator.asked[asked:], "a forged token was asked about"
             assert not isinstance(judgement.verdict, Allow)
         if judgement.question is not None:
-            verdict = await runtime.authenticator.settle(judgement.question)
+            verdict = await runtime.verifier.settle(judgement.question)
             assert runtime.clock.monotonic() - began <= DEADLINE_SECONDS + 0.001
             assert not (isinstance(verdict, Allow) and verdict.provisional), "a late verdict is final"
             self._check(issued, verdict, route)

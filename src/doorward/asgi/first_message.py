@@ -9,7 +9,8 @@ from doorward.asgi.session import AdmittedConnection, Surroundings
 from doorward.asgi.types import Message, Receive, Scope, Send
 from doorward.core.credential import Credential, Transport, from_message, offers_ours, real_protocols
 from doorward.core.verdict import Code, Deny, Source
-from doorward.runtime.authenticator import Handshake, Judgement
+from doorward.runtime.authenticator import Handshake
+from doorward.runtime.verifier import Judgement
 
 
 def is_awaited(judgement: Judgement, handshake: Handshake, scope: Scope) -> bool:

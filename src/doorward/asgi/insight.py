@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from doorward.asgi.policies import degrade_policy
 from doorward.asgi.session import AdmittedConnection
 from doorward.runtime.history import COLUMN_SECONDS, COLUMNS, Change, Column
 from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView, Statistics
@@ -24,30 +23,23 @@ class DoorInsight:
     def __init__(self, door: Door) -> None:
         self._door = door
 
-    @property
-    def feed_age_seconds(self) -> float | None:
-        last = self._door.memory.last_feed
-        return max(self._door.clock.wall() - last, 0.0) if last is not None else None
-
     def service(self) -> ServiceView:
-        door = self._door
-        contact = door.memory.last_contact
-        suspect = door.gate.suspect
-        mode = degrade_policy(door.settings).effective_mode(has_feed=door.memory.last_feed is not None)
+        clock, issuer = self._door.clock, self._door.issuers[0]
+        contact, suspect = issuer.memory.last_contact, issuer.gate.suspect
         return ServiceView(
-            url=door.settings.auth.base_url,
-            breaker=door.gate.breaker.state,
-            breaker_since_seconds=door.clock.monotonic() - door.gate.breaker.since,
-            health=door.health.health.condition,
-            last_probe_ms=door.health.last_ms,
-            last_error=suspect.detail or suspect.cause if suspect is not None else door.health.last_error,
-            last_contact_age_seconds=max(door.clock.wall() - contact, 0.0) if contact is not None else None,
-            keyset_age_seconds=door.keys.age_seconds(),
-            feed=door.follower.state,
-            feed_age_seconds=self.feed_age_seconds,
-            degrade_mode=mode,
-            in_flight=door.gate.bulkhead.total,
-            bars=len(door.memory.bars),
+            url=issuer.url,
+            breaker=issuer.gate.breaker.state,
+            breaker_since_seconds=clock.monotonic() - issuer.gate.breaker.since,
+            health=issuer.health.health.condition,
+            last_probe_ms=issuer.health.last_ms,
+            last_error=suspect.detail or suspect.cause if suspect is not None else issuer.health.last_error,
+            last_contact_age_seconds=max(clock.wall() - contact, 0.0) if contact is not None else None,
+            keyset_age_seconds=issuer.keys.age_seconds(),
+            feed=issuer.follower.state,
+            feed_age_seconds=issuer.feed_age_seconds,
+            degrade_mode=issuer.degrade_mode,
+            in_flight=issuer.gate.bulkhead.total,
+            bars=len(issuer.memory.bars),
         )
 
     def statistics(self, window_seconds: float = 300.0) -> Statistics:
@@ -60,8 +52,9 @@ class DoorInsight:
         return self._door.telemetry.decision(decision_id)
 
     def connections(self, user_id: str | None = None) -> Sequence[ConnectionView]:
-        registry = self._door.registry
-        found = registry.of_user(user_id) if user_id is not None else tuple(registry)
+        if user_id is None:
+            return [_view(connection) for connection in self._door.connections]
+        found = (connection for issuer in self._door.issuers for connection in issuer.registry.of_user(user_id))
         return [_view(connection) for connection in found if isinstance(connection, AdmittedConnection)]
 
     # For the ops page alone
@@ -84,14 +77,13 @@ class DoorInsight:
         return tuple(self._door.telemetry.breaker_changes)
 
     def health_changes(self) -> Sequence[Change]:
-        return tuple(self._door.health.changes)
+        return tuple(self._door.issuers[0].health.changes)
 
     def newest_connections(self, limit: int) -> tuple[int, Sequence[ConnectionView]]:
         """How many there are, and the newest; where they are very many, the newest of some, so that looking costs little."""
-        registry = self._door.registry
-        found = (each for each in registry if isinstance(each, AdmittedConnection))
-        newest = heapq.nlargest(limit, islice(found, LOOKED_AT_CONNECTIONS), key=lambda connection: connection.since)
-        return len(registry), [_view(connection) for connection in newest]
+        found = islice(self._door.connections, LOOKED_AT_CONNECTIONS)
+        newest = heapq.nlargest(limit, found, key=lambda connection: connection.since)
+        return self._door.connection_count, [_view(connection) for connection in newest]
 
 
 def _view(connection: AdmittedConnection) -> ConnectionView:

@@ -29,12 +29,13 @@ from doorward.core.routes import Route, guards_http, is_public, path_in_app, rou
 from doorward.core.session import Session
 from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict, row_of
 from doorward.errors import DoorwardError
-from doorward.runtime.authenticator import Handshake, Judgement
+from doorward.runtime.authenticator import Handshake
 from doorward.runtime.bounded import promptly
 from doorward.runtime.insight import DecisionRecord
 from doorward.runtime.ports import Validator
 from doorward.runtime.telemetry import Trace, to_ms
 from doorward.runtime.tracing import DecisionSpan
+from doorward.runtime.verifier import Judgement
 
 log = structlog.get_logger("doorward")
 
@@ -311,12 +312,13 @@ class Doorward:
         verdict = judgement.verdict
         if not isinstance(verdict, Allow) or judgement.subject is None:
             return verdict if not isinstance(verdict, Allow) else Unavailable(Code.INTERNAL, Source.INTERNAL)
+        shared = self.door.issuers[0].surroundings
         connection = kind(
-            self.door.shared,
+            shared,
             scope,
             receive,
             send,
-            session=Session(verdict, self.door.session_policy),
+            session=Session(verdict, shared.session_policy),
             subject=judgement.subject,
             route=handshake.route,
             decision_id=decision_id,
@@ -324,9 +326,7 @@ class Doorward:
             ours=_speaks_ours(scope, handshake),
         )
         connection.open(judgement.question)
-        if len(self.door.memory.revocations) and self.door.authenticator.is_revoked(
-            connection.principal, connection.good_at
-        ):
+        if shared.verifier.knows_revocations and shared.verifier.is_revoked(connection.principal, connection.good_at):
             connection.gone()
             return Deny(Code.TOKEN_REVOKED, Source.REVOKED)
         return connection

@@ -16,8 +16,10 @@ from doorward.core.decisions import CachePolicy
 from doorward.core.degrade import DegradePolicy
 from doorward.core.e2e import E2ePolicy
 from doorward.core.routes import Route
+from doorward.core.session import SessionPolicy
 from doorward.errors import ConfigError
-from doorward.runtime.authenticator import AuthPolicy
+from doorward.runtime.authenticator import HandshakePolicy
+from doorward.runtime.verifier import AuthPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,22 @@ def claims_policy(settings: Settings) -> ClaimsPolicy:
     )
 
 
+def handshake_policy(settings: Settings) -> HandshakePolicy:
+    return HandshakePolicy(
+        allowed_origins=frozenset(settings.allowed_origins),
+        cookie=settings.cookie_name,
+        max_pending=settings.limits.pending_handshakes,
+    )
+
+
+def session_policy(settings: Settings) -> SessionPolicy:
+    return SessionPolicy(
+        settings.session.expiring_notice_seconds,
+        settings.session.expiry_grace_seconds,
+        frozenset(settings.degrade.privileged_scopes),
+    )
+
+
 def auth_policy(settings: Settings) -> AuthPolicy:
     auth = settings.auth
     return AuthPolicy(
@@ -109,9 +127,6 @@ def auth_policy(settings: Settings) -> AuthPolicy:
         remote=settings.verify is Verify.REMOTE,
         question_seconds=settings.deadline_seconds,
         patience_seconds=settings.patience_seconds,
-        allowed_origins=frozenset(settings.allowed_origins),
-        cookie=settings.cookie_name,
-        max_pending=settings.limits.pending_handshakes,
         probes=not (settings.breaker.canary and settings.verify is Verify.REMOTE),
         degraded=degrade_policy(settings),
     )

@@ -19,14 +19,14 @@ from doorward.asgi.types import Message, Receive, Scope, Send
 from doorward.core.credential import Transport, checked, offers_ours, real_protocols
 from doorward.core.deadline import Deadline
 from doorward.core.routes import Route
-from doorward.core.session import Close, Effect, Notify, Session
+from doorward.core.session import Close, Effect, Notify, Session, SessionPolicy
 from doorward.core.verdict import Allow, Assurance, Code, Deny, Principal, Source, Unavailable, Verdict
-from doorward.runtime.authenticator import Authenticator, Question, Subject
 from doorward.runtime.bounded import promptly
-from doorward.runtime.gate import Gate
 from doorward.runtime.ports import Clock
 from doorward.runtime.registry import Registry
 from doorward.runtime.telemetry import Telemetry, Trace
+from doorward.runtime.token_reader import Subject
+from doorward.runtime.verifier import Question, Verifier
 from doorward.runtime.wakes import Wakes
 
 INTERRUPT_SECONDS = 0.05
@@ -42,17 +42,17 @@ class ClientDisconnected(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every connection of a door shares."""
+    """What every connection shares that came in with a token of one issuer."""
 
-    authenticator: Authenticator
+    verifier: Verifier
     registry: Registry
-    gate: Gate
     denier: Denier
     telemetry: Telemetry
     clock: Clock
     spawn: Callable[[Coroutine[Any, Any, None], str], None]
     deadline_seconds: float
     app_exit_seconds: float
+    session_policy: SessionPolicy
     in_outage: Callable[[], bool]
     wakes: Wakes
 
@@ -152,7 +152,7 @@ class AdmittedConnection:
 
     @property
     def good_at(self) -> float:
-        return self._shared.authenticator.validated_at(self._reading) or self.since
+        return self._shared.verifier.validated_at(self._reading) or self.since
 
     def revoke(self) -> None:
         self._perform(self.session.revoked())
@@ -252,7 +252,7 @@ class AdmittedConnection:
         subject = self._subject
         if subject is None:
             return
-        verdict = await self._shared.authenticator.recheck(subject, self._route, deadline)
+        verdict = await self._shared.verifier.recheck(subject, self._route, deadline)
         self._shared.telemetry.metrics.revalidation(verdict.verdict)
         log.info("revalidated", id=self.admission.decision_id, verdict=verdict.verdict, reason=verdict.reason)
         if not isinstance(verdict, Unavailable) and self._subject is subject:
@@ -351,7 +351,7 @@ class AdmittedConnection:
             await self._notify(effect)
 
     async def _follow(self, question: Question) -> None:
-        verdict = await self._shared.authenticator.settle(question)
+        verdict = await self._shared.verifier.settle(question)
         log.info("late verdict", id=self.admission.decision_id, verdict=verdict.verdict, reason=verdict.reason)
         if self._reading is question.subject.reading:  # a token that came in-band meanwhile has a verdict of its own
             self.settle(verdict)
@@ -435,11 +435,11 @@ class AdmittedConnection:
         shared = self._shared
         deadline = Deadline.after(shared.clock.monotonic(), shared.deadline_seconds)
         trace = Trace(shared.clock)
-        judgement = await shared.authenticator.judge(token, self._route, deadline, trace, patient=False)
+        judgement = await shared.verifier.judge(token, self._route, deadline, trace, patient=False)
         if not isinstance(judgement.verdict, Allow) or judgement.subject is None:
             return judgement.verdict
-        validated_at = shared.authenticator.validated_at(judgement.subject.reading) or shared.clock.wall()
-        if shared.authenticator.is_revoked(judgement.verdict.principal, validated_at):
+        validated_at = shared.verifier.validated_at(judgement.subject.reading) or shared.clock.wall()
+        if shared.verifier.is_revoked(judgement.verdict.principal, validated_at):
             return Deny(Code.TOKEN_REVOKED, Source.REVOKED)
         before = self.session.principal
         effects = self.session.refreshed(judgement.verdict)

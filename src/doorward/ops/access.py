@@ -139,7 +139,7 @@ class Access:
     def _still_good(self, grant: _Grant) -> bool:
         if self._door.clock.wall() >= grant.until:
             return False
-        return not self._door.authenticator.is_revoked(grant.principal, grant.good_at)
+        return not self._door.issuers[0].verifier.is_revoked(grant.principal, grant.good_at)
 
     async def _judged(self, handshake: Handshake) -> _Grant | Deny | Unavailable:
         door = self._door

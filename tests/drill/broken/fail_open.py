@@ -6,12 +6,12 @@ from typing import Any
 
 from doorward.__main__ import main
 from doorward.core.verdict import Allow, Assurance, Principal, Source
-from doorward.runtime.authenticator import Authenticator
+from doorward.runtime.verifier import Verifier
 
 
-def let_in(self: Authenticator, *_: Any) -> Allow:
+def let_in(self: Verifier, *_: Any) -> Allow:
     return Allow(Principal("anybody", self.policy.claims.issuer), Assurance.LOCAL, Source.FALLBACK, degraded=True)
 
 
-Authenticator._fallback = let_in  # type: ignore[method-assign,assignment]
+Verifier._fallback = let_in  # type: ignore[method-assign,assignment]
 main()

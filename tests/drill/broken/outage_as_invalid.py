@@ -6,12 +6,12 @@ from typing import Any
 
 from doorward.__main__ import main
 from doorward.core.verdict import Code, Deny, Source
-from doorward.runtime.authenticator import Authenticator
+from doorward.runtime.verifier import Verifier
 
 
 def refuse(*_: Any) -> Deny:
     return Deny(Code.TOKEN_INVALID, Source.FALLBACK)
 
 
-Authenticator._fallback = refuse  # type: ignore[method-assign,assignment]
+Verifier._fallback = refuse  # type: ignore[method-assign,assignment]
 main()

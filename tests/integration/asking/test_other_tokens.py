@@ -64,7 +64,7 @@ async def door(settings: Settings, *, needs_keys: bool = True) -> AsyncIterator[
         proxy = await stack.enter_async_context(FaultProxy(idle.host, idle.port, seed=1))
         running = await stack.enter_async_context(serving(settings, idle, proxy))
         if needs_keys:
-            await eventually(lambda: running.door.keys.keyset, what="the key set is there")
+            await eventually(lambda: running.issuer.keys.keyset, what="the key set is there")
         yield running
 
 

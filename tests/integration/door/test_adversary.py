@@ -276,7 +276,7 @@ async def test_claims_nested_without_end(running: RunningDoor, witness: Witness)
 
 def age_the_keys(running: RunningDoor) -> None:
     """As if the set had been fetched a minute ago: no longer definitive."""
-    keyset = running.door.keys.keyset
+    keyset = running.issuer.keys.keyset
     assert keyset is not None
     keyset.fetched_at -= 60
 

@@ -70,7 +70,7 @@ async def breaker_open(running: RunningDoor) -> None:
     running.proxy.fault = Fault.REFUSE
     for _ in range(6):
         await running.ask(opaque_token())
-    await eventually(lambda: running.door.gate.breaker.state == "open", what="the breaker opened")
+    await eventually(lambda: running.issuer.gate.breaker.state == "open", what="the breaker opened")
 
 
 async def no_keyset(running: RunningDoor) -> None:
@@ -80,12 +80,12 @@ async def no_keyset(running: RunningDoor) -> None:
     await running.ask(running.auth.issue("ada"))
     running.auth.rotate_key()
     running.auth.answer_with(500, endpoint=Endpoint.JWKS)
-    running.door.keys.keyset.fetched_at -= 60  # type: ignore[union-attr]
+    running.issuer.keys.keyset.fetched_at -= 60  # type: ignore[union-attr]
 
 
 async def revoked(running: RunningDoor) -> None:
     running.auth.revoke(session_id="gone")
-    await eventually(lambda: len(running.door.memory.revocations) == 1, what="the feed has come in")
+    await eventually(lambda: len(running.issuer.memory.revocations) == 1, what="the feed has come in")
 
 
 def rejected(auth: FakeAuthService) -> str:

@@ -24,7 +24,7 @@ async def test_open_sockets_are_told_and_closed_one_after_the_other(tmp_path: Pa
         for number in range(SOCKETS):
             token = running.auth.issue(f"user-{number}")
             pages.append(await stack.enter_async_context(opened(running.browser(token))))
-        await eventually(lambda: len(running.door.registry) == SOCKETS, what="all are in")
+        await eventually(lambda: len(running.issuer.registry) == SOCKETS, what="all are in")
         ends: list[float] = []
 
         async def end_of(page: Page) -> None:
@@ -42,7 +42,7 @@ async def test_open_sockets_are_told_and_closed_one_after_the_other(tmp_path: Pa
         ends.sort()
         assert ends[0] - began < 0.4
         assert 0.4 <= ends[-1] - ends[0] <= 1.5
-        await eventually(lambda: len(running.door.registry) == 0, what="the registry is empty")
+        await eventually(lambda: len(running.issuer.registry) == 0, what="the registry is empty")
 
 
 async def test_advice_spreads_the_open_sockets(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ async def test_advice_spreads_the_open_sockets(tmp_path: Path) -> None:
             await stack.enter_async_context(opened(running.browser(running.auth.issue(f"user-{number}"))))
             for number in range(4)
         ]
-        await eventually(lambda: len(running.door.registry) == 4, what="all are in")
+        await eventually(lambda: len(running.issuer.registry) == 4, what="all are in")
         running.door.denier._uniform = lambda: 0.999
         await running.door.drain(spread_seconds=0.0)
         waits = [(await page.frame(notice="server.draining"))["retry_after_ms"] for page in pages]
@@ -87,7 +87,7 @@ async def test_a_pending_handshake_is_answered(tmp_path: Path) -> None:
         await running.door.drain(spread_seconds=0.0)
         answer = await pending
         assert (answer.status, answer.code) == (503, "RESTARTING")
-        assert len(running.door.registry) == 0
+        assert len(running.issuer.registry) == 0
 
 
 async def test_a_handshake_that_the_app_has_not_accepted_is_answered_too(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ async def test_a_handshake_that_the_app_has_not_accepted_is_answered_too(tmp_pat
         answer = await pending
         assert (answer.status, answer.code) == (503, "RESTARTING")
         assert time.monotonic() - began < 1.0
-        await eventually(lambda: len(running.door.registry) == 0, what="the app has left")
+        await eventually(lambda: len(running.issuer.registry) == 0, what="the app has left")
 
 
 async def test_the_deadline_ends_the_spreading(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ async def breaks(running: RunningDoor, fault: Fault = Fault.REFUSE) -> None:
     """The auth service, and then the breaker opens."""
     running.proxy.fault = fault
     await asyncio.gather(*(running.ask(opaque_token()) for _ in range(2)))
-    await eventually(lambda: running.door.gate.breaker.state is State.OPEN, what="the breaker opens")
+    await eventually(lambda: running.issuer.gate.breaker.state is State.OPEN, what="the breaker opens")
 
 
 def never_asked(running: RunningDoor, *tokens: str) -> bool:

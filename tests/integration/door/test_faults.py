@@ -84,7 +84,7 @@ def check_verdicts(found: dict[str, list[Answer]], running: RunningDoor) -> None
 async def check_open_breaker(running: RunningDoor) -> None:
     """While it is open nobody waits, and nobody's handshake is the probe."""
     await asyncio.gather(*(running.ask(running.auth.issue(f"more-{number}")) for number in range(6)))
-    await eventually(lambda: running.door.gate.breaker.state == "open", what="the breaker opened")
+    await eventually(lambda: running.issuer.gate.breaker.state == "open", what="the breaker opened")
     running.records.clear()
     for number in range(30):
         answer = await running.ask(running.auth.issue(f"late-{number}"))
@@ -133,7 +133,7 @@ async def test_our_own_secret_is_refused(tmp_path: Path) -> None:
         assert seen.retry_after_ms is not None
         assert seen.retry_after_ms >= 30_000
         assert {answer.cause for answer in found["opaque"]} <= {"config", None}
-        assert running.door.gate.breaker.state == "closed"
+        assert running.issuer.gate.breaker.state == "closed"
         running.auth.refuse_service_credential = False
         await check_healing(running)
 

@@ -156,6 +156,6 @@ async def test_a_revocation_before_the_app_has_accepted(tmp_path: Path) -> None:
 
     async with running_door(tmp_path, app=hesitant, **ROUTES) as running, opened(running.connect(None)) as page:
         await page.client.send(auth(running.auth.issue("ada")))
-        await eventually(lambda: len(running.door.registry) == 1, what="it is registered")
+        await eventually(lambda: len(running.issuer.registry) == 1, what="it is registered")
         running.auth.revoke(user_id="ada")
         assert (await page.closed())[0] == 3000

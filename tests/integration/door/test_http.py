@@ -137,7 +137,7 @@ async def test_a_request_with_a_good_token_reaches_the_app_without_it(tmp_path: 
             "allow",
             "/api/who",
         )
-        assert len(running.door.registry) == 0
+        assert len(running.issuer.registry) == 0
 
 
 async def test_a_request_without_a_token_is_refused_as_a_problem(tmp_path: Path, api: Api) -> None:
@@ -282,14 +282,14 @@ async def test_an_event_stream_ends_with_its_token(tmp_path: Path, api: Api) -> 
         assert said.startswith("data: hello\n\nevent: auth.error\ndata: ")
         assert json.loads(said.splitlines()[-2].removeprefix("data: "))["code"] == "TOKEN_EXPIRED"
         await eventually(lambda: api.disconnected, what="the app has learnt it")
-        assert len(running.door.registry) == 0
+        assert len(running.issuer.registry) == 0
 
 
 @pytest.mark.parametrize("path", ["/api/stream", "/api/half", "/api/download", "/api/slow", "/api/stubborn"])
 async def test_a_revocation_ends_every_kind_of_response(path: str, tmp_path: Path, api: Api) -> None:
     async with guarded(tmp_path, api, session={"app_exit_seconds": 0.5}) as (running, client):
         asking = asyncio.ensure_future(client.get(path, headers=bearer(running.auth.issue("ada"))))
-        await eventually(lambda: len(running.door.registry) == 1, what="it is registered")
+        await eventually(lambda: len(running.issuer.registry) == 1, what="it is registered")
         if path not in {"/api/slow", "/api/stubborn"}:
             await asking
         running.auth.revoke(user_id="ada")
@@ -301,7 +301,7 @@ async def test_a_revocation_ends_every_kind_of_response(path: str, tmp_path: Pat
                     await events(answer)  # a part is not taken for the whole
             else:
                 assert (await problem_of(answer))["code"] == "TOKEN_REVOKED"
-        await eventually(lambda: len(running.door.registry) == 0, what="the app has left")
+        await eventually(lambda: len(running.issuer.registry) == 0, what="the app has left")
         if path in {"/api/stubborn", "/api/slow", "/api/download"}:
             await eventually(lambda: api.cancelled == [path], what="the app is cancelled")
 
@@ -311,7 +311,7 @@ async def test_a_drain_ends_streams_and_lets_answers_come_to_their_end(tmp_path:
         token = running.auth.issue("ada")
         stream = await client.get("/api/stream", headers=bearer(token))
         slow = asyncio.ensure_future(client.get("/api/slow", headers=bearer(token)))
-        await eventually(lambda: len(running.door.registry) == 2, what="both are in")
+        await eventually(lambda: len(running.issuer.registry) == 2, what="both are in")
         await running.app.drain(spread_seconds=0.0)
         said = await events(stream)
         assert '"code":"RESTARTING"' in said
@@ -329,10 +329,10 @@ async def test_an_answer_that_does_not_come_to_its_end_is_cut(tmp_path: Path, ap
         token = running.auth.issue("ada")
         download = await client.get("/api/download", headers=bearer(token))
         waiting = asyncio.ensure_future(client.get("/api/stubborn", headers=bearer(token)))
-        await eventually(lambda: len(running.door.registry) == 2, what="both are in")
+        await eventually(lambda: len(running.issuer.registry) == 2, what="both are in")
         await running.app.drain(spread_seconds=0.0)
         with pytest.raises(aiohttp.ClientError):
             await events(download)
         async with await waiting as answer:
             assert (await problem_of(answer))["code"] == "RESTARTING"
-        await eventually(lambda: len(running.door.registry) == 0, what="the app has left")
+        await eventually(lambda: len(running.issuer.registry) == 0, what="the app has left")

@@ -20,8 +20,8 @@ import pytest
 from tests.door_server import BEARER, RunningDoor, running_door
 
 from doorward.asgi.session import AdmittedConnection
-from doorward.runtime.authenticator import Judgement
 from doorward.runtime.telemetry import Trace
+from doorward.runtime.verifier import Judgement
 from doorward.testing import Fault, eventually, opaque_token, open_files
 
 HANDSHAKES = 10_000
@@ -148,14 +148,15 @@ async def make_trouble(running: RunningDoor, dice: random.Random) -> None:
 
 
 def is_quiet(running: RunningDoor) -> bool:
-    door = running.door
+    door, issuer = running.door, running.issuer
+    registry = issuer.registry
     return (
-        len(door.registry) == 0
-        and all(not index for index in (door.registry._by_user, door.registry._by_session, door.registry._by_jti))
+        len(registry) == 0
+        and all(not index for index in (registry._by_user, registry._by_session, registry._by_jti))
         and door.authenticator.pending == 0
-        and len(door.authenticator._flights) == 0
-        and door.gate.bulkhead.total == 0
-        and door.gate.bulkhead.abandoned == 0
+        and len(issuer.verifier._flights) == 0
+        and issuer.gate.bulkhead.total == 0
+        and issuer.gate.bulkhead.abandoned == 0
         and len(door.reaper) == 0
         and door.denier.lingering == 0
     )
@@ -182,7 +183,7 @@ async def test_ten_thousand_clients_that_leave_as_they_like(tmp_path: Path) -> N
     async with running_door(tmp_path, **options) as running:
         await running.settled()
         running.auth.requests = deque(maxlen=10)  # what the fake remembers is no leak of ours
-        crowd, door = Crowd(running, seed=20), running.door
+        crowd = Crowd(running, seed=20)
         await crowd.come(500)
         await calm(running)
         tasks, files = len(asyncio.all_tasks()), open_files()
@@ -213,7 +214,7 @@ async def test_ten_thousand_clients_that_leave_as_they_like(tmp_path: Path) -> N
         assert min(crowd.departures.values()) > HANDSHAKES / 20
         assert {b"101", b"401", b"503"} <= set(crowd.answers), "without a fault that was felt this shows little"
         assert (await running.ask(running.auth.issue("afterwards"))).status == 101
-        assert door.gate.breaker.state == "closed"
+        assert running.issuer.gate.breaker.state == "closed"
 
 
 async def calm(running: RunningDoor) -> None:

@@ -86,7 +86,7 @@ async def test_a_revoked_token_stays_out(item: dict[str, Any], site: Site) -> No
         await running.settled()
         assert (await running.ask(token)).status == 101
         site.auth.revoke(**item)
-        await eventually(lambda: len(running.door.memory.revocations) == 1, what="the feed has come in")
+        await eventually(lambda: len(running.issuer.memory.revocations) == 1, what="the feed has come in")
     site.proxy.fault = Fault.REFUSE
     revoked, other = await site.asked_in_outage(token, site.auth.issue("eve"))
     assert (revoked.code, other.status) == ("TOKEN_REVOKED", 101)

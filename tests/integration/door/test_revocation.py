@@ -19,7 +19,7 @@ CLOSED_WITHIN_SECONDS = 2.0
 async def following(running: RunningDoor) -> None:
     """The feed is on its long poll."""
     await running.settled()
-    await eventually(lambda: running.door.follower.state == "live", what="the feed is followed")
+    await eventually(lambda: running.issuer.follower.state == "live", what="the feed is followed")
 
 
 async def seconds_to_the_end(page: Page, began: float) -> float:
@@ -91,7 +91,7 @@ async def test_a_later_token_of_the_user_is_good(tmp_path: Path) -> None:
     async with running_door(tmp_path) as running:
         await following(running)
         running.auth.revoke(user_id="ada", not_before_ms=int((time.time() - 60) * 1000))
-        await eventually(lambda: len(running.door.memory.revocations) == 1, what="the feed has come in")
+        await eventually(lambda: len(running.issuer.memory.revocations) == 1, what="the feed has come in")
         assert (await running.ask(running.auth.issue("ada", age_seconds=61))).code == "TOKEN_REVOKED"
         assert (await running.ask(running.auth.issue("ada"))).status == 101
 
@@ -103,7 +103,7 @@ async def test_revoked_while_the_question_is_open(tmp_path: Path) -> None:
         token = running.auth.issue("ada", session_id="s1")
         running.auth.answer_with(200, {"valid": True, "user_id": "ada", "session_id": "s1", "permissions": ["chat"]})
         running.auth.latency_seconds = 0.5
-        known = running.door.memory.revocations
+        known = running.issuer.memory.revocations
 
         async def ask() -> Any:
             return await running.ask(token)
@@ -115,7 +115,7 @@ async def test_revoked_while_the_question_is_open(tmp_path: Path) -> None:
         await eventually(lambda: len(known) == 1, what="the feed has come in")
         assert not asking.done()
         assert (await asking).code == "TOKEN_REVOKED"
-        assert len(running.door.registry) == 0
+        assert len(running.issuer.registry) == 0
 
 
 async def test_a_provisional_connection_is_found_too(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ async def test_after_a_refresh_the_new_token_is_the_one_to_revoke(tmp_path: Path
             reply = await page.refresh(running.auth.issue("ada", session_id="s1", jti="new"))
             assert reply["ok"] is True
             running.auth.revoke(jti="old")
-            await eventually(lambda: len(running.door.memory.revocations) == 1, what="the feed has come in")
+            await eventually(lambda: len(running.issuer.memory.revocations) == 1, what="the feed has come in")
             assert (await page.ask())["user_id"] == "ada"
             running.auth.revoke(jti="new")
             assert (await page.closed())[0] == 3000
@@ -153,18 +153,18 @@ async def test_every_socket_of_a_session_is_closed(tmp_path: Path) -> None:
             opened(running.browser(tokens[1])) as second,
             opened(running.connect(tokens[2])) as third,
         ):
-            await eventually(lambda: len(running.door.registry) == 3, what="all are in")
+            await eventually(lambda: len(running.issuer.registry) == 3, what="all are in")
             running.auth.revoke(session_id="s1")
             for page in (first, second, third):
                 assert (await page.closed())[0] == 3000
-        await eventually(lambda: len(running.door.registry) == 0, what="the registry is empty")
+        await eventually(lambda: len(running.issuer.registry) == 0, what="the registry is empty")
 
 
 async def test_a_lost_cursor_loads_a_snapshot_and_loses_nothing(tmp_path: Path) -> None:
     async with running_door(tmp_path) as running:
         await following(running)
         running.auth.revoke(session_id="s0")
-        await eventually(lambda: len(running.door.memory.revocations) == 1, what="the feed has come in")
+        await eventually(lambda: len(running.issuer.memory.revocations) == 1, what="the feed has come in")
         async with opened(running.browser(running.auth.issue("ada", session_id="s1"))) as page:
             await page.frame(notice="auth.assurance")
             running.auth.expire_cursors()

@@ -96,7 +96,7 @@ async def test_a_warning_and_then_the_end(tmp_path: Path) -> None:
             assert (error["code"], error["action"], error["retry_after_ms"]) == ("TOKEN_EXPIRED", "sign_in", None)
             assert code == 3000
             assert reason == f"TOKEN_EXPIRED;id={error['decision_id']}"
-        await eventually(lambda: len(running.door.registry) == 0, what="the registry is empty")
+        await eventually(lambda: len(running.issuer.registry) == 0, what="the registry is empty")
 
 
 async def test_who_comes_with_the_last_seconds_of_a_token_is_warned_too(tmp_path: Path) -> None:
@@ -171,12 +171,12 @@ async def test_a_broken_health_endpoint_is_no_outage(tmp_path: Path) -> None:
     async with running_door(tmp_path, degrade=DEGRADED) as running:
         await running.settled()
         running.auth.healthy = False
-        door = running.door
-        await eventually(lambda: door.health.failing_since, within_seconds=10, what="a probe failed")
-        failing_since = door.health.failing_since
+        issuer = running.issuer
+        await eventually(lambda: issuer.health.failing_since, within_seconds=10, what="a probe failed")
+        failing_since = issuer.health.failing_since
         assert failing_since is not None
-        await eventually(lambda: (door.memory.last_contact or 0) > failing_since, what="the canary has flown")
-        assert not door.in_outage
+        await eventually(lambda: (issuer.memory.last_contact or 0) > failing_since, what="the canary has flown")
+        assert not issuer.in_outage
 
 
 # In-band refresh
@@ -343,7 +343,7 @@ async def test_a_late_answer_about_the_old_token_does_not_undo_a_refresh(tmp_pat
         async with opened(running.browser(old)) as page:
             assert (await page.frame(notice="auth.assurance"))["assurance"] == "local"
             assert (await page.refresh(new))["ok"] is True
-            await eventually(lambda: len(running.door.memory.bars) == 1, what="the old token was refused")
+            await eventually(lambda: len(running.issuer.memory.bars) == 1, what="the old token was refused")
             await eventually(lambda: "doorward:late verdict" not in task_names(), what="that verdict is settled")
             assert (await page.ask())["user_id"] == "ada"
 
@@ -425,7 +425,7 @@ async def test_an_app_that_does_not_leave_is_cancelled(reads: bool, tmp_path: Pa
             assert (await page.closed())[0] == 3000
             await eventually(lambda: "cancelled" in ended, within_seconds=2, what="the app was cancelled")
             assert ended == (["websocket.disconnect", "cancelled"] if reads else ["cancelled"])
-        await eventually(lambda: len(running.door.registry) == 0, what="the registry is empty")
+        await eventually(lambda: len(running.issuer.registry) == 0, what="the registry is empty")
 
 
 async def test_a_client_is_answered_even_if_the_app_has_not_accepted_yet(tmp_path: Path) -> None:
@@ -472,14 +472,14 @@ async def test_a_reader_that_stalls_holds_nobody_up(tmp_path: Path) -> None:
         await running.settled()
         stalled = await deaf_client(running, running.auth.issue("ada"))
         try:
-            await eventually(lambda: len(running.door.registry) == 1, what="it is in")
+            await eventually(lambda: len(running.issuer.registry) == 1, what="it is in")
             async with opened(running.browser(running.auth.issue("ada"))) as page:
                 assert (await page.ask())["user_id"] == "ada"
                 began = time.monotonic()
                 await revoke(running)
                 assert (await page.closed())[0] == 3000
                 assert time.monotonic() - began < 1.0
-            await eventually(lambda: len(running.door.registry) == 0, what="the stalled one is cut")
+            await eventually(lambda: len(running.issuer.registry) == 0, what="the stalled one is cut")
             await eventually(lambda: running.connections == 0, what="its socket is gone")
         finally:
             stalled.close()
@@ -509,9 +509,9 @@ async def test_a_client_that_leaves_leaves_nothing_behind(tmp_path: Path) -> Non
         async with opened(running.browser(running.auth.issue("ada"))) as page:
             await page.ask()
             pages.append(page)
-            assert len(running.door.registry) == 1
+            assert len(running.issuer.registry) == 1
             assert [view.user_id for view in running.door.insight.connections()] == ["ada"]
-        await eventually(lambda: len(running.door.registry) == 0, what="the registry is empty")
+        await eventually(lambda: len(running.issuer.registry) == 0, what="the registry is empty")
         await eventually(lambda: running.connections == 0, what="the socket is gone")
         await eventually(lambda: len(running.door.supervisor) == before, what="no task is left")
         assert running.door.insight.connections() == []

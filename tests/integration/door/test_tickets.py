@@ -139,7 +139,7 @@ async def test_the_token_in_it_goes_all_the_way_again(tmp_path: Path) -> None:
         ticket = await ticket_for(running, token)
         await running.settled()
         running.auth.revoke(user_id="ada")
-        await eventually(lambda: len(running.door.memory.revocations) > 0, what="the revocation has come")
+        await eventually(lambda: len(running.issuer.memory.revocations) > 0, what="the revocation has come")
         assert await use(running, ticket) == "401 TOKEN_REVOKED"
 
 

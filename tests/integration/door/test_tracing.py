@@ -239,7 +239,7 @@ async def test_a_handshake_that_is_cut_short_says_so(tmp_path: Path) -> None:
         running.proxy.fault = Fault(FaultKind.SILENCE)
         scope = {**SCOPE, "headers": [(b"authorization", f"Bearer {running.auth.issue('ada')}".encode())]}
         handshake = asyncio.create_task(running.app(scope, _connects, _ignores))
-        await eventually(lambda: running.door.gate.bulkhead.total, what="the question is asked")
+        await eventually(lambda: running.issuer.gate.bulkhead.total, what="the question is asked")
         handshake.cancel()
         await asyncio.wait({handshake}, timeout=5)
 

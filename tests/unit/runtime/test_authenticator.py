@@ -20,11 +20,11 @@ from doorward.core.limits import Bulkhead, Lane, TokenBucket
 from doorward.core.routes import Route
 from doorward.core.verdict import Allow, Assurance, Cause, Code, Deny, Principal, Source, Unavailable, Verdict
 from doorward.errors import BadAnswer, ConnectError, ServiceCredentialRefused, StoreError, Throttled
-from doorward.runtime.authenticator import ANSWER_MARGIN_SECONDS
 from doorward.runtime.gate import Unanswered
 from doorward.runtime.inquiry import classified
 from doorward.runtime.ports import RevocationItem
 from doorward.runtime.telemetry import Trace
+from doorward.runtime.verifier import ANSWER_MARGIN_SECONDS
 from doorward.testing import opaque_token
 
 LOCAL_JWT = DegradePolicy(mode=Mode.LOCAL_JWT)
@@ -244,7 +244,7 @@ async def test_a_revocation_that_comes_in_during_an_outage_counts() -> None:
     await asyncio.sleep(0.2)
     await runtime.memory.apply(page("1", RevocationItem(jti="j1")), snapshot=True, complete_at=runtime.clock.wall())
     assert told(await deciding) == (Code.TOKEN_REVOKED, Source.REVOKED, None)
-    assert runtime.authenticator.is_revoked(Principal("ada", ISSUER, jti="j1"), runtime.clock.wall())
+    assert runtime.verifier.is_revoked(Principal("ada", ISSUER, jti="j1"), runtime.clock.wall())
 
 
 @virtual
@@ -378,7 +378,7 @@ async def test_patience_lets_a_proven_token_in_and_a_late_yes_upgrades_it() -> N
     verdict = allowed(judgement.verdict)
     assert (verdict.assurance, verdict.provisional, verdict.degraded) == (Assurance.LOCAL, True, False)
     assert judgement.question is not None
-    assert allowed(await runtime.authenticator.settle(judgement.question)).assurance is Assurance.LIVE
+    assert allowed(await runtime.verifier.settle(judgement.question)).assurance is Assurance.LIVE
     assert runtime.clock.monotonic() - began == pytest.approx(1.0)
 
 
@@ -405,7 +405,7 @@ async def test_an_impatient_refresh_waits_for_the_answer() -> None:
     runtime = await started()
     runtime.validator.seconds = 1.0
     trace = Trace(runtime.clock)
-    judgement = await runtime.authenticator.judge(runtime.token(), Route(), runtime.deadline(), trace, patient=False)
+    judgement = await runtime.verifier.judge(runtime.token(), Route(), runtime.deadline(), trace, patient=False)
     assert allowed(judgement.verdict).assurance is Assurance.LIVE
     assert judgement.question is None
 
@@ -679,7 +679,7 @@ async def test_an_admitted_token_is_asked_about_past_the_cache() -> None:
     token = runtime.token()
     judgement = await runtime.decide(token)
     assert judgement.subject is not None
-    recheck = runtime.authenticator.recheck
+    recheck = runtime.verifier.recheck
     assert isinstance(await recheck(judgement.subject, Route(), runtime.deadline()), Allow)
     assert len(runtime.validator.asked) == 2
     runtime.rejected.add(token)
@@ -703,7 +703,7 @@ async def test_a_question_that_is_cut_short_could_not_ask() -> None:
     runtime.validator.seconds = 1.0
     deciding = asyncio.create_task(runtime.verdict(opaque_token()))
     await asyncio.sleep(0.1)
-    await runtime.authenticator.aclose(seconds=1.0)
+    await runtime.verifier.aclose(seconds=1.0)
     assert told(await deciding) == (Code.SERVICE_UNAVAILABLE, Source.FALLBACK, Cause.UPSTREAM)
     await runtime.reaper.aclose(seconds=1.0)
     assert runtime.is_quiet()

@@ -264,7 +264,7 @@ async def test_switched_off_it_is_invalid_and_never_asked_about() -> None:
 @virtual
 async def test_it_refreshes_no_connection() -> None:
     runtime = await in_outage()
-    judgement = await runtime.authenticator.judge(
+    judgement = await runtime.verifier.judge(
         made(runtime), Route(), runtime.deadline(), Trace(runtime.clock), patient=False
     )
     assert told(judgement.verdict) == (Code.TOKEN_INVALID, Source.E2E, None)
@@ -278,7 +278,7 @@ async def test_after_the_outage_it_ends_unasked() -> None:
     judgement = await runtime.decide(made(runtime))
     assert judgement.subject is not None
     runtime.comes_back()
-    verdict = await runtime.authenticator.recheck(judgement.subject, Route(), runtime.deadline())
+    verdict = await runtime.verifier.recheck(judgement.subject, Route(), runtime.deadline())
     assert isinstance(verdict, Deny)
     assert runtime.validator.asked == []
     await runtime.aclose()

@@ -1,0 +1,346 @@
+"""One issuer, put together: its auth service, the way to it, and everything that is remembered of its tokens.
+
+Nothing of it is shared with another issuer: not the connections, the gate and its books, the key set, the verdicts in memory, the
+bars and revocations, nor who is to be closed by them. So when one is sick, the users of the others do not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from doorward.adapters.dns import AresDnsClient
+from doorward.adapters.health_http import HttpHealthProbe
+from doorward.adapters.jwks_http import HttpKeySetSource
+from doorward.adapters.node_store import SqliteNodeStore
+from doorward.adapters.prometheus import PrometheusMetrics
+from doorward.adapters.revocations_http import HttpRevocationSource
+from doorward.adapters.state_files import DirectoryStateFiles
+from doorward.adapters.transport import HttpTransport, tls_context
+from doorward.asgi.asking import make_validator, service_credential
+from doorward.asgi.denial import Denier
+from doorward.asgi.policies import (
+    auth_policy,
+    breaker_policy,
+    cache_policy,
+    degrade_policy,
+    e2e_policy,
+    phase_caps,
+    session_policy,
+)
+from doorward.asgi.session import AdmittedConnection, Surroundings
+from doorward.config import Settings, Verify
+from doorward.core.breaker import CircuitBreaker
+from doorward.core.deadline import Deadline
+from doorward.core.decisions import VerdictCache
+from doorward.core.keyset import Key
+from doorward.core.limits import Bulkhead, TokenBucket
+from doorward.core.session import Phase
+from doorward.errors import DeadlinePassed
+from doorward.runtime.bounded import Reaper, bounded
+from doorward.runtime.canary import Canary
+from doorward.runtime.e2e import E2eTokens
+from doorward.runtime.gate import Gate
+from doorward.runtime.health_monitor import HealthMonitor
+from doorward.runtime.inquiry import Inquirer
+from doorward.runtime.keyset_refresher import KeysetRefresher
+from doorward.runtime.memory import NodeMemory
+from doorward.runtime.ports import Clock, RevocationItem, Validator
+from doorward.runtime.registry import Registry
+from doorward.runtime.resolver import Resolver
+from doorward.runtime.revocation_follower import RevocationFollower
+from doorward.runtime.supervisor import Supervisor
+from doorward.runtime.telemetry import Telemetry
+from doorward.runtime.tracing import Tracing
+from doorward.runtime.verifier import Verifier
+from doorward.runtime.wakes import Wakes
+
+CLOSE_SECONDS = 2.0
+TIDY_SECONDS = 60.0
+CANARY_CONNECTIONS = 4
+BACKGROUND_CONNECTIONS = 8
+
+log = structlog.get_logger("doorward")
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What a door has once, and its issuers use."""
+
+    settings: Settings
+    clock: Clock
+    metrics: PrometheusMetrics
+    telemetry: Telemetry
+    reaper: Reaper
+    supervisor: Supervisor
+    denier: Denier
+    wakes: Wakes
+    uniform: Callable[[], float]
+
+
+class Issuer:
+    """Args: validator: another way to ask."""
+
+    def __init__(self, house: House, *, validator: Validator | None = None) -> None:
+        settings = house.settings
+        self.registry = Registry()
+        self._house = house
+        self._settings = settings
+        self._auth = settings.auth
+        self._clock = house.clock
+        self._validator = validator
+        self._revalidating = False
+        limits = settings.limits
+        self.gate = Gate(
+            CircuitBreaker(breaker_policy(settings), house.clock.monotonic()),
+            Bulkhead(limits.bulkhead, unproven=limits.unproven_lane, abandoned=limits.abandoned),
+            clock=house.clock,
+            telemetry=house.telemetry,
+        )
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing is loaded yet: before an opening, and after one that failed."""
+        settings, auth = self._settings, self._auth
+        store = SqliteNodeStore(settings.data_dir, issuer=auth.expected_issuer, keyset_url=auth.keyset_url)
+        self.memory = NodeMemory(store, self._clock)
+
+    @property
+    def url(self) -> str:
+        return self._auth.base_url
+
+    @property
+    def in_outage(self) -> bool:
+        """Can tokens not be refreshed now, as far as this process can see?"""
+        if self.gate.in_outage:
+            return True
+        return not self._has_canary and self.health.health.has_turned_bad
+
+    @property
+    def feed_age_seconds(self) -> float | None:
+        last = self.memory.last_feed
+        return max(self._clock.wall() - last, 0.0) if last is not None else None
+
+    @property
+    def degrade_mode(self) -> str:
+        return degrade_policy(self._settings).effective_mode(has_feed=self.memory.last_feed is not None)
+
+    @property
+    def _has_canary(self) -> bool:
+        """With a canary health needs no say: what a failed probe makes likely, the canary finds out.
+
+        `verify = local` asks about opaque tokens too, if it can ask at all.
+        """
+        asks = self._settings.verify is Verify.REMOTE or self._auth.service_secret is not None
+        return asks and self._settings.breaker.canary
+
+    async def open(self, stack: AsyncExitStack, *, tracing: Tracing | None, test_key: Key | None) -> None:
+        """Load what survived, and make the way to the auth service. Does not wait for it.
+
+        Args:
+            stack: closes what was opened, in the end or when the opening fails.
+            test_key: of E2E test tokens, where they count in the outages of this issuer.
+
+        Raises:
+            ConfigError, StoreError: the data directory cannot be used.
+
+        Cancellation: the stack closes what was opened.
+        """
+        auth, limits = self._auth, self._settings.limits
+        stack.push_async_callback(self.memory.aclose)
+        await self.memory.open()
+        tls = await tls_context(auth.ca_file)
+        dns = AresDnsClient(auth.dns_servers)
+        stack.push_async_callback(dns.aclose)
+        resolver = Resolver(dns, self._clock, tls=urlsplit(auth.base_url).scheme == "https")
+        stack.push_async_callback(resolver.aclose)
+        calls = HttpTransport(resolver, limit=limits.bulkhead + limits.abandoned + CANARY_CONNECTIONS, tls=tls)
+        stack.push_async_callback(calls.aclose)
+        background = HttpTransport(resolver, limit=BACKGROUND_CONNECTIONS, tls=tls)
+        stack.push_async_callback(background.aclose)
+        self._follow(stack, background)
+        self._judge(stack, self._asker(stack, calls, tracing), tracing, test_key)
+        self.surroundings = self._surroundings()
+        self.gate.on_recovered = self._recovered
+        self.health.on_change = self._recovered
+        await self.keys.load()
+
+    def start(self) -> None:
+        """Begin what runs in the background."""
+        keep, settings = self._house.supervisor.keep, self._settings
+        keep("key set", self.keys.run)
+        keep("health", self.health.run)
+        keep("tidy", self._tidy)
+        if self._auth.revocations != "off":
+            keep("revocations", self.follower.run)
+        if self._has_canary:
+            canary = Canary(
+                self.inquirer,
+                self.gate,
+                self.memory,
+                clock=self._clock,
+                seconds=settings.deadline_seconds,
+                failing_since=lambda: self.health.failing_since,
+            )
+            keep("canary", canary.run)
+
+    def _follow(self, stack: AsyncExitStack, background: HttpTransport) -> None:
+        """What is heard of the auth service apart from its answers: key set, health, revocations."""
+        house, settings, auth, caps = self._house, self._settings, self._auth, phase_caps(self._settings)
+        files = DirectoryStateFiles(settings.data_dir, issuer=auth.expected_issuer, keyset_url=auth.keyset_url)
+        stack.push_async_callback(files.aclose)
+        self.keys = KeysetRefresher(
+            HttpKeySetSource(background, url=auth.keyset_url, caps=caps),
+            files,
+            clock=self._clock,
+            reaper=house.reaper,
+            uniform=house.uniform,
+        )
+        stack.push_async_callback(self.keys.aclose, seconds=CLOSE_SECONDS)
+        self.health = HealthMonitor(
+            HttpHealthProbe(background, url=auth.base_url + auth.health_path, caps=caps),
+            house.metrics,
+            clock=self._clock,
+            reaper=house.reaper,
+            uniform=house.uniform,
+            in_outage=lambda: self.gate.in_outage,
+        )
+        feed = HttpRevocationSource(
+            background, url=auth.base_url + auth.revocations_path, credential=service_credential(auth), caps=caps
+        )
+        self.follower = RevocationFollower(
+            feed,
+            self.memory,
+            clock=self._clock,
+            reaper=house.reaper,
+            uniform=house.uniform,
+            on_items=self._on_revocations,
+        )
+
+    def _asker(self, stack: AsyncExitStack, calls: HttpTransport, tracing: Tracing | None) -> Validator:
+        close = getattr(self._validator, "aclose", None)
+        if close is not None:
+            stack.push_async_callback(self._close_bounded, close)
+        traceparent = tracing.traceparent if tracing is not None else None
+        return self._validator or make_validator(self._auth, calls, phase_caps(self._settings), traceparent=traceparent)
+
+    def _judge(
+        self, stack: AsyncExitStack, validator: Validator, tracing: Tracing | None, test_key: Key | None
+    ) -> None:
+        """What decides about a token."""
+        house, settings = self._house, self._settings
+        self.inquirer = Inquirer(
+            validator,
+            self.gate,
+            clock=self._clock,
+            reaper=house.reaper,
+            telemetry=house.telemetry,
+            tracing=tracing,
+        )
+        degraded_rate = TokenBucket(settings.degrade.rate_per_second, settings.degrade.burst, self._clock.monotonic())
+        self.verifier = Verifier(
+            auth_policy(settings),
+            inquirer=self.inquirer,
+            gate=self.gate,
+            cache=VerdictCache(cache_policy(settings)),
+            memory=self.memory,
+            keys=self.keys,
+            degraded_rate=degraded_rate,
+            clock=self._clock,
+            telemetry=house.telemetry,
+            e2e=self._test_tokens(test_key, degraded_rate),
+        )
+        stack.push_async_callback(self.verifier.aclose, seconds=CLOSE_SECONDS)
+
+    def _test_tokens(self, key: Key | None, degraded_rate: TokenBucket) -> E2eTokens | None:
+        policy = e2e_policy(self._settings)
+        if policy is None or key is None:
+            return None
+        log.warning("E2E test tokens are on", audience=policy.audience, tenant=policy.tenant)
+        return E2eTokens(
+            policy,
+            key,
+            degraded=degrade_policy(self._settings),
+            degraded_rate=degraded_rate,
+            published=lambda: self.keys.keyset,
+            gate=self.gate,
+            memory=self.memory,
+            reaper=self._house.reaper,
+            clock=self._clock,
+            telemetry=self._house.telemetry,
+        )
+
+    def _surroundings(self) -> Surroundings:
+        house, settings = self._house, self._settings
+        return Surroundings(
+            verifier=self.verifier,
+            registry=self.registry,
+            denier=house.denier,
+            telemetry=house.telemetry,
+            clock=self._clock,
+            spawn=self._spawn,
+            deadline_seconds=settings.deadline_seconds,
+            app_exit_seconds=settings.session.app_exit_seconds,
+            session_policy=session_policy(settings),
+            in_outage=lambda: self.in_outage,
+            wakes=house.wakes,
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._house.supervisor.spawn(work, name=name)
+
+    async def _close_bounded(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A validator of the user's own may hang; the door does not."""
+        deadline = Deadline.after(self._clock.monotonic(), CLOSE_SECONDS)
+        try:
+            await bounded(close(), deadline, clock=self._clock, reaper=self._house.reaper)
+        except DeadlinePassed:
+            log.warning("the validator does not close")
+
+    def _on_revocations(self, items: Sequence[RevocationItem]) -> None:
+        closed = self.registry.revoke(items)
+        if items:
+            log.info("revocations", items=len(items), closed=closed)
+
+    def _recovered(self) -> None:
+        if not self.in_outage and not self._revalidating:
+            self._spawn(self._after_recovery(), "re-validation")
+
+    async def _after_recovery(self) -> None:
+        """The auth service is back: ask anew about everybody who came in without it, with jitter and a rate.
+
+        Who found the gate full is asked about again, until all are proven or their grants have ended.
+        """
+        told: set[AdmittedConnection] = set()
+        self._revalidating = True
+        try:
+            while not self.in_outage and (left := self._unproven() - told):
+                for connection in left:
+                    await asyncio.sleep(2 * self._house.uniform() / self._settings.session.revalidate_rate_per_second)
+                    if connection.session.phase is Phase.GRACE:
+                        told.add(connection)
+                        connection.recovered()
+                    elif connection.session.needs_proof:
+                        self._spawn(connection.recheck(), "re-validation")
+                await asyncio.sleep(self._settings.deadline_seconds)
+        finally:
+            self._revalidating = False
+
+    def _unproven(self) -> set[AdmittedConnection]:
+        return {
+            connection
+            for connection in self.registry
+            if isinstance(connection, AdmittedConnection)
+            and (connection.session.phase is Phase.GRACE or connection.session.needs_proof)
+        }
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            await self.memory.tidy()
