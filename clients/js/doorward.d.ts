@@ -77,7 +77,7 @@ export interface Clock {
 }
 
 export interface SessionOptions {
-  /** Put before `/auth/login` and its siblings; default: the page's own origin. */
+  /** Put before `/auth/login` and its siblings: an origin, a path such as `/chat`, or both; default: the page's own origin. */
   baseUrl?: string;
   store?: TokenStore;
   fetch?: typeof globalThis.fetch;
@@ -164,7 +164,7 @@ export interface Standing {
 type Awaitable<T> = T | Promise<T>;
 
 export interface ConnectOptions {
-  /** `ws:`, `wss:`, `http:`, `https:`, or relative to the page. */
+  /** `ws:`, `wss:`, `http:`, `https:`, or relative to the page (its `<base>`, where it has one). */
   url: string | URL;
   /** The access token that is at hand, or null. */
   getToken(): Awaitable<Token | string | null>;
@@ -265,7 +265,7 @@ export interface ThreadRun {
 }
 
 export interface ApiOptions {
-  /** Put before `/api/threads` and its siblings; default: the page's own origin. */
+  /** Put before `/api/threads` and its siblings: an origin, a path such as `/chat`, or both; default: the page's own origin. */
   baseUrl?: string;
   getToken: ConnectOptions["getToken"];
   refresh?: ConnectOptions["refresh"];

@@ -1057,7 +1057,7 @@ function base64url(text) {
 }
 
 function socketUrl(url) {
-  const absolute = new URL(url, globalThis.location?.href);
+  const absolute = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
   absolute.protocol = absolute.protocol.replace("http", "ws");
   return absolute.href;
 }

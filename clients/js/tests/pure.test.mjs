@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { actionFor, backoffMs, Cursor, localStore, readReason } from "../doorward.js";
+import { actionFor, backoffMs, connect, Cursor, localStore, readReason } from "../doorward.js";
 
 test("a reason is read in full", () => {
   assert.deepEqual(readReason("SERVICE_UNAVAILABLE;retry_after_ms=1840;id=d-7"), { code: "SERVICE_UNAVAILABLE", retryAfterMs: 1840, decisionId: "d-7" });
@@ -66,4 +66,30 @@ test("a store passes over what is not its own", () => {
   assert.equal(store.load().refreshToken, "r");
   store.clear();
   assert.equal(kept.size, 0);
+});
+
+test("an address without a host is taken from the page, and from its base where it has one", async () => {
+  const opened = async (url) => {
+    let client;
+    const address = await new Promise((resolve) => {
+      class Socket {
+        constructor(given) { resolve(given); }
+        close() {}
+      }
+      client = connect({ url, getToken: () => "a", WebSocket: Socket });
+    });
+    client.close();
+    return address;
+  };
+  try {
+    globalThis.location = { href: "https://app.example/chat/#thread=1" };
+    assert.equal(await opened("ws"), "wss://app.example/chat/ws");
+    assert.equal(await opened("/ws"), "wss://app.example/ws");
+    assert.equal(await opened("https://other.example/ws"), "wss://other.example/ws");
+    globalThis.document = { baseURI: "https://app.example/base/" };
+    assert.equal(await opened("ws"), "wss://app.example/base/ws");
+  } finally {
+    delete globalThis.location;
+    delete globalThis.document;
+  }
 });

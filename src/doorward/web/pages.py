@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def load_pages(folder: Traversable | None = None) -> dict[str, Page]:
 
 
 def web_routes() -> tuple[Route, ...]:
-    """`/`, `/ops` and `/static/<file>`, for `GET` and `HEAD`."""
+    """`/`, `/ops` and `/static/<file>`, for `GET` and `HEAD`. What they name of ours they name by relative addresses."""
     pages = load_pages()
 
     async def index(request: Request) -> Response:
@@ -92,6 +92,9 @@ def web_routes() -> tuple[Route, ...]:
 
     async def ops(request: Request) -> Response:
         return _answer(request, pages[OPS])
+
+    async def ops_folder(_: Request) -> Response:
+        return RedirectResponse("../ops")  # relative: a proxy may have put a path of its own before ours
 
     async def static(request: Request) -> Response:
         page = pages.get(request.path_params["name"])
@@ -102,6 +105,7 @@ def web_routes() -> tuple[Route, ...]:
     return (
         Route("/", index, methods=["GET"]),
         Route("/ops", ops, methods=["GET"]),
+        Route("/ops/", ops_folder, methods=["GET"]),
         Route("/static/{name}", static, methods=["GET"]),
     )
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Message, Scope
 
-from doorward.web.pages import INDEX, TRUSTED_TYPES, content_security_policy, load_pages, web_routes
+from doorward.web.pages import INDEX, OPS, TRUSTED_TYPES, content_security_policy, load_pages, web_routes
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,11 +59,31 @@ async def test_every_file_is_served_as_what_it_is(name: str) -> None:
 
 async def test_whatever_the_page_names_is_there() -> None:
     pages = load_pages()
-    named = set(re.findall(r'(?:src|href)="/static/([^"]+)"', pages[INDEX].body.decode()))
+    named = set()
+    for page in (INDEX, OPS):
+        named |= set(re.findall(r'(?:src|href)="static/([^"]+)"', pages[page].body.decode()))
+    assert {"app.js", "ops.js", "style.css"} <= named
     for name, page in pages.items():
         if name.endswith(".js"):
             named |= set(re.findall(r'from "\./([^"]+)"', page.body.decode()))
     assert named <= set(pages)
+
+
+@pytest.mark.parametrize("name", sorted(set(load_pages()) - {"doorward.js"}))
+def test_nothing_is_named_from_the_root_of_the_origin(name: str) -> None:
+    """A proxy may have put a path before ours."""
+    text = strip_comments(load_pages()[name].body.decode())
+    ours = r"/(?:ws|api|auth|ops|static)\b"
+    assert re.findall(rf"""(?:src|href|action)="/|[`"']{ours}|(?<!\$\{{BASE)\}}{ours}""", text) == []
+
+
+def strip_comments(script: str) -> str:
+    return re.sub(r"/\*(?s:.*?)\*/|^\s*//.*$", "", script, flags=re.MULTILINE)
+
+
+async def test_a_slash_too_many_leads_to_the_page_by_a_relative_address() -> None:
+    status, headers, _ = await get("/ops/")
+    assert (status, headers["location"]) == (307, "../ops")
 
 
 async def test_the_page_and_the_policy_mean_the_same_trusted_types() -> None:

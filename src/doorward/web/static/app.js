@@ -2,6 +2,7 @@
 
 import { createSession, localStore, memoryStore } from "./doorward.js";
 import { Chat } from "./chat.js";
+import { BASE, SESSION_KEY } from "./place.js";
 import { SignIn } from "./signin.js";
 import { signedOutMessage } from "./status.js";
 
@@ -15,7 +16,7 @@ function store() {
     const probe = "doorward.probe";
     localStorage.setItem(probe, "1");
     localStorage.removeItem(probe);
-    return localStore();
+    return localStore(SESSION_KEY);
   } catch {
     return memoryStore();
   }
@@ -24,7 +25,7 @@ function store() {
 /** What the server says about itself. The page works without it. */
 async function fetchConfig() {
   try {
-    const response = await fetch("/api/config", { signal: AbortSignal.timeout(CONFIG_TIMEOUT_MS) });
+    const response = await fetch(`${BASE}/api/config`, { signal: AbortSignal.timeout(CONFIG_TIMEOUT_MS) });
     return response.ok ? await response.json() : {};
   } catch {
     return {};
@@ -46,7 +47,7 @@ function takeCode() {
 }
 
 class App {
-  #session = createSession({ store: store() });
+  #session = createSession({ baseUrl: BASE, store: store() });
   #signIn = new SignIn({ session: this.#session, onSignedIn: () => this.#enter() });
   #chat = null;
   #hint = "";

@@ -7,6 +7,7 @@ import { byId, Listeners, make, setText } from "./dom.js";
 import { connect, createApi, newId } from "./doorward.js";
 import { Drawer } from "./drawer.js";
 import { Earlier } from "./earlier.js";
+import { BASE } from "./place.js";
 import { editInPlace } from "./rename.js";
 import { Renderer } from "./rendering.js";
 import { Scroller } from "./scroller.js";
@@ -47,7 +48,7 @@ export class Chat {
   #listeners = new Listeners();
 
   constructor({ session, user, hint, onSignedOut }) {
-    const api = createApi(session);
+    const api = createApi({ baseUrl: BASE, ...session });
     this.#session = session;
     this.#user = user;
     this.#onSignedOut = onSignedOut;
@@ -102,7 +103,7 @@ export class Chat {
   #connect() {
     const session = this.#session;
     this.#client = connect({
-      url: "/ws",
+      url: `${BASE}/ws`,
       getToken: session.getToken,
       refresh: session.refresh,
       watchToken: session.watchToken,

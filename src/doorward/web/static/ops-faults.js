@@ -2,6 +2,7 @@
 
 import { readReason } from "./doorward.js";
 import { age, byId, clockTime, milliseconds, put, row } from "./ops-words.js";
+import { BASE } from "./place.js";
 
 const PROMISED_SECONDS = 5;
 const KNOCKS = 6;
@@ -34,7 +35,7 @@ const strangeToken = () => base64url(crypto.getRandomValues(new Uint8Array(32)))
  */
 function knock(token) {
   const began = performance.now();
-  const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`;
+  const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${BASE}/ws`;
   const socket = new WebSocket(url, ["doorward.v1", BEARER + base64url(new TextEncoder().encode(token))]);
   return new Promise((resolve) => {
     const settle = (words, tone) => {

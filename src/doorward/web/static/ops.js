@@ -5,6 +5,7 @@ import { Decisions } from "./ops-decisions.js";
 import { Faults } from "./ops-faults.js";
 import { Picture } from "./ops-picture.js";
 import { age, byId, clockTime, milliseconds, put, row } from "./ops-words.js";
+import { BASE, SESSION_KEY } from "./place.js";
 
 const EVERY_MS = 1_000;
 const EVERY_MS_HEALING = 500;
@@ -35,8 +36,8 @@ class Keep {
 
 function store() {
   try {
-    localStorage.getItem("doorward.session");
-    return localStore();
+    localStorage.getItem(SESSION_KEY);
+    return localStore(SESSION_KEY);
   } catch {
     return memoryStore();
   }
@@ -59,7 +60,7 @@ class Refused extends Error {
 
 class Ops {
   #keep = new Keep();
-  #session = createSession({ store: store() });
+  #session = createSession({ baseUrl: BASE, store: store() });
   #picture = new Picture();
   #decisions = new Decisions();
   #faults = new Faults({ change: (fault) => this.#change(fault), token: () => this.#session.getToken()?.token ?? null });
@@ -112,7 +113,7 @@ class Ops {
     if (token) headers.authorization = `Bearer ${token}`;
     if (change) headers["x-doorward-change"] = change;
     if (body) headers["content-type"] = "application/json";
-    const response = await fetch(`/ops/api/${what}?${new URLSearchParams(query)}`, {
+    const response = await fetch(`${BASE}/ops/api/${what}?${new URLSearchParams(query)}`, {
       method: body ? "POST" : "GET",
       headers,
       body: body && JSON.stringify(body),
