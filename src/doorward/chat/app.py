@@ -141,7 +141,7 @@ def create_app(
         ],
         lifespan=lifespan,
     )
-    app.router.redirect_slashes = False  # it would name this server's own scheme and path, not those of the proxy before it
+    app.router.redirect_slashes = False  # it would lead to this server's own scheme and path, not to those of its proxy
     app.state.chat = chat
     return app
 

@@ -41,18 +41,21 @@ def throwaway_tls(names: Sequence[str] = ("localhost", "127.0.0.1", "::1")) -> T
     Args:
         names: host names and IP addresses.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _certificate(key, names)
-    ca_pem = certificate.public_bytes(serialization.Encoding.PEM)
-    key_pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    ca_pem, key_pem = throwaway_pem(names)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         chain = Path(folder, "chain.pem")
         chain.write_bytes(key_pem + ca_pem)
         context.load_cert_chain(chain)
     return ThrowawayTls(context, ca_pem)
+
+
+def throwaway_pem(names: Sequence[str]) -> tuple[bytes, bytes]:
+    """The same as PEM, the certificate and its key, for a server that is another program."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = _certificate(key, names).public_bytes(serialization.Encoding.PEM)
+    plain = serialization.NoEncryption()
+    return pem, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
 
 
 def _certificate(key: ec.EllipticCurvePrivateKey, names: Sequence[str]) -> x509.Certificate:

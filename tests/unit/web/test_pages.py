@@ -60,8 +60,8 @@ async def test_every_file_is_served_as_what_it_is(name: str) -> None:
 async def test_whatever_the_page_names_is_there() -> None:
     pages = load_pages()
     named = set()
-    for page in (INDEX, OPS):
-        named |= set(re.findall(r'(?:src|href)="static/([^"]+)"', pages[page].body.decode()))
+    for document in (INDEX, OPS):
+        named |= set(re.findall(r'(?:src|href)="static/([^"]+)"', pages[document].body.decode()))
     assert {"app.js", "ops.js", "style.css"} <= named
     for name, page in pages.items():
         if name.endswith(".js"):
