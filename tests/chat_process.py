@@ -16,20 +16,10 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-from ag_ui.core import (
-    BaseEvent,
-    ReasoningEndEvent,
-    ReasoningMessageContentEvent,
-    ReasoningMessageEndEvent,
-    ReasoningMessageStartEvent,
-    ReasoningStartEvent,
-    ToolCallArgsEvent,
-    ToolCallEndEvent,
-    ToolCallResultEvent,
-    ToolCallStartEvent,
-)
+from ag_ui.core import BaseEvent
+from tests.chat_scripted import whole
 from tests.chat_server import ChatClient, ChatServer
-from tests.chat_support import FakeInsight, ScriptedAgent, echo
+from tests.chat_support import FakeInsight, ScriptedAgent
 from websockets.asyncio.client import connect
 
 from doorward.chat.agents.port import RunRequest
@@ -49,26 +39,6 @@ def paced(pace_seconds: float) -> ScriptedAgent:
             await asyncio.sleep(pace_seconds)
 
     return ScriptedAgent(script)
-
-
-async def whole(request: RunRequest) -> AsyncIterator[BaseEvent]:
-    """A thought, two tools, and the question again."""
-    thought = f"{request.run_id}:thought"
-    yield ReasoningStartEvent(message_id=thought)
-    yield ReasoningMessageStartEvent(message_id=thought)
-    for word in ("What ", "was ", "said?"):
-        yield ReasoningMessageContentEvent(message_id=thought, delta=word)
-    yield ReasoningMessageEndEvent(message_id=thought)
-    yield ReasoningEndEvent(message_id=thought)
-    for tool in ("listen", "remember"):
-        call = f"{request.run_id}:{tool}"
-        yield ToolCallStartEvent(tool_call_id=call, tool_call_name=tool)
-        for piece in ('{"to":', '"you"}'):
-            yield ToolCallArgsEvent(tool_call_id=call, delta=piece)
-        yield ToolCallEndEvent(tool_call_id=call)
-        yield ToolCallResultEvent(message_id=f"{call}:result", tool_call_id=call, content="{}", role="tool")
-    async for event in echo(request):
-        yield event
 
 
 class ChatProcess:

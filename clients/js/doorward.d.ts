@@ -144,6 +144,8 @@ export interface Envelope {
   run_id?: string;
   ts: number;
   synthetic?: boolean;
+  /** Of a synthetic one: where the thread stands after it. */
+  after_seq?: number;
   event: { type: string; [field: string]: unknown };
 }
 
@@ -214,7 +216,8 @@ export interface Connection {
   readonly state: State;
   readonly door: DoorView | null;
   send(command: Command, options?: { timeoutMs?: number }): Promise<Reply>;
-  subscribe(threadId: string, from?: { epoch?: string | null; afterSeq?: number | null }): Promise<Reply>;
+  /** With `prelude` what each connection delivers is by itself in AG-UI's order, for a consumer made anew after each `onResume`. */
+  subscribe(threadId: string, from?: { epoch?: string | null; afterSeq?: number | null; prelude?: boolean }): Promise<Reply>;
   unsubscribe(threadId: string): Promise<Reply>;
   /** The last event seen of a followed thread, as `subscribe` takes it. */
   position(threadId: string): { epoch: string; afterSeq: number } | null;
@@ -232,8 +235,11 @@ export declare class Cursor {
   epoch: string | null;
   seq: number | null;
   constructor(epoch?: string | null, seq?: number | null);
-  next(envelope: Pick<Envelope, "epoch" | "seq" | "seq_from" | "synthetic">): "apply" | "ignore" | "gap";
+  next(envelope: Pick<Envelope, "epoch" | "seq" | "seq_from" | "synthetic" | "after_seq">): "apply" | "ignore" | "gap";
 }
+
+/** May the same question, as another run, well get its answer? Of a `RUN_ERROR`; false of any other event. */
+export declare function isRetryable(event: Envelope["event"]): boolean;
 
 /** A random name for a run or a thread. */
 export declare function newId(prefix?: string): string;
@@ -261,7 +267,8 @@ export interface ThreadRun {
   ended_at: string | null;
   ending: "finished" | "cancelled" | "failed" | "timeout" | "too_long" | "interrupted" | null;
   /** What its `RUN_ERROR` said; null where there was none. */
-  error: { code: string; message: string } | null;
+  /** `retryable`: the same question, as another run, may well get its answer. */
+  error: { code: string; message: string; retryable: boolean } | null;
 }
 
 export interface ApiOptions {

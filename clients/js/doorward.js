@@ -385,7 +385,7 @@ function guarded(callback, ...values) {
 /**
  * The last event seen of one thread, and what to make of the next: `apply`, `ignore`, or `gap`.
  *
- * Ranges are contiguous: `seq_from == last + 1`. A synthetic event has no number; what follows it may start anywhere.
+ * Ranges are contiguous: `seq_from == last + 1`. A synthetic event has no number; after it the place is its `after_seq`.
  */
 export class Cursor {
   constructor(epoch = null, seq = null) {
@@ -396,7 +396,7 @@ export class Cursor {
   next(envelope) {
     if (envelope.synthetic) {
       this.epoch = envelope.epoch ?? this.epoch;
-      this.seq = null;
+      this.seq = envelope.after_seq ?? null;
       return "apply";
     }
     if (this.seq !== null && envelope.epoch !== this.epoch) return "gap";
@@ -406,6 +406,11 @@ export class Cursor {
     this.seq = envelope.seq;
     return "apply";
   }
+}
+
+/** May the same question, as another run, well get its answer? Of a `RUN_ERROR`; false of any other event. */
+export function isRetryable(event) {
+  return event?.type === "RUN_ERROR" && event.metadata?.retryable === true;
 }
 
 // ------------------------------------------------------------------------------------------------ 3. the connection
@@ -501,9 +506,12 @@ class Connection {
     });
   }
 
-  /** Follow a thread, from `(epoch, afterSeq)` if given. Kept up across reconnects, without gap or duplicate. */
-  async subscribe(threadId, { epoch = null, afterSeq = null } = {}) {
-    const thread = { cursor: new Cursor(epoch, afterSeq), settling: false, gap: null };
+  /**
+   * Follow a thread, from `(epoch, afterSeq)` if given. Kept up across reconnects, without gap or duplicate. With `prelude`
+   * each connection's events are by themselves in AG-UI's order: for a consumer that is made anew after each `onResume`.
+   */
+  async subscribe(threadId, { epoch = null, afterSeq = null, prelude = false } = {}) {
+    const thread = { cursor: new Cursor(epoch, afterSeq), prelude, settling: false, gap: null };
     this.#threads.set(threadId, thread);
     try {
       return await this.#follow(threadId, thread);
@@ -778,7 +786,12 @@ class Connection {
 
   #follow(threadId, thread) {
     const { epoch, seq } = thread.cursor;
-    const command = { type: "thread.subscribe", thread_id: threadId, ...(seq === null ? {} : { epoch, after_seq: seq }) };
+    const command = {
+      type: "thread.subscribe",
+      thread_id: threadId,
+      ...(seq === null ? {} : { epoch, after_seq: seq }),
+      ...(thread.prelude ? { prelude: true } : {}),
+    };
     thread.settling = true;
     return this.#command(command, this.#options.commandTimeoutMs, (reply) => {
       thread.settling = false;

@@ -1,12 +1,13 @@
 /** A front end of your own: sign in, ask, stop, and go on after a reload. The connection is doorward.js' business. */
 
-import { connect, createSession, localStore, newId } from "./doorward.js";
+import { connect, createSession, isRetryable, localStore, newId } from "./doorward.js";
 
 const byId = (id) => document.getElementById(id);
 const session = createSession({ store: localStore("your-chat.session") });
 const threadId = location.hash.slice(1) || (location.hash = newId("t-"));
 let client = null;
 let running = null;
+let asked = "";
 
 /** Each answer is a paragraph; yours will look better. */
 const SHOWN_BY = {
@@ -16,14 +17,16 @@ const SHOWN_BY = {
   },
   RUN_STARTED({ runId, input }) {
     running = runId;
-    say(input.messages.at(-1).content);
+    asked = input.messages.at(-1).content;
+    say(asked);
   },
   TEXT_MESSAGE_START() { say(""); },
   TEXT_MESSAGE_CONTENT({ delta }) { byId("said").lastElementChild.append(delta); },
   RUN_FINISHED() { running = null; },
-  RUN_ERROR({ message }) {
+  RUN_ERROR(event) {
     running = null;
-    say(message);
+    say(event.message);
+    if (isRetryable(event)) byId("ask").elements.question.value = asked;
   },
 };
 

@@ -158,9 +158,9 @@ async def test_how_a_run_ended_is_told_as_it_was_then(durable: bool, tmp_path: P
             await said(server, "t", question, f"r{number}")
         runs = (await person("alice")("GET", "/api/threads/t/runs")).content["runs"]
     assert [(run["ending"], run["error"]) for run in runs] == [
-        ("failed", {"code": "agent_declined", "message": TOLD[AgentFault.DECLINED]}),
+        ("failed", {"code": "agent_declined", "message": TOLD[AgentFault.DECLINED], "retryable": False}),
         ("finished", None),
-        ("failed", {"code": "agent_busy", "message": TOLD[AgentFault.BUSY]}),
+        ("failed", {"code": "agent_busy", "message": TOLD[AgentFault.BUSY], "retryable": True}),
     ]
 
 

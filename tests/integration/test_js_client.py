@@ -630,6 +630,35 @@ async def test_a_snapshot_starts_the_count_anew() -> None:
         assert [line["event"].get("seq") for line in client.seen if "event" in line] == [None, 3, 4]
 
 
+async def test_a_break_right_after_a_prelude_goes_on_from_there_and_asks_for_another() -> None:
+    asked: list[Json] = []
+
+    async def broken(line: Line) -> None:
+        await line.let_in()
+        asked.append(command := await line.hear())
+        await line.say(reply_to=command["id"], ok=True, after_seq=9, resumed=True)
+        prelude = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
+        await line.say(v=1, thread_id="t", epoch="e", synthetic=True, after_seq=9, event=prelude)
+        await asyncio.wait_for(applied.wait(), BOUND_SECONDS)
+        line.socket.transport.abort()
+
+    async def mended(line: Line) -> None:
+        await line.let_in()
+        asked.append(command := await line.hear())
+        await line.say(reply_to=command["id"], ok=True)
+        await line.say(**envelope(10))
+        await line.answer_pings()
+
+    applied = asyncio.Event()
+    async with meeting(broken, mended) as (_, client):
+        place = {"epoch": "e", "afterSeq": 9, "prelude": True}
+        client.do("subscribe", tag="sub", thread="t", **{"from": place})
+        await client.wait_for(lambda line: line.get("event", {}).get("synthetic"))
+        applied.set()
+        await client.wait_for(lambda line: line.get("event", {}).get("seq") == 10)
+    assert [(command["epoch"], command["after_seq"], command["prelude"]) for command in asked] == [("e", 9, True)] * 2
+
+
 async def test_a_thread_that_is_not_there_is_not_asked_for_again() -> None:
     async def unknown(line: Line) -> None:
         await line.let_in()

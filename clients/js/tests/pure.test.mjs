@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { actionFor, backoffMs, connect, Cursor, localStore, readReason } from "../doorward.js";
+import { actionFor, backoffMs, connect, Cursor, isRetryable, localStore, readReason } from "../doorward.js";
 
 test("a reason is read in full", () => {
   assert.deepEqual(readReason("SERVICE_UNAVAILABLE;retry_after_ms=1840;id=d-7"), { code: "SERVICE_UNAVAILABLE", retryAfterMs: 1840, decisionId: "d-7" });
@@ -47,7 +47,24 @@ test("a cursor takes contiguous ranges, drops what it has, and sees what is miss
   assert.equal(cursor.next(envelope(9, 9, "another epoch")), "gap");
 });
 
-test("after a snapshot the numbers may start anywhere", () => {
+test("after a snapshot or a prelude the place is the one that it names", () => {
+  const cursor = new Cursor("e", 4);
+  assert.equal(cursor.next({ synthetic: true, epoch: "f", after_seq: 9 }), "apply");
+  assert.deepEqual([cursor.epoch, cursor.seq], ["f", 9]);
+  assert.equal(cursor.next(envelope(11, 11, "f")), "gap");
+  assert.equal(cursor.next(envelope(10, 11, "f")), "apply");
+});
+
+test("a failed run says whether to ask again", () => {
+  assert.equal(isRetryable({ type: "RUN_ERROR", code: "interrupted", metadata: { retryable: true } }), true);
+  for (const other of [{ retryable: false }, { retryable: "true" }, {}, undefined]) {
+    assert.equal(isRetryable({ type: "RUN_ERROR", metadata: other }), false);
+  }
+  assert.equal(isRetryable({ type: "CUSTOM", metadata: { retryable: true } }), false);
+  assert.equal(isRetryable(undefined), false);
+});
+
+test("after a snapshot without a place the numbers may start anywhere", () => {
   const cursor = new Cursor("e", 4);
   assert.equal(cursor.next({ synthetic: true, epoch: "f" }), "apply");
   assert.equal(cursor.next(envelope(100, 100, "f")), "apply");

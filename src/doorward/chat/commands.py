@@ -69,12 +69,13 @@ class RunCancel(msgspec.Struct, frozen=True):
 
 
 class ThreadSubscribe(msgspec.Struct, frozen=True):
-    """Follow a thread, from the last envelope that was seen if there is one."""
+    """Follow a thread, from the last envelope that was seen if there is one; after a `prelude` for AG-UI's verifier if wanted."""
 
     id: str
     thread_id: Name
     epoch: Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | None = None
     after_seq: Seq | None = None
+    prelude: bool = False
 
 
 class ThreadUnsubscribe(msgspec.Struct, frozen=True):

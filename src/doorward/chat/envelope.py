@@ -47,6 +47,10 @@ class SyntheticEnvelope(msgspec.Struct, frozen=True):
     v: int = 1
 
 
+class _Kind(msgspec.Struct):
+    type: str
+
+
 class _Delta(msgspec.Struct):
     type: str
     messageId: str = ""  # noqa: N815 - the name on the wire
@@ -67,6 +71,11 @@ def event_json(event: BaseEvent) -> bytes:
 def encode(envelope: Envelope | SyntheticEnvelope) -> str:
     """The envelope as JSON."""
     return msgspec.json.encode(envelope).decode()
+
+
+def kind_of(envelope: Envelope) -> str:
+    """The type of its event."""
+    return msgspec.json.decode(envelope.event, type=_Kind).type
 
 
 def merged(first: Envelope, second: Envelope, *, max_bytes: int) -> Envelope | None:

@@ -10,15 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from doorward.chat.envelope import kind_of
 from doorward.errors import DoorwardError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
 
     from doorward.chat.envelope import Envelope
 
 PAGE: Final = 256
 """Envelopes that `follow` hands out at once, at most."""
+
+BEGINS: Final = "RUN_STARTED"
+ENDS: Final = frozenset({"RUN_FINISHED", "RUN_ERROR"})
+"""The first event of every run, and the last. Runs of a thread never interleave."""
 
 COMPACTED_BYTES: Final = 65_536
 """A compacted envelope holds at most this much."""
@@ -110,6 +115,15 @@ class EventLog(Protocol):
         """
         ...
 
+    async def run_at(self, thread_id: str, *, epoch: str, after_seq: int) -> Sequence[Envelope]:
+        """The run that goes on after `after_seq`: what came of it up to there, from its `RUN_STARTED` on. Empty between two runs.
+
+        Raises:
+            OutOfWindow: its beginning is not retained, or nothing could be read from `after_seq` on either.
+            StoreError: it could not be read.
+        """
+        ...
+
     async def tidy(self, thread_id: str, *, up_to: int) -> None:
         """What came up to and with `up_to` belongs to runs that have ended: join its deltas, drop what is past retention.
 
@@ -127,3 +141,26 @@ class EventLog(Protocol):
             StoreError: it was not done, or is not known to be.
         """
         ...
+
+
+def begun(newest_first: Iterable[Envelope], following: Sequence[Envelope]) -> list[Envelope]:
+    """What an adapter's `run_at` answers, out of the envelopes up to a position and what follows it. Pure.
+
+    Args:
+        newest_first: it is read no further than to the run's beginning.
+        following: the next envelope, if there is one.
+
+    Raises:
+        OutOfWindow: the beginning is not there.
+    """
+    run: list[Envelope] = []
+    for envelope in newest_first:
+        kind = kind_of(envelope)
+        if not run and kind in ENDS:
+            return []
+        run.append(envelope)
+        if kind == BEGINS:
+            return run[::-1]
+    if run or (following and kind_of(following[0]) != BEGINS):
+        raise OutOfWindow("the beginning of the run is not retained")
+    return []

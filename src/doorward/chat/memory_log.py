@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from doorward.chat.envelope import Envelope, compacted
-from doorward.chat.eventlog import COMPACTED_BYTES, PAGE, Lease, LeaseLost, OutOfWindow, Retention
+from doorward.chat.eventlog import COMPACTED_BYTES, PAGE, Lease, LeaseLost, OutOfWindow, Retention, begun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -97,6 +97,11 @@ class MemoryEventLog:
                 after_seq = page[-1].seq
             else:
                 await grown.wait()
+
+    async def run_at(self, thread_id: str, *, epoch: str, after_seq: int) -> Sequence[Envelope]:
+        following = await self.read(thread_id, epoch=epoch, after_seq=after_seq, limit=1)
+        entries = self._lane(thread_id).entries
+        return begun(reversed(entries[: bisect_right(entries, after_seq, key=lambda entry: entry.seq)]), following)
 
     async def tidy(self, thread_id: str, *, up_to: int) -> None:
         if (lane := self._lanes.get(thread_id)) is None:

@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 
 from doorward.chat.agents.port import AgentFault
 from doorward.chat.commands import Fault
-from doorward.chat.endings import fault_of
+from doorward.chat.endings import fault_of, last_word
 from doorward.chat.envelope import event_json
 from doorward.chat.mailbox import Ending
-from doorward.chat.runs import interrupted, opening, question_of
+from doorward.chat.runs import opening, question_of
 from doorward.chat.sequence import RunSequence
 from doorward.chat.store import EndedRun
 from doorward.chat.transcript import Transcript
@@ -73,7 +73,8 @@ class Recovery:
         ending = left.ending or Ending.INTERRUPTED
         if left.ending is None:
             started = [] if left.has_started else [opening(thread.id, stored.run_id, left.transcript.question)]
-            words = [*started, *left.sequence.closing(), interrupted()]
+            told = last_word(thread.id, stored.run_id, ending)
+            words = [*started, *left.sequence.closing(), told]
             last = await self._log.append(lease, [event_json(word) for word in words])
         said = left.transcript.messages
         row = await self._store.end_run(EndedRun(thread.id, stored.run_id, ending, last, said, left.fault))

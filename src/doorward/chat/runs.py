@@ -13,18 +13,11 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import structlog
-from ag_ui.core import (
-    RunAgentInput,
-    RunErrorEvent,
-    RunFinishedCancelledOutcome,
-    RunFinishedEvent,
-    RunStartedEvent,
-    UserMessage,
-)
+from ag_ui.core import RunAgentInput, RunStartedEvent, UserMessage
 
 from doorward.chat.agents.port import AgentError, AgentFault, RunRequest
 from doorward.chat.commands import Done, ErrorCode, Fault
-from doorward.chat.endings import ERRORS, error_of
+from doorward.chat.endings import last_word
 from doorward.chat.envelope import event_json
 from doorward.chat.eventlog import LeaseLost
 from doorward.chat.mailbox import Ending, Mailbox
@@ -83,13 +76,9 @@ class Run:
     def opening(self) -> RunStartedEvent:
         return opening(self.thread.id, self.id, self.question)
 
-    def terminal(self, ending: Ending) -> BaseEvent:
+    def last_word(self, ending: Ending) -> BaseEvent:
         """The one event that ends the run."""
-        if error := error_of(ending, self.fault):
-            code, message = error
-            return RunErrorEvent(message=message, code=code)
-        outcome = RunFinishedCancelledOutcome() if ending is Ending.CANCELLED else None
-        return RunFinishedEvent(thread_id=self.thread.id, run_id=self.id, outcome=outcome)
+        return last_word(self.thread.id, self.id, ending, self.fault)
 
 
 def question_of(run_id: str, text: str) -> UserMessage:
@@ -103,12 +92,6 @@ def opening(thread_id: str, run_id: str, question: UserMessage) -> RunStartedEve
         thread_id=thread_id, run_id=run_id, state={}, messages=[question], tools=[], context=[], forwarded_props={}
     )
     return RunStartedEvent(thread_id=thread_id, run_id=run_id, input=asked)
-
-
-def interrupted() -> RunErrorEvent:
-    """The end of a run that could not go on here."""
-    code, message = ERRORS[Ending.INTERRUPTED]
-    return RunErrorEvent(message=message, code=code)
 
 
 class Runs:
@@ -320,7 +303,7 @@ class Runs:
         ending = run.mailbox.ending or Ending.INTERRUPTED
         said = run.transcript.messages
         async with run.thread.turn:
-            last = await self._append(run, [*run.sequence.closing(), run.terminal(ending)])
+            last = await self._append(run, [*run.sequence.closing(), run.last_word(ending)])
             row = await self._store.end_run(EndedRun(run.thread.id, run.id, ending, last, said, run.fault))
             run.thread.fold(said, up_to=last, limits=self._limits)
             run.thread.active = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ag_ui.core import (
     EventType,
@@ -34,14 +34,16 @@ class Part(StrEnum):
     STEP = "step"
 
 
-_FIELD = {
+FIELD: Final = {
     Part.TEXT: "message_id",
     Part.TOOL: "tool_call_id",
     Part.REASONING: "message_id",
     Part.THOUGHT: "message_id",
     Part.STEP: "step_name",
 }
-_OPENS = {
+"""The field that names the part, in every event about it."""
+
+OPENS: Final = {
     EventType.TEXT_MESSAGE_START: Part.TEXT,
     EventType.TOOL_CALL_START: Part.TOOL,
     EventType.REASONING_START: Part.REASONING,
@@ -53,7 +55,7 @@ _NEEDS = {
     EventType.TOOL_CALL_ARGS: Part.TOOL,
     EventType.REASONING_MESSAGE_CONTENT: Part.THOUGHT,
 }
-_CLOSES = {
+CLOSES: Final = {
     EventType.TEXT_MESSAGE_END: Part.TEXT,
     EventType.TOOL_CALL_END: Part.TOOL,
     EventType.REASONING_END: Part.REASONING,
@@ -85,11 +87,11 @@ class RunSequence:
             SequenceError: the event may not come here; nothing has changed.
         """
         kind = event.type
-        if part := _OPENS.get(kind):
+        if part := OPENS.get(kind):
             self._start(part, _name(event, part))
         elif part := _NEEDS.get(kind):
             self._require(part, _name(event, part))
-        elif part := _CLOSES.get(kind):
+        elif part := CLOSES.get(kind):
             self._require(part, _name(event, part))
             del self._open[part, _name(event, part)]
         elif kind not in _ANYWHERE:
@@ -112,7 +114,7 @@ class RunSequence:
 
 
 def _name(event: BaseEvent, part: Part) -> str:
-    return str(getattr(event, _FIELD[part]))
+    return str(getattr(event, FIELD[part]))
 
 
 def _end(part: Part, name: str) -> BaseEvent:

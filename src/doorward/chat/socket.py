@@ -230,9 +230,7 @@ class ChatSocket:
         self._unfollow(thread.id)
         thread.followers += 1
         self._followed[thread.id] = (thread, None)
-        agreed = self._agreed = await Subscription.at(
-            self._chat, thread, self._outbox, command.epoch, command.after_seq
-        )
+        agreed = self._agreed = await Subscription.at(self._chat, thread, self._outbox, command)
         position = {"epoch": self._chat.log.epoch, "after_seq": agreed.after_seq, "resumed": agreed.resumed}
         return Done({"thread_id": thread.id, **position, "active_run_id": thread.active.id if thread.active else None})
 

@@ -26,7 +26,7 @@ import msgspec
 
 from doorward.chat.database import CALL_SECONDS, MARK_SUFFIX, ChatDatabase, driver
 from doorward.chat.envelope import Envelope, compacted
-from doorward.chat.eventlog import COMPACTED_BYTES, PAGE, Lease, LeaseLost, OutOfWindow, Retention
+from doorward.chat.eventlog import COMPACTED_BYTES, PAGE, Lease, LeaseLost, OutOfWindow, Retention, begun
 from doorward.chat.memory_log import retained
 from doorward.errors import StoreError
 
@@ -48,6 +48,9 @@ BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 _READ: Final = """
 SELECT seq_from, seq, run_id, ts, event FROM log_events WHERE thread_id = ? AND seq > ? ORDER BY seq LIMIT ?
+"""
+_READ_BACK: Final = """
+SELECT seq_from, seq, run_id, ts, event FROM log_events WHERE thread_id = ? AND seq <= ? ORDER BY seq DESC
 """
 _INSERT: Final = "INSERT INTO log_events (thread_id, seq_from, seq, run_id, ts, event) VALUES (?, ?, ?, ?, ?, ?)"
 _PLACE: Final = "INSERT OR IGNORE INTO log_threads (thread_id, head, fence) SELECT ?, base, 0 FROM log_state"
@@ -177,6 +180,10 @@ class SqliteEventLog:
             if not lane.followers:
                 del self._lanes[thread_id]
 
+    async def run_at(self, thread_id: str, *, epoch: str, after_seq: int) -> Sequence[Envelope]:
+        following = await self.read(thread_id, epoch=epoch, after_seq=after_seq, limit=1)
+        return await self._database.read(partial(self._run_at, thread_id, after_seq, following))
+
     async def tidy(self, thread_id: str, *, up_to: int) -> None:
         await self._database.run(partial(self._tidy, thread_id, up_to))
 
@@ -241,7 +248,14 @@ class SqliteEventLog:
             event=msgspec.Raw(event),
         )
 
-    # What follows runs on the database's thread.
+    # What follows runs on the database's threads.
+
+    def _run_at(
+        self, thread_id: str, after_seq: int, following: Sequence[Envelope], connection: Connection
+    ) -> list[Envelope]:
+        """Reads no more rows than the run has: the cursor is lazy."""
+        with contextlib.closing(driver(connection).execute(_READ_BACK, (thread_id, after_seq))) as rows:
+            return begun((self._envelope(thread_id, *row) for row in rows), following)
 
     def _start(self, connection: Connection) -> tuple[str, int]:
         plain = driver(connection)

@@ -97,10 +97,11 @@ class MessagePage(msgspec.Struct, frozen=True):
 
 
 class RunFailure(msgspec.Struct, frozen=True):
-    """Why a run gave no answer, as its `RUN_ERROR` said it."""
+    """Why a run gave no answer, as its `RUN_ERROR` said it. `retryable`: the same question may well get one, as another run."""
 
     code: str
     message: str
+    retryable: bool
 
 
 class RunView(msgspec.Struct, frozen=True):

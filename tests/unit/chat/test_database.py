@@ -173,6 +173,6 @@ async def test_a_file_of_the_first_version_becomes_one_of_this(path: Path) -> No
     store = ChatStore(migrated, wall=lambda: 0, recent_messages=1, recent_runs=1, threads_per_user=1)
     runs = await store.runs("t", "alice", limit=1)
     assert runs is not None
-    assert RunView.of(runs[0]).error == RunFailure("agent_failed", TOLD[AgentFault.FAILED])
+    assert RunView.of(runs[0]).error == RunFailure("agent_failed", TOLD[AgentFault.FAILED], retryable=True)
     await migrated.aclose()
     await fresh.aclose()

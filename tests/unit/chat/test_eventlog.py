@@ -260,3 +260,53 @@ async def test_a_cancelled_append_is_whole_or_not_there(bench: Bench) -> None:
     last = await bench.log.append(lease, [b"{}"])
     assert last in {1, 4}
     assert [entry.seq for entry in await bench.read(0)] == list(range(1, last + 1))
+
+
+def run_of(name: str) -> list[bytes]:
+    return [json.dumps({"type": kind}).encode() for kind in ("RUN_STARTED", name, name, "RUN_FINISHED")]
+
+
+async def test_the_run_at_a_position_is_all_that_came_of_it(bench: Bench) -> None:
+    for name in ("one", "two"):
+        await bench.log.append(await bench.log.acquire("t", name), run_of(name))
+
+    async def numbers(after_seq: int) -> list[int]:
+        return [one.seq for one in await bench.log.run_at("t", epoch=bench.log.epoch, after_seq=after_seq)]
+
+    assert [await numbers(position) for position in range(9)] == [
+        [],
+        [1],
+        [1, 2],
+        [1, 2, 3],
+        [],
+        [5],
+        [5, 6],
+        [5, 6, 7],
+        [],
+    ]
+    with pytest.raises(OutOfWindow):
+        await numbers(9)
+    with pytest.raises(OutOfWindow):
+        await bench.log.run_at("t", epoch="another", after_seq=2)
+    await bench.log.append(await bench.log.acquire("t", "three"), run_of("three")[:2])
+    assert await numbers(10) == [9, 10], "at the head too"
+
+
+async def test_a_run_whose_beginning_is_not_retained_is_not_there(bench: Bench) -> None:
+    assert RETENTION.events == 10
+    lease = await bench.log.acquire("t", "r")
+    await bench.log.append(lease, [*run_of("r")[:3] * 3, run_of("r")[3], *run_of("r")])
+    await bench.log.tidy("t", up_to=14)
+    for position in (4, 5, 6):
+        with pytest.raises(OutOfWindow):
+            await bench.log.run_at("t", epoch=bench.log.epoch, after_seq=position)
+    assert len(await bench.log.run_at("t", epoch=bench.log.epoch, after_seq=12)) == 2
+
+
+async def test_the_run_at_a_position_inside_a_joined_range_is_not_there(bench: Bench) -> None:
+    lease = await bench.log.acquire("t", "r")
+    await bench.log.append(lease, [b'{"type":"RUN_STARTED"}', delta("a"), delta("b"), b'{"type":"RUN_FINISHED"}'])
+    await bench.log.tidy("t", up_to=4)
+    assert [one.seq for one in await bench.log.run_at("t", epoch=bench.log.epoch, after_seq=3)] == [1, 3]
+    with pytest.raises(OutOfWindow):
+        await bench.log.run_at("t", epoch=bench.log.epoch, after_seq=2)

@@ -28,7 +28,7 @@ def metrics() -> list[str]:
     [
         *(f"| `{code.value}` |" for code in ErrorCode),
         *(f"| `{name}` |" for name in COMMANDS),
-        *(f"`{code}`" for code, _ in ERRORS.values()),
+        *(f"`{code}`" for code, _, _ in ERRORS.values()),
         *(f"`{name}" for name in metrics()),
         *ENDPOINTS,
     ],

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 from tests.chat_support import Person, Script, ScriptedAgent, echo, forever, verify
 
-from doorward.chat.agents.port import TOLD, AgentError, AgentFault, RunRequest
+from doorward.chat.agents.port import TOLD, WORTH_ANOTHER_TRY, AgentError, AgentFault, RunRequest
 from doorward.chat.commands import Done, ErrorCode, Fault, RunStart
 from doorward.chat.eventlog import EventLog, Lease
 from doorward.chat.limits import ChatLimits
@@ -234,6 +234,7 @@ async def test_an_agent_that_knows_why_it_failed_is_quoted_to_the_operator_only(
         events = await bench.events(thread)
         verify(events)
         assert (events[-1]["code"], events[-1]["message"]) == (fault.value, TOLD[fault])
+        assert events[-1]["metadata"] == {"retryable": fault in WORTH_ANOTHER_TRY}
         assert "internal" not in json.dumps(events)
         failed = next(line for line in lines if line["event"] == "chat.agent_failed")
         assert (failed["error"], failed["mend"]) == ("401 from models.internal", "set the key")
@@ -285,6 +286,7 @@ async def test_drain_lets_runs_go_on_until_the_deadline() -> None:
         events = await bench.events(thread)
         verify(events)
         assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "interrupted")
+        assert events[-1]["metadata"] == {"retryable": True}
 
 
 async def test_drain_without_runs_returns_at_once() -> None:

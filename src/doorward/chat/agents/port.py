@@ -38,6 +38,9 @@ TOLD = {
 }
 """What the person is told. The reason itself may name hosts and accounts, so it goes to the log alone."""
 
+WORTH_ANOTHER_TRY = frozenset({AgentFault.FAILED, AgentFault.UNAVAILABLE, AgentFault.BUSY})
+"""The same question may get its answer later."""
+
 
 class AgentError(DoorwardError):
     """An agent gave no answer, and knows why. Ends the run as `RUN_ERROR`.
