@@ -40,7 +40,7 @@ class Rule:
 
     def field(self, name: str) -> str | None:
         match = re.search(rf"^ +{name}: (.*)$", self.text, re.MULTILINE)
-        return None if match is None else match[1].strip('"')
+        return None if match is None else match[1].strip("'\"")
 
 
 def rules() -> list[Rule]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from doorward import Settings
 from doorward.adapters.prometheus import DECISION_BUCKETS, DELAY_BUCKETS
 
 RUNBOOK = "docs/operations/runbook.md"
+DOCS_BASE = '{{ or $externalLabels.doorward_docs "docs" }}'
 SCENARIOS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 ALERTS = alerts()
 
@@ -33,7 +35,8 @@ def fired_in(file: Path) -> list[set[str]]:
 @pytest.mark.prometheus
 def test_the_rules_and_the_example_are_well_formed() -> None:
     assert "FAILED" not in promtool("check", "rules", *RULE_FILES)
-    promtool("check", "config", PROMETHEUS / "prometheus.yml")
+    for example in ("prometheus.yml", "drill.yml"):
+        promtool("check", "config", PROMETHEUS / example)
 
 
 @pytest.mark.prometheus
@@ -95,8 +98,18 @@ def test_each_alert_says_what_it_means_and_what_to_do(alert: Rule) -> None:
     assert alert.field("description")
     link = alert.field("runbook_url") or ""
     page, _, anchor = link.partition("#")
-    assert page.endswith(RUNBOOK.removesuffix(".md"))
+    assert page.replace(DOCS_BASE, "docs") == RUNBOOK, "under the docs of whoever runs it, not at an address of ours"
     assert anchor in anchors(ROOT / RUNBOOK)
+
+
+def test_where_the_runbook_is_can_be_said_as_its_page_says(tmp_path: Path) -> None:
+    shutil.copy(PROMETHEUS / "alerts.yml", tmp_path)
+    commands = [line for line in read(RUNBOOK).splitlines() if line.startswith("sed ")]
+    assert len(commands) == 1
+    subprocess.run(commands[0], shell=True, check=True, cwd=tmp_path, timeout=30)
+    links = re.findall(r"runbook_url: '(.*)'", (tmp_path / "alerts.yml").read_text(encoding="utf-8"))
+    assert len(links) == len(ALERTS)
+    assert {link.partition("#")[0] for link in links} == {f"https://git.example.com/doorward/{RUNBOOK}"}
 
 
 def test_each_entry_of_the_runbook_says_what_to_do_and_how_to_know() -> None:

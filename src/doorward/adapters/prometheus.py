@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import Final
@@ -15,11 +15,40 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from doorward.core.verdict import Assurance, Cause, Code, Source
+
 DECISION_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5)
 DELAY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 """For what should be nearly nothing: how late an answer was, how late the loop."""
 
 BREAKER_STATES: Final = ("closed", "open", "half_open")
+
+# What is shown as 0 before it ever happened. Prometheus counts growth, and what appears at 1 never grew: the first event of a kind
+# would be missed. So it is everything that an alert asks about, and what the objectives count.
+
+ATTEMPTS_FROM_THE_START: Final = (
+    "valid",
+    "invalid",
+    "service_credential_refused",
+    "identity_mismatch",
+    "bad_answer",
+    "throttled",
+)
+
+DECISIONS_FROM_THE_START: Final[Mapping[tuple[str, Source], Sequence[str]]] = {
+    ("allow", Source.REMOTE): (Assurance.LIVE,),
+    ("allow", Source.CACHE): (Assurance.CACHED,),
+    ("allow", Source.LOCAL): (Assurance.LOCAL,),
+    ("allow", Source.PATIENCE): (Assurance.CACHED, Assurance.LOCAL),
+    ("allow", Source.FALLBACK): ("degraded_cached", "degraded_local"),
+    ("deny", Source.LOCAL): ("token_invalid",),
+    ("unavailable", Source.ADMIT): ("overloaded", "rate_limited"),
+    ("unavailable", Source.LOCAL): (Cause.KEYSET,),
+    ("unavailable", Source.FALLBACK): (*(cause for cause in Cause if cause is not Cause.STORE), "overloaded"),
+    ("unavailable", Source.DRAIN): (Code.RESTARTING.lower(),),
+    ("unavailable", Source.INTERNAL): (Code.INTERNAL.lower(), Cause.STORE),
+}
+"""Reasons, by verdict and step."""
 
 Reading = Callable[[], float | None]
 
@@ -32,6 +61,7 @@ class PrometheusMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry if registry is not None else CollectorRegistry()
+        self._children: dict[tuple[object, str], Counter | Histogram] = {}
         self._decisions = _Decisions()
         self.registry.register(self._decisions)
         self._attempt_duration = self._histogram(
@@ -53,9 +83,19 @@ class PrometheusMetrics:
         self._e2e = self._counter("e2e_admits", "Let in by an E2E test token; in production there is none")
         self._grace = self._counter("expiry_grace", "Sockets kept past their token's expiry in an outage")
         self._revalidations = self._counter("revalidations", "Asked about again after an outage", "result")
-        self._children: dict[tuple[object, str], Counter | Histogram] = {}
-        for state in BREAKER_STATES:
-            self._breaker_state.labels(state).set(state == BREAKER_STATES[0])
+        self.breaker(BREAKER_STATES[0])
+        for result in ATTEMPTS_FROM_THE_START:
+            self._duration_of(self._attempt_duration, result)
+        for result in ("success", "failure"):
+            self._duration_of(self._probe_duration, result)
+        for family, labels in (
+            (self._waits_bounded, ("patience", "remote")),
+            (self._breaker_transitions, BREAKER_STATES),
+            (self._degraded, (Assurance.CACHED, Assurance.LOCAL)),
+            (self._revalidations, ("allow", "deny", "unavailable")),
+        ):
+            for label in labels:
+                self._count_of(family, label)
 
     def decision(self, verdict: str, source: str, reason: str, seconds: float) -> None:
         """One verdict on one opening handshake."""
@@ -166,7 +206,11 @@ class _Decisions(Collector):
     """
 
     def __init__(self) -> None:
-        self._tallies: dict[tuple[str, str, str], _Tally] = {}
+        self._tallies: dict[tuple[str, str, str], _Tally] = {
+            (verdict, source, reason): _Tally()
+            for (verdict, source), reasons in DECISIONS_FROM_THE_START.items()
+            for reason in reasons
+        }
 
     def add(self, verdict: str, source: str, reason: str, seconds: float) -> None:
         tally = self._tallies.get((verdict, source, reason))

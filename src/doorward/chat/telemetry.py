@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-if TYPE_CHECKING:
-    from doorward.chat.mailbox import Ending
+from doorward.chat.mailbox import Ending
+from doorward.core.verdict import Code
+
+# Shown as 0 before the first, which would not be seen to have come otherwise.
+CLOSING_CODES = (Code.MESSAGE_TOO_BIG, Code.OVERLOADED, Code.SERVICE_UNAVAILABLE, Code.INTERNAL)
+FORWARD_RESULTS = ("answered", "refused", "deadline", "upstream", "config", "overloaded")
 
 
 class ChatTelemetry:
@@ -30,6 +32,12 @@ class ChatTelemetry:
             ["result"],
             registry=registry,
         )
+        for ending in Ending:
+            self._runs.labels(ending.value)
+        for code in CLOSING_CODES:
+            self._closed.labels(code.value)
+        for result in FORWARD_RESULTS:
+            self._forwarded.labels(result)
 
     def run_started(self) -> None:
         self._active.inc()

@@ -47,6 +47,20 @@ def test_the_buckets_hold_the_five_seconds_that_must_never_be_reached(metrics: P
     assert 5 in bounds
 
 
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("decisions_total", {"verdict": "unavailable", "source": "fallback", "reason": "stale"}),
+        ("decision_duration_seconds_count", {"verdict": "unavailable", "source": "internal"}),
+        ("auth_attempt_duration_seconds_count", {"result": "identity_mismatch"}),
+        ("health_probe_duration_seconds_count", {"result": "failure"}),
+        ("breaker_transitions_total", {"to": "open"}),
+    ],
+)
+def test_what_never_happened_is_at_0(metrics: PrometheusMetrics, name: str, labels: dict[str, str]) -> None:
+    assert value(metrics, name, **labels) == 0
+
+
 def test_attempts_and_probes(metrics: PrometheusMetrics) -> None:
     for _ in range(3):
         metrics.attempt("connect_timeout", 0.7)
