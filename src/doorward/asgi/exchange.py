@@ -110,12 +110,15 @@ class AdmittedExchange(AdmittedConnection):
             self._exits += (loop.call_later(self._shared.app_exit_seconds, self._cancel_app),)
         exposed = round(self._shared.clock.wall() - self.since, 3)
         log.info("closed", id=self.admission.decision_id, code=wire.row.code.value, exposed_seconds=exposed)
-        if not self._accepted:
-            await self._shared.denier.deny(self.scope, self._server_send, wire)
-        elif self._is_stream and self._between_events and not self._sending:
-            await self._say_last(wire)
-        else:
-            self._abort()
+        try:
+            if not self._accepted:
+                await self._shared.denier.deny(self.scope, self._server_send, wire)
+            elif self._is_stream and self._between_events and not self._sending:
+                await self._say_last(wire)
+            else:
+                self._abort()
+        finally:
+            self._told()
         if not self._left:
             self._exits += (loop.call_later(INTERRUPT_SECONDS, self._interrupt),)
 

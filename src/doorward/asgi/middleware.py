@@ -121,7 +121,7 @@ class Doorward:
             )
             await tickets.answer(scope, connection.send, ticket, seconds)
         except ClientDisconnected:
-            pass
+            await connection.concluded()
         finally:
             connection.left()
 
@@ -150,6 +150,8 @@ class Doorward:
             log.debug("the app failed after its response was ended", error=type(error).__name__)
         finally:
             connection.left()
+        if connection.forced:
+            await connection.concluded()
 
     async def _admitted(
         self, scope: Scope, receive: Receive, send: Send, route: Route | None = None

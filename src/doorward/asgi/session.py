@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from doorward.runtime.verifier import Question, Verifier
 from doorward.runtime.wakes import Wakes
 
 INTERRUPT_SECONDS = 0.05
+CONCLUDE_SECONDS = 2 * SEND_SECONDS
 MAX_REFRESH_BYTES = 16_384
 _REFRESH = "auth.refresh"
 
@@ -96,8 +98,8 @@ class AdmittedConnection:
 
     __slots__ = (
         "_accepted", "_accepting", "_closing", "_connect_given", "_exits", "_held", "_left", "_over", "_reading",
-        "_receiving", "_refreshing", "_route", "_server_receive", "_server_send", "_shared", "_subject", "_task", "_waking_at",
-        "address", "admission", "ours", "scope", "session", "since",
+        "_receiving", "_refreshing", "_route", "_said", "_server_receive", "_server_send", "_shared", "_subject", "_task",
+        "_waking_at", "address", "admission", "ours", "scope", "session", "since",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +137,7 @@ class AdmittedConnection:
         self._refreshing = False
         self._held: tuple[Notify, ...] = ()
         self._closing: Deny | Unavailable | None = None
+        self._said: asyncio.Event | None = None
         self._exits: tuple[asyncio.TimerHandle, ...] = ()
         self._over = False
         self._left = False
@@ -172,6 +175,16 @@ class AdmittedConnection:
         self.gone()
         for timer in self._exits:
             timer.cancel()
+
+    async def concluded(self) -> None:
+        """Until what the door says at a forced end is sent: a server whose app returns before answers with words of its own.
+
+        Cancellation: nothing is left behind.
+        """
+        if self._said is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CONCLUDE_SECONDS):
+                    await self._said.wait()
 
     def gone(self) -> None:
         """The socket is closed."""
@@ -360,6 +373,7 @@ class AdmittedConnection:
 
     def _begin_close(self, refusal: Deny | Unavailable) -> None:
         self._closing = refusal
+        self._said = asyncio.Event()
         self.session.closed()
 
     async def _close(self, wire: Refusal) -> None:
@@ -371,12 +385,19 @@ class AdmittedConnection:
         exposed = round(self._shared.clock.wall() - self.since, 3)
         log.info("closed", id=self.admission.decision_id, code=wire.row.code.value, exposed_seconds=exposed)
         denier = self._shared.denier
-        if self._accepted:
-            await denier.say_and_close(self.scope, self._server_send, wire, ours=self.ours)
-        else:
-            await denier.deny(self.scope, self._server_send, wire)
+        try:
+            if self._accepted:
+                await denier.say_and_close(self.scope, self._server_send, wire, ours=self.ours)
+            else:
+                await denier.deny(self.scope, self._server_send, wire)
+        finally:
+            self._told()
         if not self._left:
             self._exits += (loop.call_later(INTERRUPT_SECONDS, self._interrupt),)
+
+    def _told(self) -> None:
+        if self._said is not None:
+            self._said.set()
 
     def _refusal(self, refusal: Deny | Unavailable) -> Refusal:
         return self._shared.denier.refusal(refusal, self.admission.decision_id)

@@ -14,6 +14,7 @@ import pytest
 from tests.door_server import RunningDoor, running_door
 
 from doorward.asgi.types import Receive, Scope, Send
+from doorward.runtime.ports import RevocationItem
 from doorward.testing import Fault, eventually
 
 COOKIE = "__Host-doorward"
@@ -304,6 +305,19 @@ async def test_a_revocation_ends_every_kind_of_response(path: str, tmp_path: Pat
         await eventually(lambda: len(running.issuer.registry) == 0, what="the app has left")
         if path in {"/api/stubborn", "/api/slow", "/api/download"}:
             await eventually(lambda: api.cancelled == [path], what="the app is cancelled")
+
+
+async def test_an_app_that_learns_of_the_end_before_the_client_leaves_the_answer_to_the_door(
+    tmp_path: Path, api: Api
+) -> None:
+    """A server whose app returns without a response makes one up: 500."""
+    async with guarded(tmp_path, api) as (running, client):
+        asking = asyncio.ensure_future(client.get("/api/slow", headers=bearer(running.auth.issue("ada"))))
+        await eventually(lambda: len(running.issuer.registry) == 1, what="it is registered")
+        api.released.set()
+        running.issuer.registry.revoke([RevocationItem(user_id="ada", not_before_ms=10**15)])
+        async with await asking as answer:
+            assert (answer.status, (await problem_of(answer))["code"]) == (401, "TOKEN_REVOKED")
 
 
 async def test_a_drain_ends_streams_and_lets_answers_come_to_their_end(tmp_path: Path, api: Api) -> None:

@@ -11,6 +11,8 @@ import pytest
 from tests.door_client import Page, opened
 from tests.door_server import RunningDoor, running_door
 
+from doorward.asgi.types import Receive, Scope, Send
+from doorward.runtime.ports import RevocationItem
 from doorward.testing import FakeAuthService, eventually
 
 CLOSED_WITHIN_SECONDS = 2.0
@@ -171,3 +173,24 @@ async def test_a_lost_cursor_loads_a_snapshot_and_loses_nothing(tmp_path: Path) 
             running.auth.revoke(session_id="s1")
             assert (await page.closed())[0] == 3000
         assert (await running.ask(running.auth.issue("eve", session_id="s0"))).code == "TOKEN_REVOKED"
+
+
+async def test_an_app_that_learns_of_it_before_the_client_leaves_the_last_word_to_the_door(tmp_path: Path) -> None:
+    """A server whose app returns cuts the connection, and the client could not tell that from a lost one."""
+    may_send = asyncio.Event()
+
+    async def pushing(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            raise RuntimeError("this app has no lifespan")
+        await receive()
+        await send({"type": "websocket.accept"})
+        await may_send.wait()
+        await send({"type": "websocket.send", "text": "too late"})
+
+    async with running_door(tmp_path, app=pushing) as running:
+        await running.settled()
+        async with opened(running.connect(running.auth.issue("ada"))) as page:
+            may_send.set()
+            running.issuer.registry.revoke([RevocationItem(user_id="ada", not_before_ms=10**15)])
+            code, reason = await page.closed()
+            assert (code, reason.split(";")[0]) == (3000, "TOKEN_REVOKED")
