@@ -29,7 +29,7 @@ class Envelope(msgspec.Struct, frozen=True, dict=True):
     v: int = 1
 
     @cached_property
-    def encoded(self) -> bytes:
+    def text(self) -> str:
         """As JSON, made once for all who read it."""
         return encode(self)
 
@@ -68,9 +68,9 @@ def event_json(event: BaseEvent) -> bytes:
     return event.model_dump_json(by_alias=True).encode()
 
 
-def encode(envelope: Envelope | SyntheticEnvelope) -> bytes:
+def encode(envelope: Envelope | SyntheticEnvelope) -> str:
     """The envelope as JSON."""
-    return msgspec.json.encode(envelope)
+    return msgspec.json.encode(envelope).decode()
 
 
 def kind_of(envelope: Envelope) -> str:
