@@ -1,17 +1,21 @@
 """The server under test, as a process of its own: an accept-only echo app, bare or behind the door.
 
-It runs on the default server (`doorward.cli.server`), with the metrics, the decision log and the settings as shipped. Only
-the auth service, the data directory and `verify` are given.
+It runs on the default server (`doorward.cli.server`) or on granian, with the metrics, the decision log and the settings as
+shipped. Only the auth service, the data directory and `verify` are given.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import socket
 import sys
+import threading
+import time
 from pathlib import Path
-from typing import Any
 
-from doorward.adapters.logs import configure
+from doorward.adapters.logs import LogWriter, configure
 from doorward.asgi.door import Door
 from doorward.asgi.middleware import Doorward
 from doorward.asgi.opening import OpeningPolicy
@@ -19,6 +23,11 @@ from doorward.asgi.types import App, Receive, Scope, Send
 from doorward.cli.process import run_process
 from doorward.cli.server import DrainPolicy, run_server
 from doorward.config import Settings
+from doorward.drill.peers import free_port
+
+SERVERS = ("default", "granian")
+ARGUMENTS = "BENCH_ARGUMENTS"
+"""Granian makes the app anew in a process of its own; this variable tells it how."""
 
 AT_ONCE = DrainPolicy(delay_seconds=0, spread_seconds=0, run_until_seconds=0.5, exit_seconds=2)
 
@@ -40,28 +49,62 @@ def behind_the_door(settings: Settings) -> Doorward:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--auth-url", help="put the door before the app, and ask this auth service")
-    parser.add_argument("--issuer", default="https://issuer.example")
-    parser.add_argument("--verify", choices=("remote", "local"), default="remote")
-    parser.add_argument("--data-dir", type=Path)
-    options = parser.parse_args()
-    app: App = echo
-    level, style = "info", "auto"
-    if options.auth_url is not None:
-        auth = {"url": options.auth_url, "issuer": options.issuer, "service_secret": "unused"}
-        settings = Settings(auth=auth, verify=options.verify, data_dir=options.data_dir)
-        app, level, style = behind_the_door(settings), settings.log_level, settings.log_format
-    return _serve(app, level, style)
-
-
-def _serve(app: App, level: str, style: Any) -> int:
-    writer = configure(level=level, style=style)
+    options = _options(sys.argv[1:])
+    if options.server == "granian":
+        return _on_granian()
+    app, writer = _app(options)
 
     async def serve() -> int:
         return await run_server(app, name="serve", host="127.0.0.1", port=0, opening=OpeningPolicy(), drain=AT_ONCE)
 
     return run_process(serve, last=writer.aclose)
+
+
+def app_of_environment() -> App:
+    """What granian serves."""
+    return _app(_options(json.loads(os.environ[ARGUMENTS])))[0]
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--auth-url", help="put the door before the app, and ask this auth service")
+    parser.add_argument("--issuer", default="https://issuer.example")
+    parser.add_argument("--verify", choices=("remote", "local"), default="remote")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--server", choices=SERVERS, default="default")
+    return parser.parse_args(arguments)
+
+
+def _app(options: argparse.Namespace) -> tuple[App, LogWriter]:
+    if options.auth_url is None:
+        return echo, configure(level="info", style="auto")
+    auth = {"url": options.auth_url, "issuer": options.issuer, "service_secret": "unused"}
+    settings = Settings(auth=auth, verify=options.verify, data_dir=options.data_dir)
+    return behind_the_door(settings), configure(level=settings.log_level, style=settings.log_format)
+
+
+def _on_granian() -> int:
+    from granian import Granian
+    from granian.constants import Interfaces
+
+    os.environ[ARGUMENTS] = json.dumps(sys.argv[1:])
+    port = free_port()
+    threading.Thread(target=_tell_when_ready, args=(port,), daemon=True).start()
+    target = f"{__spec__.name}:{app_of_environment.__name__}"
+    Granian(target, factory=True, port=port, interface=Interfaces.ASGI, websockets=True, log_enabled=False).serve()
+    return 0
+
+
+def _tell_when_ready(port: int) -> None:
+    """Granian says nothing that a program could wait for."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            print(f"ready {port}", flush=True)
+            return
 
 
 if __name__ == "__main__":

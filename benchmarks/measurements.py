@@ -10,7 +10,9 @@ import contextlib
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+from benchmarks import gateways as _gateways
 from benchmarks import load, subjects
 from benchmarks.machine import CannotMeasure
 from benchmarks.subjects import AuthService, Subject
@@ -126,7 +128,31 @@ def steps(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row
             yield Row(f"step {step}, {kind}", micros, "us", details={"step": step, "kind": kind})
 
 
-ALL = {each.__name__: each for each in (cached_token, browser, local_tokens, idle_memory, calls, steps)}
+def gateways(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
+    """CPU of all processes for one authenticated handshake: app behind the door, over the same app behind a proxy that asks."""
+    header = ["-H", f"Authorization: Bearer {purse.token()}"]
+    for server, at_most in (("default", (1.0, 0.7)), ("granian", (0.6, 0.35))):
+        peers: dict[str, tuple[Callable[[], Started], float | None]] = {
+            "nginx, auth_request": (partial(_gateways.nginx, auth, server), at_most[0]),
+            "Envoy, ext_authz": (partial(_gateways.envoy, auth, server), at_most[1]),
+            "nginx, proxy_cache": (partial(_gateways.nginx, auth, server, cached=True), None),
+        }
+        sides: dict[str, Callable[[], Started]] = {"door": partial(subjects.door, auth, server=server)}
+        sides |= {name: start for name, (start, _) in peers.items()}
+        runs: dict[str, list[load.Run]] = {name: [] for name in sides}
+        for number in range(plan.pairs):
+            for name, start in sides.items():
+                runs[name].append(_rate(start, header, plan))
+            costs = ", ".join(f"{name} {own[-1].cpu_us:.0f}" for name, own in runs.items())
+            say(f"{server}, round {number + 1}, us of CPU: {costs}")
+        for name, (_, goal) in peers.items():
+            yield _cost_row(
+                f"CPU a handshake on {_SERVER_NAMES[server]}, over {name}", goal, name, runs[name], runs["door"]
+            )
+
+
+ALL = {each.__name__: each for each in (cached_token, browser, local_tokens, gateways, idle_memory, calls, steps)}
+_SERVER_NAMES = {"default": "uvicorn", "granian": "granian"}
 
 
 def _ratio(
@@ -141,20 +167,30 @@ def _ratio(
     ratios = [other.per_second / bare.per_second for bare, other in pairs]
     value = statistics.median(ratios)
     met = value >= goal if goal is not None else None
-    yield Row(name, value, "ratio", f">= {goal:.2f}" if goal is not None else None, met, ratios, _details(pairs))
+    details = _details("bare app", *zip(*pairs, strict=True))
+    yield Row(name, value, "ratio", f">= {goal:.2f}" if goal is not None else None, met, ratios, details)
 
 
-def _details(pairs: Sequence[tuple[load.Run, load.Run]]) -> dict[str, object]:
-    bare, other = zip(*pairs, strict=True)
+def _cost_row(name: str, goal: float | None, beside: str, peer: Sequence[load.Run], door: Sequence[load.Run]) -> Row:
+    ratios = [ours.cpu_us / theirs.cpu_us for theirs, ours in zip(peer, door, strict=True)]
+    value = statistics.median(ratios)
+    met = value <= goal if goal is not None else None
+    return Row(
+        name, value, "ratio", f"<= {goal:.2f}" if goal is not None else None, met, ratios, _details(beside, peer, door)
+    )
+
+
+def _details(beside: str, base: Sequence[load.Run], door: Sequence[load.Run]) -> dict[str, object]:
     return {
-        "bare_per_second": round(statistics.median(run.per_second for run in bare)),
-        "door_per_second": round(statistics.median(run.per_second for run in other)),
-        "bare_cpu_us": round(statistics.median(run.cpu_us for run in bare)),
-        "door_cpu_us": round(statistics.median(run.cpu_us for run in other)),
-        "bare_p99_ms": round(statistics.median(run.p99_ms for run in bare), 1),
-        "door_p99_ms": round(statistics.median(run.p99_ms for run in other), 1),
-        "generator_cpu": round(max(run.generator_cpu for run in (*bare, *other)), 2),
-        "headers_used": [run.headers_used for run in other],
+        "beside": beside,
+        "base_per_second": round(statistics.median(run.per_second for run in base)),
+        "door_per_second": round(statistics.median(run.per_second for run in door)),
+        "base_cpu_us": round(statistics.median(run.cpu_us for run in base)),
+        "door_cpu_us": round(statistics.median(run.cpu_us for run in door)),
+        "base_p99_ms": round(statistics.median(run.p99_ms for run in base), 1),
+        "door_p99_ms": round(statistics.median(run.p99_ms for run in door), 1),
+        "generator_cpu": round(max(run.generator_cpu for run in (*base, *door)), 2),
+        "headers_used": [run.headers_used for run in door],
     }
 
 
@@ -167,7 +203,8 @@ def _memory_row(name: str, goal: float | None, pairs: Sequence[tuple[float, floa
     extra = [door - bare for bare, door in pairs]
     value = statistics.median(extra)
     sides = {
-        "bare_kib": round(statistics.median(bare for bare, _ in pairs), 1),
+        "beside": "bare app",
+        "base_kib": round(statistics.median(bare for bare, _ in pairs), 1),
         "door_kib": round(statistics.median(door for _, door in pairs), 1),
     }
     met = value <= goal if goal is not None else None

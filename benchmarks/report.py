@@ -32,12 +32,13 @@ def _about(about: Mapping[str, object]) -> str:
 
 
 def _measured(rows: Sequence[Row]) -> list[list[str]]:
-    lines = [["measured", "median", "of the pairs", "goal", "", "bare app", "with the door"]]
+    lines = [["measured", "median", "of the pairs", "goal", "", "with the door", "beside it"]]
     for row in rows:
         low, high = (min(row.samples), max(row.samples)) if row.samples else (row.value, row.value)
         value, spread = f"{row.value:.2f} {row.unit}", f"{low:.2f} - {high:.2f}"
-        sides = (_side(row, side) for side in ("bare", "door"))
-        lines.append([row.name, value, spread, row.goal or "", VERDICTS[row.met], *sides])
+        door, base = _side(row, "door"), _side(row, "base")
+        beside = f"{row.details['beside']}: {base}" if base else ""
+        lines.append([row.name, value, spread, row.goal or "", VERDICTS[row.met], door, beside])
     return lines
 
 

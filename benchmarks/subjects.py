@@ -1,7 +1,7 @@
 """What is measured, and what measures it: each a process, started for one run and ended after it.
 
-Another peer (a proxy that asks the auth service itself, another ASGI server) is one more function that yields a `Subject`:
-`pids` are all the processes whose CPU and memory count as its cost.
+A peer of another make (`gateways.py`) is a function that yields a `Subject` too: `pids` are all the processes whose CPU and memory
+count as its cost.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from benchmarks import machine
 from benchmarks.tokens import ISSUER, USER_ID
 
 READY_LINE = re.compile(r"ready (?:http://127\.0\.0\.1:)?(?P<port>\d+)")
+START_SECONDS = 20
 END_SECONDS = 10
 WRITTEN_SECONDS = 5
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -83,19 +85,57 @@ def fast_auth(key_set: Path) -> Iterator[AuthService]:
 
 
 @contextlib.contextmanager
-def bare() -> Iterator[Subject]:
-    """The app without the door."""
-    with _echo_server("bare") as subject:
+def bare(server: str = "default") -> Iterator[Subject]:
+    """The app without the door, on one of `echo_server.SERVERS`."""
+    with _echo_server("bare", "--server", server) as subject:
         yield subject
 
 
 @contextlib.contextmanager
-def door(auth: AuthService, *, verify: str = "remote") -> Iterator[Subject]:
+def door(auth: AuthService, *, verify: str = "remote", server: str = "default") -> Iterator[Subject]:
     """The same app behind the door."""
     with tempfile.TemporaryDirectory(prefix="doorward-bench-") as folder:
         settings = ["--auth-url", auth.url, "--issuer", ISSUER, "--verify", verify, "--data-dir", f"{folder}/data"]
-        with _echo_server("door", *settings) as subject:
+        with _echo_server("door", "--server", server, *settings) as subject:
             yield subject
+
+
+@contextlib.contextmanager
+def started(name: str, command: Sequence[str], port: int) -> Iterator[Subject]:
+    """A program on the server's core that listens on `port` in a moment, with the processes that it has started by then."""
+    with (
+        tempfile.NamedTemporaryFile("w", prefix="doorward-bench-", suffix=".log") as log,
+        _ended_after(machine.on_server_core(command), stderr=log, stdout=log) as process,
+    ):
+        ends_at = time.monotonic() + START_SECONDS
+        while not _listens(port):
+            if process.poll() is not None or time.monotonic() > ends_at:
+                raise machine.CannotMeasure(f"{name} did not start: {Path(log.name).read_text().strip()[-500:]}")
+            time.sleep(0.05)
+        yield Subject(name, port, family(process.pid), Path(log.name))
+
+
+def together(name: str, gateway: Subject, app: Subject) -> Subject:
+    """What both cost; the clients see the gateway."""
+    return Subject(name, gateway.port, [*gateway.pids, *app.pids], app.log)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that come from it."""
+    children = (int(child) for each in Path(f"/proc/{pid}/task").iterdir() for child in _children(each))
+    return [pid, *(descendant for child in children for descendant in family(child))]
+
+
+def _children(thread: Path) -> list[str]:
+    return (thread / "children").read_text().split()
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -105,21 +145,30 @@ def _echo_server(name: str, *options: str) -> Iterator[Subject]:
         tempfile.NamedTemporaryFile("w", prefix="doorward-bench-", suffix=".log") as log,
         _running(command, stderr=log) as (process, port),
     ):
-        yield Subject(name, port, [process.pid], Path(log.name))
+        yield Subject(name, port, family(process.pid), Path(log.name))
 
 
 @contextlib.contextmanager
 def _running(command: Sequence[str], *, stderr: IO[Any] | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process that has printed its ready line, and its port. SIGTERM at the end."""
+    """A process that has printed its ready line, and its port."""
+    with _ended_after(command, stderr=stderr, stdout=subprocess.PIPE) as process:
+        line = process.stdout.readline() if process.stdout is not None else ""
+        ready = READY_LINE.search(line)
+        if ready is None:
+            raise machine.CannotMeasure(f"{command[-1]} did not start: {line!r}")
+        yield process, int(ready["port"])
+
+
+@contextlib.contextmanager
+def _ended_after(
+    command: Sequence[str], *, stderr: IO[Any] | None, stdout: IO[Any] | int
+) -> Iterator[subprocess.Popen[str]]:
+    """SIGTERM at the end."""
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=machine.environment(), cwd=machine.ROOT
+        command, stdout=stdout, stderr=stderr, text=True, env=machine.environment(), cwd=machine.ROOT
     ) as process:
         try:
-            line = process.stdout.readline() if process.stdout is not None else ""
-            ready = READY_LINE.search(line)
-            if ready is None:
-                raise machine.CannotMeasure(f"{command[-1]} did not start: {line!r}")
-            yield process, int(ready["port"])
+            yield process
         finally:
             process.terminate()
             try:

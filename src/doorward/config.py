@@ -329,6 +329,12 @@ class ChatSettings(Section):
         description="Events of a thread that can be resumed from; the history is kept anyway",
     )
     event_days: float = Field(30, gt=0, le=3_650, description="Older events cannot be resumed from")
+    unsent_bytes: int = Field(
+        268_435_456,
+        ge=1_048_576,
+        description="Memory for what waits to be sent on all sockets together, in bytes; past it the socket for which most waits "
+        "is closed with 1013",
+    )
 
 
 class AuthdSettings(Section):

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from benchmarks import load, machine, report, subjects
+from benchmarks import gateways, load, machine, report, subjects
+from benchmarks.echo_server import SERVERS
 from benchmarks.machine import CannotMeasure
 from benchmarks.measurements import Row
-from benchmarks.subjects import AuthService
+from benchmarks.subjects import AuthService, Subject
 from benchmarks.tokens import Purse
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="the benchmark tools are built with gcc")
+Gateway = Callable[[AuthService, str], AbstractContextManager[Subject]]
+CACHED_NGINX = partial(gateways.nginx, cached=True)
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("gcc") is None and not os.environ.get("CI"), reason="not run: the benchmark tools are built with gcc"
+)
 
 
 @pytest.fixture
@@ -58,6 +67,26 @@ def test_a_browser_gets_its_notice_and_its_echo(auth: AuthService, purse: Purse)
     protocols = f"doorward.v1, base64url.bearer.authorization.doorward.{purse.carried()}"
     with subjects.door(auth) as subject:
         load.exactly(subject, 5, ["-H", f"Sec-WebSocket-Protocol: {protocols}"])
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_app_and_the_door_on_every_server(server: str, auth: AuthService, purse: Purse) -> None:
+    with subjects.bare(server) as app:
+        load.exactly(app, 5, concurrency=2)
+    with subjects.door(auth, server=server) as door:
+        load.exactly(door, 5, bearer(purse.token()), concurrency=2)
+        with pytest.raises(CannotMeasure, match="401"):
+            load.exactly(door, 1)
+    assert auth.calls() == 1
+
+
+@pytest.mark.parametrize(("gateway", "asks"), [(gateways.nginx, 5), (gateways.envoy, 5), (CACHED_NGINX, 1)])
+def test_a_gateway_asks_before_the_app(gateway: Gateway, asks: int, auth: AuthService, purse: Purse) -> None:
+    with gateway(auth, "default") as subject:
+        load.exactly(subject, 5, bearer(purse.token()), concurrency=1)
+        assert auth.calls() == asks
+        assert len(subject.pids) >= 2, "the gateway's and the app's processes count"
+        assert subject.cpu_seconds() > 0
 
 
 def test_a_refused_handshake_is_no_measurement(auth: AuthService) -> None:

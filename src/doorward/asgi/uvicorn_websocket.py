@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
+_UNSENT_BYTES = 16_384
+"""What the kernel has not taken, and a message more: past it the application waits. A stalled peer costs this, not 64 KiB."""
+
 _ABNORMAL_CLOSURE = 1006
 _SERVICE_RESTART = 1012
 
@@ -41,6 +44,7 @@ class DoorwardWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=_UNSENT_BYTES)
         self.address = network_of(self.client[0]) if self.client else ""
         self.watch.counters.websockets += 1
 

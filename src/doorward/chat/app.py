@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from doorward.chat.agents.port import Agent
     from doorward.chat.agents.tools import Drill
-    from doorward.config import Settings
+    from doorward.config import ChatSettings, Settings
     from doorward.runtime.insight import Insight
 
 SHUTDOWN_SECONDS = 1.0
@@ -70,7 +70,7 @@ def create_app(
         resolver: finds the auth service; by default the system's name servers, or `auth.dns_servers`.
         agent: answers the questions; by default what `chat.agent` says.
         drill: what the warden may break on purpose, for an admin; it stands beside this door.
-        limits: every bound of the chat backend; by default with `chat.agent_seconds`.
+        limits: every bound of the chat backend; by default with what `settings.chat` says.
         register: whether the page offers to make an account; by default `authd.allow_register`.
         fault_hint: a line for the page that says how to break the auth service on purpose.
         data_file: where threads and events are kept; in memory by default, until the process ends.
@@ -78,7 +78,7 @@ def create_app(
     agent = agent or make_agent(settings.chat, insight=insight, drill=drill)
     chat = Chat(
         agent,
-        limits=limits or ChatLimits(run_seconds=settings.chat.agent_seconds),
+        limits=limits or _limits(settings.chat),
         file=data_file,
         synchronous=settings.chat.synchronous,
         retention=Retention(settings.chat.events_per_thread, settings.chat.event_days * 86_400.0),
@@ -144,6 +144,14 @@ def create_app(
     app.router.redirect_slashes = False  # it would lead to this server's own scheme and path, not to those of its proxy
     app.state.chat = chat
     return app
+
+
+def _limits(chat: ChatSettings) -> ChatLimits:
+    return ChatLimits(
+        run_seconds=chat.agent_seconds,
+        unsent_bytes=chat.unsent_bytes,
+        untidied_events=chat.events_per_thread // 4,
+    )
 
 
 async def _healthz(_: Request) -> Response:

@@ -149,9 +149,9 @@ def _malformed(command_id: str | None, message: str) -> Malformed:
     return Malformed(command_id, Fault(ErrorCode.BAD_REQUEST, message))
 
 
-def reply(command_id: str | None, outcome: Done | Fault) -> str:
+def reply(command_id: str | None, outcome: Done | Fault) -> bytes:
     """The one reply to a command, as JSON."""
     if isinstance(outcome, Fault):
         error = {"code": outcome.code.value, "message": outcome.message}
-        return msgspec.json.encode({"reply_to": command_id, "error": error}).decode()
-    return msgspec.json.encode({"reply_to": command_id, "ok": True, **outcome.fields}).decode()
+        return msgspec.json.encode({"reply_to": command_id, "error": error})
+    return msgspec.json.encode({"reply_to": command_id, "ok": True, **outcome.fields})

@@ -29,7 +29,7 @@ class Envelope(msgspec.Struct, frozen=True, dict=True):
     v: int = 1
 
     @cached_property
-    def text(self) -> str:
+    def encoded(self) -> bytes:
         """As JSON, made once for all who read it."""
         return encode(self)
 
@@ -68,9 +68,9 @@ def event_json(event: BaseEvent) -> bytes:
     return event.model_dump_json(by_alias=True).encode()
 
 
-def encode(envelope: Envelope | SyntheticEnvelope) -> str:
+def encode(envelope: Envelope | SyntheticEnvelope) -> bytes:
     """The envelope as JSON."""
-    return msgspec.json.encode(envelope).decode()
+    return msgspec.json.encode(envelope)
 
 
 def kind_of(envelope: Envelope) -> str:

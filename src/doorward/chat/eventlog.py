@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 PAGE: Final = 256
 """Envelopes that `follow` hands out at once, at most."""
 
+PAGE_BYTES: Final = 65_536
+"""Of events that are handed out at once; a single event may be larger."""
+
 BEGINS: Final = "RUN_STARTED"
 ENDS: Final = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 """The first event of every run, and the last. Runs of a thread never interleave."""
@@ -96,7 +99,7 @@ class EventLog(Protocol):
         ...
 
     async def read(self, thread_id: str, *, epoch: str, after_seq: int, limit: int) -> Sequence[Envelope]:
-        """At most `limit` envelopes after `after_seq`, oldest first; empty at the head.
+        """At most `limit` envelopes after `after_seq`, oldest first, and no more than `PAGE_BYTES` need; empty at the head.
 
         Raises:
             OutOfWindow: what follows `after_seq` is not all there.
@@ -141,6 +144,18 @@ class EventLog(Protocol):
             StoreError: it was not done, or is not known to be.
         """
         ...
+
+
+def first_page(envelopes: Iterable[Envelope]) -> list[Envelope]:
+    """Those that are handed out at once: the first ones that `PAGE_BYTES` hold, but one at least. Reads one more, at most. Pure."""
+    page: list[Envelope] = []
+    size = 0
+    for envelope in envelopes:
+        size += len(envelope.event)
+        if page and size > PAGE_BYTES:
+            break
+        page.append(envelope)
+    return page
 
 
 def begun(newest_first: Iterable[Envelope], following: Sequence[Envelope]) -> list[Envelope]:

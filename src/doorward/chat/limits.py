@@ -37,6 +37,8 @@ class ChatLimits:
     merge_above_messages: int = 128
     queue_messages: int = 256
     queue_bytes: int = 1_048_576
+    unsent_bytes: int = 268_435_456
+    """Waiting to be sent on all sockets together."""
     merged_bytes: int = 16_384
     stall_seconds: float = 10.0
     """A socket that takes nothing for this long is closed with 1013 and may resume later."""
@@ -45,6 +47,8 @@ class ChatLimits:
     housekeeping_seconds: float = 5.0
     tidy_after_seconds: float = 60.0
     """A thread that rests for this long has its log tidied."""
+    untidied_events: int = 1_024
+    """Of ended runs: after so many a thread's log is tidied before its next run, though it never rests."""
     tidy_again_seconds: float = 86_400.0
     tidied_threads: int = 16
     """Of one round."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from bisect import bisect_right
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from doorward.chat.envelope import Envelope, compacted
-from doorward.chat.eventlog import COMPACTED_BYTES, PAGE, Lease, LeaseLost, OutOfWindow, Retention, begun
+from doorward.chat.eventlog import COMPACTED_BYTES, PAGE, Lease, LeaseLost, OutOfWindow, Retention, begun, first_page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -82,7 +83,7 @@ class MemoryEventLog:
     async def read(self, thread_id: str, *, epoch: str, after_seq: int, limit: int) -> Sequence[Envelope]:
         lane = self._lanes.get(thread_id) or _Lane(self._base)
         start = bisect_right(lane.entries, after_seq, key=lambda entry: entry.seq)
-        page = lane.entries[start : start + limit]
+        page = first_page(islice(lane.entries, start, start + limit))
         expected = page[0].seq_from - 1 if page else lane.head
         if epoch != self._epoch or after_seq != expected:
             raise OutOfWindow(thread_id)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Listener(Protocol):
     """Where notices go. Never waits."""
 
-    def post(self, subject: str, text: str) -> None:
+    def post(self, subject: str, text: bytes) -> None:
         """Say `text`, instead of what waits to be said about the same subject."""
         ...
 
@@ -46,6 +46,6 @@ class Notices:
         self._tell(user_id, thread_id, {"notice": "thread.deleted", "thread_id": thread_id})
 
     def _tell(self, user_id: str, thread_id: str, notice: dict[str, object]) -> None:
-        text = msgspec.json.encode(notice).decode()
+        text = msgspec.json.encode(notice)
         for listener in self._listeners.get(user_id, ()):
             listener.post(thread_id, text)

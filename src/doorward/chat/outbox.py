@@ -4,133 +4,222 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
 
 from doorward.chat.envelope import Envelope, merged
 from doorward.errors import LimitError
 
 if TYPE_CHECKING:
-    from doorward.chat.limits import ChatLimits
+    from collections.abc import Callable
 
-OVERHEAD_BYTES = 256
-"""What an envelope weighs besides its event, roughly."""
+    from doorward.chat.limits import ChatLimits
+    from doorward.chat.unsent import UnsentBudget
+
+OVERHEAD_BYTES: Final = 768
+"""What an envelope weighs besides its JSON, roughly: the object, its names and numbers, its place in the queue."""
+
+
+class Slow(StrEnum):
+    """Why a reader is too slow. A metric label, so a closed set."""
+
+    STALLED = "stalled"
+    """It took nothing for `stall_seconds`."""
+    BUDGET = "budget"
+    """The queues of all sockets hold more than they may, and its own is the fattest."""
 
 
 class SlowReader(LimitError):
-    """The peer took nothing for too long. It may come back and resume."""
+    """The peer does not read as fast as it must. It may come back and resume."""
+
+    def __init__(self, why: Slow) -> None:
+        super().__init__(f"the peer does not read: {why}")
+        self.why = why
 
 
 class _Cell:
-    __slots__ = ("item", "size")
+    """One thing that waits. `ts`: since when an event that happens now has waited, in wall-clock milliseconds."""
 
-    def __init__(self, item: Envelope | str) -> None:
+    __slots__ = ("bytes", "item", "ts")
+
+    def __init__(self, item: Envelope | bytes, ts: int | None) -> None:
         self.item = item
-        self.size = _size(item)
+        self.bytes = _weight(item)
+        self.ts = ts
 
 
 class Outbox:
-    """First in, first out. Above `merge_above_messages` text deltas of one message become one; a full one waits for room."""
+    """First in, first out. Above `merge_above_messages` text deltas of one message become one; a full one has no room.
 
-    def __init__(self, limits: ChatLimits) -> None:
+    Args:
+        budget: of all sockets together.
+        delivered: told of each event that happened while it was followed, once it is sent: its `ts`.
+        evicted: told when the budget wants this queue's memory back. Never waits.
+    """
+
+    def __init__(
+        self,
+        limits: ChatLimits,
+        budget: UnsentBudget,
+        *,
+        delivered: Callable[[int], None],
+        evicted: Callable[[], None],
+    ) -> None:
         self._limits = limits
+        self._budget = budget
+        self._delivered = delivered
+        self._tell_evicted = evicted
         self._cells: deque[_Cell] = deque()
         self._tails: dict[str, _Cell] = {}
-        self._bytes = 0
-        self._posted: dict[str, str] = {}
+        self._posted: dict[str, _Cell] = {}
+        self._sending: _Cell | None = None
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
+        self._open = True
+        self.bytes = 0
+        budget.join(self)
 
     def __len__(self) -> int:
         return len(self._cells)
 
-    async def put(self, item: Envelope | str) -> None:
-        """Add an envelope, or a text that is ready to be sent.
+    async def put(self, text: bytes) -> None:
+        """Add a text that is ready to be sent, when there is room.
 
         Raises:
-            SlowReader: there was no room within `stall_seconds`.
+            SlowReader: as `room`.
 
-        Cancellation: the item is in, or not.
+        Cancellation: the text is in, or not.
         """
-        if len(self._cells) >= self._limits.merge_above_messages and self._merge(item):
-            return
-        if self._full:
-            await self._wait_for_room()
-        self._push(item)
+        await self.room()
+        self._tails.clear()
+        self._add(_Cell(text, None))
 
-    async def take(self) -> str:
-        """The next text to send; what was posted goes first.
+    def push(self, envelope: Envelope, *, live: bool) -> None:
+        """Add an envelope whether there is room or not: wait for it with `room` before the next ones are fetched.
+
+        Args:
+            live: it happened while it was followed; else it is a replay.
+        """
+        if len(self._cells) >= self._limits.merge_above_messages and self._merge(envelope):
+            return
+        cell = _Cell(envelope, envelope.ts if live else None)
+        self._tails[envelope.thread_id] = cell
+        self._add(cell)
+
+    async def room(self) -> None:
+        """Wait until there is room.
+
+        Raises:
+            SlowReader: there was none within `stall_seconds`, or the queue was evicted.
+
+        Cancellation: changes nothing.
+        """
+        if self._full:
+            try:
+                async with asyncio.timeout(self._limits.stall_seconds):
+                    while self._full:
+                        self._room.clear()
+                        await self._room.wait()
+            except TimeoutError as error:
+                raise SlowReader(Slow.STALLED) from error
+        if not self._open:
+            raise SlowReader(Slow.BUDGET)
+
+    async def take(self) -> bytes:
+        """The next text to send; what was posted goes first. What was taken before counts as sent from now on.
 
         Cancellation: takes nothing.
         """
+        self._sent()
         while not self._cells and not self._posted:
             self._filled.clear()
             await self._filled.wait()
         if self._posted:
-            return self._posted.pop(next(iter(self._posted)))
-        cell = self._cells.popleft()
-        self._bytes -= cell.size
-        self._room.set()
-        if isinstance(cell.item, str):
-            return cell.item
-        if self._tails.get(cell.item.thread_id) is cell:
-            del self._tails[cell.item.thread_id]
-        return cell.item.text
+            self._sending = self._posted.pop(next(iter(self._posted)))
+        else:
+            self._sending = self._cells.popleft()
+            self._room.set()
+        item = self._sending.item
+        if isinstance(item, bytes):
+            return item
+        if self._tails.get(item.thread_id) is self._sending:
+            del self._tails[item.thread_id]
+        return item.encoded
 
-    def post(self, subject: str, text: str) -> None:
+    def post(self, subject: str, text: bytes) -> None:
         """Send `text` outside the order, instead of what waits to be sent about the same subject.
 
         At most `queue_messages` subjects wait; of more, the one that waits longest is not told of. Never waits itself.
         """
-        self._posted.pop(subject, None)
-        if len(self._posted) >= self._limits.queue_messages:
-            del self._posted[next(iter(self._posted))]
-        self._posted[subject] = text
-        self._filled.set()
+        replaced = self._posted.pop(subject, None)
+        if replaced is None and len(self._posted) >= self._limits.queue_messages:
+            replaced = self._posted.pop(next(iter(self._posted)))
+        if replaced is not None:
+            self._change(-replaced.bytes)
+        if self._open:
+            cell = self._posted[subject] = _Cell(text, None)
+            self._filled.set()
+            self._change(cell.bytes)
 
     def discard(self, thread_id: str) -> None:
         """Drop the envelopes of a thread that is no longer followed."""
-        kept = [cell for cell in self._cells if isinstance(cell.item, str) or cell.item.thread_id != thread_id]
+        kept = [cell for cell in self._cells if isinstance(cell.item, bytes) or cell.item.thread_id != thread_id]
+        self._change(sum(cell.bytes for cell in kept) - sum(cell.bytes for cell in self._cells))
         self._cells = deque(kept)
-        self._bytes = sum(cell.size for cell in kept)
         self._tails.pop(thread_id, None)
         self._room.set()
 
+    def close(self) -> None:
+        """Drop everything; nothing more is added. Twice is once."""
+        self._open = False
+        self._cells.clear()
+        self._tails.clear()
+        self._posted.clear()
+        self._sending = None
+        self._budget.leave(self)
+        self._change(-self.bytes)
+        self._room.set()
+
+    def evict(self) -> None:
+        """The budget wants this memory back."""
+        self.close()
+        self._tell_evicted()
+
     @property
     def _full(self) -> bool:
-        return len(self._cells) >= self._limits.queue_messages or self._bytes >= self._limits.queue_bytes
+        return len(self._cells) >= self._limits.queue_messages or self.bytes >= self._limits.queue_bytes
 
-    async def _wait_for_room(self) -> None:
-        try:
-            async with asyncio.timeout(self._limits.stall_seconds):
-                while self._full:
-                    self._room.clear()
-                    await self._room.wait()
-        except TimeoutError as error:
-            raise SlowReader("the peer does not read") from error
+    def _add(self, cell: _Cell) -> None:
+        if self._open:
+            self._cells.append(cell)
+            self._filled.set()
+            self._change(cell.bytes)
 
-    def _push(self, item: Envelope | str) -> None:
-        cell = _Cell(item)
-        self._cells.append(cell)
-        self._bytes += cell.size
-        if isinstance(item, str):
-            self._tails.clear()
-        else:
-            self._tails[item.thread_id] = cell
-        self._filled.set()
-
-    def _merge(self, item: Envelope | str) -> bool:
-        if isinstance(item, str) or (tail := self._tails.get(item.thread_id)) is None:
+    def _merge(self, envelope: Envelope) -> bool:
+        tail = self._tails.get(envelope.thread_id)
+        if tail is None or isinstance(tail.item, bytes):
             return False
-        if isinstance(tail.item, str):
-            return False
-        joined = merged(tail.item, item, max_bytes=self._limits.merged_bytes)
+        joined = merged(tail.item, envelope, max_bytes=self._limits.merged_bytes)
         if joined is None:
             return False
-        self._bytes -= tail.size
-        tail.item, tail.size = joined, _size(joined)
-        self._bytes += tail.size
+        before, tail.item, tail.bytes = tail.bytes, joined, _weight(joined)
+        self._change(tail.bytes - before)
         return True
 
+    def _sent(self) -> None:
+        sent, self._sending = self._sending, None
+        if sent is not None:
+            self._change(-sent.bytes)
+            self._room.set()
+            if sent.ts is not None:
+                self._delivered(sent.ts)
 
-def _size(item: Envelope | str) -> int:
-    return len(item) if isinstance(item, str) else len(item.event) + OVERHEAD_BYTES
+    def _change(self, by: int) -> None:
+        """May evict this very queue."""
+        self.bytes += by
+        self._budget.change(by)
+
+
+def _weight(item: Envelope | bytes) -> int:
+    """What it holds in memory, at most: an envelope's event is in its encoded form too."""
+    return OVERHEAD_BYTES + (len(item) if isinstance(item, bytes) else 2 * len(item.event))

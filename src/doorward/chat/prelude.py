@@ -47,8 +47,8 @@ def prelude(run: Sequence[Envelope]) -> list[bytes]:
     return [*(bytes(envelope.event) for envelope in run[:1]), *opened.values()]
 
 
-def wrapped(snapshot: bytes, thread_id: str, after_seq: int) -> list[bytes]:
-    """The snapshot as a run of its own, so that it may come first and any run after it."""
+def wrapping(thread_id: str, after_seq: int) -> tuple[bytes, bytes]:
+    """What makes a snapshot a run of its own, so that it may come first and any run after it: its beginning and its end."""
     run_id = f"{WRAPPING}{after_seq}"
     begun, ended = (kind(thread_id=thread_id, run_id=run_id) for kind in (RunStartedEvent, RunFinishedEvent))
-    return [event_json(begun), snapshot, event_json(ended)]
+    return event_json(begun), event_json(ended)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from doorward.chat.store import ChatStore
     from doorward.chat.telemetry import ChatTelemetry
     from doorward.chat.threads import Thread
+    from doorward.chat.tidying import Tidying
     from doorward.core.deadline import Deadline
 
 log = structlog.get_logger(__name__)
@@ -105,6 +106,7 @@ class Runs:
         limits: ChatLimits,
         telemetry: ChatTelemetry,
         notices: Notices,
+        tidying: Tidying,
     ) -> None:
         self._store = store
         self._log = event_log
@@ -112,6 +114,7 @@ class Runs:
         self._limits = limits
         self._telemetry = telemetry
         self._notices = notices
+        self._tidying = tidying
         self._active: dict[asyncio.Task[None], Run] = {}
         self._starting: set[asyncio.Task[tuple[Done | Fault, Run | None]]] = set()
         self._per_user: Counter[str] = Counter()
@@ -307,8 +310,9 @@ class Runs:
             row = await self._store.end_run(EndedRun(run.thread.id, run.id, ending, last, said, run.fault))
             run.thread.fold(said, up_to=last, limits=self._limits)
             run.thread.active = None
-        if row is not None:
-            self._notices.changed(row)
+            if row is not None:
+                self._notices.changed(row)
+            await self._tidying.grown(run.thread)
 
     def _abandon(self, producer: asyncio.Task[None]) -> None:
         """Cancel it and do not wait: it may ignore us."""

@@ -14,10 +14,13 @@ from doorward.chat.memory_log import MemoryEventLog
 from doorward.chat.notices import Notices
 from doorward.chat.recovery import Recovery
 from doorward.chat.runs import Runs
+from doorward.chat.snapshots import Snapshots
 from doorward.chat.sqlite_log import SqliteEventLog
 from doorward.chat.store import ChatStore
 from doorward.chat.telemetry import ChatTelemetry
 from doorward.chat.threads import Threads
+from doorward.chat.tidying import Tidying
+from doorward.chat.unsent import UnsentBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,8 +62,11 @@ class Chat:
         self.limits = limits or ChatLimits()
         self.wall = wall
         self._database = ChatDatabase(file, synchronous=synchronous)
-        self.log = log or self._own_log(file, retention or Retention())
         self.telemetry = ChatTelemetry(registry)
+        self.log = log or self._own_log(file, retention or Retention())
+        self.snapshots = Snapshots(self.log, wall=wall)
+        self.unsent = UnsentBudget(self.limits.unsent_bytes)
+        self.telemetry.watch_unsent(lambda: self.unsent.bytes)
         self.notices = Notices()
         self.store = ChatStore(
             self._database,
@@ -70,15 +76,20 @@ class Chat:
             threads_per_user=self.limits.threads_per_user,
         )
         self.threads = Threads(self.store, self.log, self.limits, self.notices)
-        self.runs = Runs(self.store, self.log, agent, self.limits, self.telemetry, self.notices)
+        self.tidying = Tidying(self.store, self.log, self.limits, wall=wall)
+        self.runs = Runs(self.store, self.log, agent, self.limits, self.telemetry, self.notices, self.tidying)
         self._recovery = Recovery(self.store, self.log, self.threads, self.limits, self.notices)
-        self.housekeeping = Housekeeping(self.store, self.log, self._recovery, self.limits, wall=wall)
+        self.housekeeping = Housekeeping(self._recovery, self.tidying, self.limits)
         self._background: asyncio.Task[None] | None = None
 
     def _own_log(self, file: Path | None, retention: Retention) -> EventLog:
         if file is None:
             return MemoryEventLog(wall=self.wall, retention=retention)
-        return SqliteEventLog(self._database, wall=self.wall, retention=retention)
+        return SqliteEventLog(self._database, wall=self.wall, retention=retention, committed=self.telemetry.committed)
+
+    def delivered(self, ts: int) -> None:
+        """An event of that time (wall-clock milliseconds) has gone out on a socket that followed it."""
+        self.telemetry.delivered(max(self.wall() - ts / 1000, 0.0))
 
     async def open(self) -> None:
         """Take the file, and end the runs that a process before this one left behind.

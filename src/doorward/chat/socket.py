@@ -13,7 +13,7 @@ from doorward.chat import commands
 from doorward.chat.commands import Done, ErrorCode, Fault, Malformed
 from doorward.chat.limits import MAX_MESSAGE_BYTES
 from doorward.chat.mailbox import Ending
-from doorward.chat.outbox import Outbox, SlowReader
+from doorward.chat.outbox import Outbox, Slow, SlowReader
 from doorward.chat.subscription import Subscription
 from doorward.core.verdict import Cause, Code, Deny, Source, Unavailable, close_code, close_reason, row_of
 from doorward.errors import StoreError
@@ -70,7 +70,9 @@ class ChatSocket:
         self._websocket = websocket
         self._view = view
         self._style: Literal["iana", "http"] = style
-        self._outbox = Outbox(chat.limits)
+        self._outbox = Outbox(
+            chat.limits, chat.unsent, delivered=chat.delivered, evicted=lambda: self._too_slow(Slow.BUDGET)
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._followed: dict[str, tuple[Thread, asyncio.Task[None] | None]] = {}
         self._agreed: Subscription | None = None
@@ -101,6 +103,7 @@ class ChatSocket:
             self._unfollow(thread_id)
         for task in self._tasks:
             task.cancel()
+        self._outbox.close()
         await asyncio.wait(self._tasks, timeout=self._chat.limits.close_seconds)
 
     async def _close(self, refusal: Deny | Unavailable) -> None:
@@ -142,13 +145,23 @@ class ChatSocket:
         except StoreError as error:
             log.error("chat.log_not_read", decision_id=self._view.decision_id, error=str(error))
             refusal = STORE
-        except (SlowReader, TimeoutError):
-            refusal = SLOW
+        except SlowReader as slow:
+            self._too_slow(slow.why)
+        except TimeoutError:
+            self._too_slow(Slow.STALLED)
         except (WebSocketDisconnect, OSError):
             refusal = None
         except Exception:
             log.exception("chat.socket_failed", decision_id=self._view.decision_id)
             refusal = BUG
+        self._finish(refusal)
+
+    def _too_slow(self, why: Slow) -> None:
+        if not self._end.done():
+            self._chat.telemetry.slow_reader(why)
+            self._finish(SLOW)
+
+    def _finish(self, refusal: Deny | Unavailable | None) -> None:
         if not self._end.done():
             self._end.set_result(refusal)
 
@@ -167,7 +180,7 @@ class ChatSocket:
         while True:
             text = await self._outbox.take()
             async with asyncio.timeout(self._chat.limits.stall_seconds):
-                await self._websocket.send({"type": "websocket.send", "text": text})
+                await self._websocket.send({"type": "websocket.send", "text": text.decode()})
 
     def _disconnected(self, code: int | None, reason: str) -> None:
         if reason.startswith(REVOKING) or (code in UNAUTHORIZED and not reason):

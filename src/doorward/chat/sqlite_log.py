@@ -15,10 +15,8 @@ import contextlib
 import os
 import secrets
 import sqlite3
-from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +24,8 @@ import msgspec
 
 from doorward.chat.database import CALL_SECONDS, MARK_SUFFIX, ChatDatabase, driver
 from doorward.chat.envelope import Envelope, compacted
-from doorward.chat.eventlog import COMPACTED_BYTES, PAGE, Lease, LeaseLost, OutOfWindow, Retention, begun
+from doorward.chat.eventlog import COMPACTED_BYTES, PAGE, Lease, LeaseLost, OutOfWindow, Retention, begun, first_page
+from doorward.chat.lane import Lane
 from doorward.chat.memory_log import retained
 from doorward.errors import StoreError
 
@@ -40,9 +39,6 @@ MAX_BATCH: Final = 256
 
 MAX_WAITING: Final = 4_096
 """Appends that wait for a commit; more are refused."""
-
-TAIL: Final = 256
-"""The newest events of a thread that somebody follows, kept in memory."""
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -66,34 +62,13 @@ class _Append:
     done: asyncio.Future[int]
 
 
-class _Lane:
-    """What this process keeps of a thread while somebody follows it."""
-
-    __slots__ = ("followers", "grown", "tail")
-
-    def __init__(self) -> None:
-        self.tail: deque[Envelope] = deque(maxlen=TAIL)
-        self.grown = asyncio.Event()
-        self.followers = 0
-
-    def after(self, after_seq: int) -> list[Envelope] | None:
-        """What follows `after_seq`, where memory has all of it."""
-        if not self.tail or not self.tail[0].seq_from - 1 <= after_seq <= self.tail[-1].seq:
-            return None
-        newer = takewhile(lambda envelope: envelope.seq > after_seq, reversed(self.tail))
-        return list(newer)[::-1]
-
-    def wake(self) -> None:
-        grown, self.grown = self.grown, asyncio.Event()
-        grown.set()
-
-
 class SqliteEventLog:
     """An `EventLog` in `database`. Open that first, then start this.
 
     Args:
         wall: wall-clock seconds.
         boot_id: where the host says which start of it this is.
+        committed: told how many seconds each commit took, its wait for the database's thread included.
     """
 
     def __init__(
@@ -103,13 +78,15 @@ class SqliteEventLog:
         wall: Callable[[], float],
         retention: Retention | None = None,
         boot_id: Path = BOOT_ID,
+        committed: Callable[[float], None] | None = None,
     ) -> None:
         self._database = database
         self._wall = wall
         self._retention = retention or Retention()
         self._boot_id_file = boot_id
+        self._committed = committed
         self._epoch = ""
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, Lane] = {}
         self._waiting: list[_Append] = []
         self._flushing: asyncio.Task[None] | None = None
         self._mark: int | None = None
@@ -155,14 +132,14 @@ class SqliteEventLog:
     async def read(self, thread_id: str, *, epoch: str, after_seq: int, limit: int) -> Sequence[Envelope]:
         if epoch != self._epoch:
             raise OutOfWindow(thread_id)
-        rows, head = await self._database.read(partial(_read, thread_id, after_seq, limit))
-        expected = rows[0][0] - 1 if rows else head
+        page, head = await self._database.read(partial(self._read, thread_id, after_seq, limit))
+        expected = page[0].seq_from - 1 if page else head
         if after_seq != expected:
             raise OutOfWindow(thread_id)
-        return [self._envelope(thread_id, *row) for row in rows]
+        return page
 
     async def follow(self, thread_id: str, *, epoch: str, after_seq: int) -> AsyncGenerator[Sequence[Envelope], None]:
-        lane = self._lanes.setdefault(thread_id, _Lane())
+        lane = self._lanes.setdefault(thread_id, Lane())
         lane.followers += 1
         try:
             while True:
@@ -190,7 +167,7 @@ class SqliteEventLog:
     async def forget(self, thread_id: str) -> None:
         await self._database.run(partial(_forget, thread_id))
         if lane := self._lanes.get(thread_id):
-            lane.tail.clear()
+            lane.clear()
             lane.wake()
 
     async def _flush(self) -> None:
@@ -204,12 +181,16 @@ class SqliteEventLog:
 
     async def _commit(self, batch: Sequence[_Append]) -> None:
         ts = int(self._wall() * 1000)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             work = partial(_store, [(item.lease, item.events) for item in batch], ts)
             firsts, _ = await self._database.run(work, after=self._write_mark)
         except StoreError as error:
             self._fail([*batch, *self._waiting], error)
             return
+        if self._committed is not None:
+            self._committed(loop.time() - began)
         for item, first in zip(batch, firsts, strict=True):
             self._deliver(item, first, ts)
 
@@ -222,7 +203,7 @@ class SqliteEventLog:
         if not item.done.done():
             item.done.set_result(first + len(item.events) - 1)
         if lane := self._lanes.get(thread_id):
-            lane.tail.extend(
+            lane.extend(
                 self._envelope(thread_id, first + index, first + index, item.lease.run_id, ts, event)
                 for index, event in enumerate(item.events)
             )
@@ -235,7 +216,7 @@ class SqliteEventLog:
             if not item.done.done():
                 item.done.set_exception(StoreError(str(error)))
         for lane in self._lanes.values():
-            lane.tail.clear()
+            lane.clear()
 
     def _envelope(self, thread_id: str, seq_from: int, seq: int, run_id: str, ts: int, event: bytes) -> Envelope:
         return Envelope(
@@ -256,6 +237,12 @@ class SqliteEventLog:
         """Reads no more rows than the run has: the cursor is lazy."""
         with contextlib.closing(driver(connection).execute(_READ_BACK, (thread_id, after_seq))) as rows:
             return begun((self._envelope(thread_id, *row) for row in rows), following)
+
+    def _read(self, thread_id: str, after_seq: int, limit: int, connection: Connection) -> tuple[list[Envelope], int]:
+        plain = driver(connection)
+        with contextlib.closing(plain.execute(_READ, (thread_id, after_seq, limit))) as rows:
+            page = first_page(self._envelope(thread_id, *row) for row in rows)
+        return page, plain.execute(_HEAD, (thread_id,)).fetchone()[0]
 
     def _start(self, connection: Connection) -> tuple[str, int]:
         plain = driver(connection)
@@ -301,11 +288,13 @@ class SqliteEventLog:
         old = [self._envelope(thread_id, *row) for row in rows if row[1] <= up_to]
         joined = compacted(old, max_bytes=COMPACTED_BYTES)
         kept = retained(joined, len(rows) - len(old), self._retention, now=self._wall())
-        if len(kept) == len(old):
-            return
-        plain.execute("DELETE FROM log_events WHERE thread_id = ? AND seq <= ?", (thread_id, up_to))
+        before, after = ({(one.seq_from, one.seq) for one in envelopes} for envelopes in (old, kept))
         plain.executemany(
-            _INSERT, [(thread_id, one.seq_from, one.seq, one.run_id, one.ts, bytes(one.event)) for one in kept]
+            "DELETE FROM log_events WHERE thread_id = ? AND seq = ?", [(thread_id, seq) for _, seq in before - after]
+        )
+        new = [one for one in kept if (one.seq_from, one.seq) not in before]
+        plain.executemany(
+            _INSERT, [(thread_id, one.seq_from, one.seq, one.run_id, one.ts, bytes(one.event)) for one in new]
         )
 
 
@@ -351,12 +340,6 @@ def _claim(plain: sqlite3.Connection, lease: Lease, number: int) -> int | None:
         (number, lease.thread_id, lease.fence),
     ).fetchall()
     return row[0][0] - number + 1 if row else None
-
-
-def _read(thread_id: str, after_seq: int, limit: int, connection: Connection) -> tuple[list[Any], int]:
-    plain = driver(connection)
-    rows = plain.execute(_READ, (thread_id, after_seq, limit)).fetchall()
-    return rows, plain.execute(_HEAD, (thread_id,)).fetchone()[0]
 
 
 def _forget(thread_id: str, connection: Connection) -> None:

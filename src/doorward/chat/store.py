@@ -37,6 +37,7 @@ class ThreadRow:
     updated_ms: int
     folded_seq: int
     active_run_id: str | None = None
+    tidied_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +198,14 @@ class ChatStore:
     async def is_unfinished(self, run: StoredRun) -> bool:
         return await self._database.read(partial(_is_unfinished, run))
 
-    async def untidy(self, *, idle_before_ms: int, tidied_before_ms: int, limit: int) -> Sequence[tuple[str, int]]:
-        """Threads whose log wants tidying, and up to where it is history: idle ones with a new run, and those not seen for long."""
-        return await self._database.read(partial(_untidy, idle_before_ms, tidied_before_ms, limit))
+    async def untidy(
+        self, *, idle_before_ms: int, tidied_before_ms: int, grown_by: int, limit: int
+    ) -> Sequence[tuple[str, int]]:
+        """Threads whose log wants tidying, and up to where it is history.
+
+        Idle ones with a new run, those that have had `grown_by` events since, and those not seen for long.
+        """
+        return await self._database.read(partial(_untidy, idle_before_ms, tidied_before_ms, grown_by, limit))
 
     async def tidied(self, thread_id: str, up_to: int) -> None:
         """Note that a thread's log was tidied."""
@@ -352,6 +358,7 @@ _THREADS = select(
     threads.c.updated_ms,
     threads.c.folded_seq,
     _active.c.run_id,
+    threads.c.tidied_seq,
 ).join_from(
     threads, _active, and_(_active.c.thread_id == threads.c.thread_id, _active.c.ended_ms.is_(None)), isouter=True
 )
@@ -436,11 +443,12 @@ def _is_unfinished(run: StoredRun, connection: Connection) -> bool:
 
 
 def _untidy(
-    idle_before_ms: int, tidied_before_ms: int, limit: int, connection: Connection
+    idle_before_ms: int, tidied_before_ms: int, grown_by: int, limit: int, connection: Connection
 ) -> Sequence[tuple[str, int]]:
     new_history = and_(threads.c.folded_seq > threads.c.tidied_seq, threads.c.updated_ms < idle_before_ms)
+    grown = threads.c.folded_seq - threads.c.tidied_seq >= grown_by
     statement = select(threads.c.thread_id, threads.c.folded_seq).where(
-        or_(new_history, threads.c.tidied_ms < tidied_before_ms)
+        or_(new_history, grown, threads.c.tidied_ms < tidied_before_ms)
     )
     return [(found[0], found[1]) for found in connection.execute(statement.order_by(threads.c.tidied_ms).limit(limit))]
 

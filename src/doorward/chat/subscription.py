@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import msgspec
-from ag_ui.core import MessagesSnapshotEvent
-
-from doorward.chat.envelope import SyntheticEnvelope, encode, event_json
 from doorward.chat.eventlog import OutOfWindow
-from doorward.chat.prelude import prelude, wrapped
+from doorward.chat.prelude import prelude, wrapping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,20 +18,33 @@ if TYPE_CHECKING:
     from doorward.chat.threads import Thread
 
 
-class Subscription:
-    """Follows `thread` into `outbox` as `command` asks. Make it with `at`.
+class Start(StrEnum):
+    """Where a reader goes on. A metric label, so a closed set."""
 
-    `resumed`: it goes on from the reader's position; else a snapshot comes first.
-    """
+    RESUMED = "resumed"
+    """From its own position; all others begin with a snapshot."""
+    NEW = "new"
+    """It gave no position."""
+    EPOCH = "epoch"
+    """Its position is one of another epoch."""
+    WINDOW = "window"
+    """Its position is not retained, inside a joined range, or past the head."""
+    BEHIND = "behind"
+    """It is slower than the log forgets."""
+
+
+class Subscription:
+    """Follows `thread` into `outbox` as `command` asks. Make it with `at`."""
 
     def __init__(self, chat: Chat, thread: Thread, outbox: Outbox, command: ThreadSubscribe) -> None:
         self._chat = chat
         self._outbox = outbox
         self._command = command
+        self._since_ms = int(chat.wall() * 1000)
+        self._first: Sequence[bytes] = ()
         self.thread = thread
         self.after_seq = command.after_seq or 0
-        self.resumed = False
-        self._first: Sequence[str] = ()
+        self.start = Start.RESUMED
 
     @classmethod
     async def at(cls, chat: Chat, thread: Thread, outbox: Outbox, command: ThreadSubscribe) -> Subscription:
@@ -44,11 +54,19 @@ class Subscription:
             StoreError: the log could not be asked.
         """
         subscription = cls(chat, thread, outbox, command)
-        try:
-            await subscription._resume()
-        except OutOfWindow:
-            subscription._begin_with_snapshot()
+        if command.epoch is None or command.after_seq is None:
+            subscription._begin_with_snapshot(Start.NEW)
+        elif command.epoch != chat.log.epoch:
+            subscription._begin_with_snapshot(Start.EPOCH)
+        else:
+            await subscription._resume(command.epoch, command.after_seq)
+        chat.telemetry.subscribed(subscription.start)
         return subscription
+
+    @property
+    def resumed(self) -> bool:
+        """It goes on from the reader's position; else a snapshot comes first."""
+        return self.start is Start.RESUMED
 
     async def run(self) -> None:
         """Deliver until cancelled, or until the thread is deleted.
@@ -60,54 +78,54 @@ class Subscription:
         Cancellation: leaves nothing behind.
         """
         while not self.thread.deleted:
-            for text in self._first:
+            first, self._first = self._first, ()
+            for text in first:
                 await self._outbox.put(text)
+            del first
             try:
                 await self._follow()
             except OutOfWindow:
                 await self._begin_anew()
 
-    async def _resume(self) -> None:
-        log, epoch, after_seq = self._chat.log, self._command.epoch, self._command.after_seq
-        if epoch is None or after_seq is None:
-            raise OutOfWindow("no position is given")
-        if self._command.prelude:
-            run = await log.run_at(self.thread.id, epoch=epoch, after_seq=after_seq)
-            self._first = [self._synthetic(event, run[0].run_id) for event in prelude(run)]
-        else:
-            await log.read(self.thread.id, epoch=epoch, after_seq=after_seq, limit=1)
-        self.resumed = True
+    async def _resume(self, epoch: str, after_seq: int) -> None:
+        log = self._chat.log
+        try:
+            if self._command.prelude:
+                run = await log.run_at(self.thread.id, epoch=epoch, after_seq=after_seq)
+                self._first = [self._synthetic(event, run[0].run_id) for event in prelude(run)]
+            else:
+                await log.read(self.thread.id, epoch=epoch, after_seq=after_seq, limit=1)
+        except OutOfWindow:
+            self._begin_with_snapshot(Start.WINDOW)
 
-    def _begin_with_snapshot(self) -> None:
+    def _begin_with_snapshot(self, start: Start) -> None:
         """What the thread said up to its last finished run. An active run follows from its `RUN_STARTED`."""
+        self.start = start
         self.after_seq = self.thread.folded_seq
-        snapshot = event_json(MessagesSnapshotEvent(messages=list(self.thread.messages)))
-        events = wrapped(snapshot, self.thread.id, self.after_seq) if self._command.prelude else [snapshot]
-        self._first = [self._synthetic(event) for event in events]
+        snapshot = self._chat.snapshots.of(self.thread)
+        if self._command.prelude:
+            begun, ended = (self._synthetic(event) for event in wrapping(self.thread.id, self.after_seq))
+            self._first = [begun, snapshot, ended]
+        else:
+            self._first = [snapshot]
 
     async def _begin_anew(self) -> None:
         """The log forgets faster than this reader reads, or the thread was deleted."""
         async with self.thread.turn:
             if not self.thread.deleted:
                 await self._chat.threads.refresh(self.thread)
-                self._begin_with_snapshot()
+                self._begin_with_snapshot(Start.BEHIND)
+                self._chat.telemetry.subscribed(self.start)
 
     async def _follow(self) -> None:
+        """A page is fetched when there is room for it, and not before: what is not sent yet waits in the log."""
         log = self._chat.log
         async with aclosing(log.follow(self.thread.id, epoch=log.epoch, after_seq=self.after_seq)) as pages:
             async for page in pages:
                 for envelope in page:
-                    await self._outbox.put(envelope)
-                    self.after_seq = envelope.seq
+                    self._outbox.push(envelope, live=envelope.ts >= self._since_ms)
+                self.after_seq = page[-1].seq
+                await self._outbox.room()
 
-    def _synthetic(self, event: bytes, run_id: str | None = None) -> str:
-        return encode(
-            SyntheticEnvelope(
-                thread_id=self.thread.id,
-                epoch=self._chat.log.epoch,
-                ts=int(self._chat.wall() * 1000),
-                event=msgspec.Raw(event),
-                after_seq=self.after_seq,
-                run_id=run_id,
-            )
-        )
+    def _synthetic(self, event: bytes, run_id: str | None = None) -> bytes:
+        return self._chat.snapshots.synthetic(self.thread, event, after_seq=self.after_seq, run_id=run_id)

@@ -29,7 +29,7 @@ TOO_MANY = Fault(ErrorCode.TOO_MANY_THREADS, "you have as many threads as there 
 
 @dataclass(slots=True, eq=False)
 class Thread:
-    """One conversation in use. `messages` say what the events up to `folded_seq` said.
+    """One conversation in use. `messages` say what the events up to `folded_seq` said; its log was tidied up to `tidied_seq`.
 
     Who begins or ends a run, or deletes the thread, holds `turn` meanwhile: each of its holders is bounded by the store's bounds.
     """
@@ -38,6 +38,7 @@ class Thread:
     owner: str
     messages: list[Message] = field(default_factory=list)
     folded_seq: int = 0
+    tidied_seq: int = 0
     active: Run | None = None
     run_ids: OrderedDict[str, None] = field(default_factory=OrderedDict)
     followers: int = 0
@@ -205,6 +206,7 @@ class Threads:
             row.user_id,
             messages=trimmed(stored.messages, max_messages=limits.history_messages, max_bytes=limits.history_bytes),
             folded_seq=max(row.folded_seq, begins),
+            tidied_seq=row.tidied_seq,
             run_ids=OrderedDict.fromkeys(stored.run_ids),
         )
         return thread

@@ -13,7 +13,7 @@ import pytest
 
 from doorward.chat.database import ChatDatabase
 from doorward.chat.envelope import Envelope
-from doorward.chat.eventlog import PAGE, EventLog, Lease, LeaseLost, OutOfWindow, Retention
+from doorward.chat.eventlog import PAGE, PAGE_BYTES, EventLog, Lease, LeaseLost, OutOfWindow, Retention
 from doorward.chat.memory_log import MemoryEventLog
 from doorward.chat.sqlite_log import SqliteEventLog
 from doorward.testing.waiting import eventually
@@ -310,3 +310,17 @@ async def test_the_run_at_a_position_inside_a_joined_range_is_not_there(bench: B
     assert [one.seq for one in await bench.log.run_at("t", epoch=bench.log.epoch, after_seq=3)] == [1, 3]
     with pytest.raises(OutOfWindow):
         await bench.log.run_at("t", epoch=bench.log.epoch, after_seq=2)
+
+
+async def test_a_page_holds_so_many_bytes_and_one_event_at_least(bench: Bench) -> None:
+    lease = await bench.log.acquire("t", "r")
+    await bench.log.append(lease, [delta("x" * (PAGE_BYTES // 3))] * 5)
+    await bench.log.append(lease, [delta("y" * (2 * PAGE_BYTES)), delta("z")])
+    pages: list[list[int]] = []
+    async with aclosing(bench.log.follow("t", epoch=bench.log.epoch, after_seq=0)) as following:
+        async for page in following:
+            pages.append([entry.seq for entry in page])
+            if page[-1].seq == 7:
+                break
+    assert pages == [[1, 2], [3, 4], [5], [6], [7]]
+    assert [entry.seq for entry in await bench.read(0)] == [1, 2]

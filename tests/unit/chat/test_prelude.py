@@ -22,7 +22,7 @@ from ag_ui.core import (
 )
 
 from doorward.chat.envelope import Envelope, event_json
-from doorward.chat.prelude import prelude, wrapped
+from doorward.chat.prelude import prelude, wrapping
 
 STARTED = RunStartedEvent(thread_id="t", run_id="r")
 TEXT = TextMessageStartEvent(message_id="m")
@@ -68,7 +68,8 @@ def test_what_is_open_is_said_once_more_in_its_order(events: list[BaseEvent], op
 
 
 def test_a_snapshot_is_wrapped_into_a_run() -> None:
-    snapshot = b'{"type":"MESSAGES_SNAPSHOT","messages":[]}'
-    events: list[dict[str, Any]] = [json.loads(event) for event in wrapped(snapshot, "t", 7)]
-    assert [event["type"] for event in events] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
-    assert {event.get("runId") for event in events} == {"snapshot:7", None}
+    events: list[dict[str, Any]] = [json.loads(event) for event in wrapping("t", 7)]
+    assert [(event["type"], event["runId"]) for event in events] == [
+        ("RUN_STARTED", "snapshot:7"),
+        ("RUN_FINISHED", "snapshot:7"),
+    ]

@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 
 from doorward.chat.database import MARK_SUFFIX, ChatDatabase, driver
 from doorward.chat.eventlog import LeaseLost
-from doorward.chat.sqlite_log import MAX_WAITING, TAIL, SqliteEventLog
+from doorward.chat.lane import TAIL
+from doorward.chat.sqlite_log import MAX_WAITING, SqliteEventLog
 from doorward.errors import StoreError
 from doorward.testing.waiting import eventually
 
@@ -145,7 +146,7 @@ async def test_followers_share_what_memory_holds(host: Host) -> None:
             seen: list[int] = []
             async with aclosing(log.follow("t", epoch=log.epoch, after_seq=0)) as pages:
                 async for page in pages:
-                    seen += [id(envelope.text) for envelope in page]
+                    seen += [id(envelope.encoded) for envelope in page]
                     if len(seen) >= 20:
                         return seen
             return seen

@@ -29,7 +29,7 @@ class Heard:
 
     notices: list[dict[str, Any]] = field(default_factory=list)
 
-    def post(self, subject: str, text: str) -> None:
+    def post(self, subject: str, text: bytes) -> None:
         self.notices.append(json.loads(text))
 
 
