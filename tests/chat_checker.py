@@ -68,11 +68,10 @@ class Tab:
 
     @property
     def position(self) -> tuple[str, int] | None:
-        """Epoch and number to resume from."""
-        if not self.frames:
-            return None
-        last = self.frames[-1]
-        return last["epoch"], last["after_seq"] if last.get("synthetic") else last["seq"]
+        """Epoch and number to resume from; `None` where nothing was received, or a snapshot was only announced."""
+        last: Frame = self.frames[-1] if self.frames else {"synthetic": True, "after_seq": None}
+        at = last["after_seq"] if last.get("synthetic") else last["seq"]
+        return None if at is None else (last["epoch"], at)
 
 
 def findings(
@@ -228,15 +227,15 @@ class _Reading:
                 yield self._found(Wrong.ALTERED, frame["after_seq"], "a snapshot of something else")
 
     def _prelude(self, frame: Frame) -> Iterator[Finding]:
-        """It repeats what the run that goes on has opened, and nothing else."""
-        event = frame["event"]
-        if frame["after_seq"] != self._highest:
-            yield self._found(Wrong.ALTERED, frame["after_seq"], "a prelude of another place")
+        """It repeats what the run that goes on has opened, or stands around a snapshot; it moves nothing."""
+        event, at = frame["event"], frame["after_seq"]
+        begins_anew = event["type"] == "RUN_STARTED" and event["runId"].startswith(WRAPPING)
+        if at != (None if begins_anew else self._highest):
+            yield self._found(Wrong.ALTERED, at or 0, "a prelude of another place")
         elif not event.get("runId", "").startswith(WRAPPING) and not any(
-            opened == event and seq <= frame["after_seq"]
-            for seq, opened in self._truth.beginnings.get(frame.get("run_id", ""), ())
+            opened == event and seq <= at for seq, opened in self._truth.beginnings.get(frame.get("run_id", ""), ())
         ):
-            yield self._found(Wrong.ALTERED, frame["after_seq"], "a prelude of something else")
+            yield self._found(Wrong.ALTERED, at, "a prelude of something else")
 
     def _end(self, up_to: int) -> Iterator[Finding]:
         """The section is over, and should have come so far."""

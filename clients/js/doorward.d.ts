@@ -144,8 +144,8 @@ export interface Envelope {
   run_id?: string;
   ts: number;
   synthetic?: boolean;
-  /** Of a synthetic one: where the thread stands after it. */
-  after_seq?: number;
+  /** Of a synthetic one: where the thread stands after it; null: a snapshot follows, and before it stands nowhere. */
+  after_seq?: number | null;
   event: { type: string; [field: string]: unknown };
 }
 

@@ -64,6 +64,12 @@ test("a failed run says whether to ask again", () => {
   assert.equal(isRetryable(undefined), false);
 });
 
+test("before a snapshot that is only announced there is no place to go on from", () => {
+  const cursor = new Cursor("e", 4);
+  assert.equal(cursor.next({ synthetic: true, epoch: "f", after_seq: null }), "apply");
+  assert.equal(cursor.seq, null);
+});
+
 test("after a snapshot without a place the numbers may start anywhere", () => {
   const cursor = new Cursor("e", 4);
   assert.equal(cursor.next({ synthetic: true, epoch: "f" }), "apply");

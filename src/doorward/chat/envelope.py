@@ -35,13 +35,16 @@ class Envelope(msgspec.Struct, frozen=True, dict=True):
 
 
 class SyntheticEnvelope(msgspec.Struct, frozen=True):
-    """An event made for one subscriber, a snapshot for instance. It has no place in the order: it stands at `after_seq`."""
+    """An event made for one subscriber, a snapshot for instance. It has no place in the order: it stands at `after_seq`.
+
+    That is `None` before a snapshot: who has received no more than this has no position yet.
+    """
 
     thread_id: str
     epoch: str
     ts: int
     event: msgspec.Raw
-    after_seq: int
+    after_seq: int | None
     run_id: str | None = None
     synthetic: bool = True
     v: int = 1

@@ -44,7 +44,7 @@ class Snapshots:
             self._keep(thread, text)
         return text
 
-    def synthetic(self, thread: Thread, event: bytes, *, after_seq: int, run_id: str | None = None) -> bytes:
+    def synthetic(self, thread: Thread, event: bytes, *, after_seq: int | None, run_id: str | None = None) -> bytes:
         """An envelope that is made for one subscriber."""
         envelope = SyntheticEnvelope(
             thread_id=thread.id,

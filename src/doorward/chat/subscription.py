@@ -92,7 +92,7 @@ class Subscription:
         try:
             if self._command.prelude:
                 run = await log.run_at(self.thread.id, epoch=epoch, after_seq=after_seq)
-                self._first = [self._synthetic(event, run[0].run_id) for event in prelude(run)]
+                self._first = [self._synthetic(event, after_seq, run[0].run_id) for event in prelude(run)]
             else:
                 await log.read(self.thread.id, epoch=epoch, after_seq=after_seq, limit=1)
         except OutOfWindow:
@@ -104,8 +104,8 @@ class Subscription:
         self.after_seq = self.thread.folded_seq
         snapshot = self._chat.snapshots.of(self.thread)
         if self._command.prelude:
-            begun, ended = (self._synthetic(event) for event in wrapping(self.thread.id, self.after_seq))
-            self._first = [begun, snapshot, ended]
+            begun, ended = wrapping(self.thread.id, self.after_seq)
+            self._first = [self._synthetic(begun, None), snapshot, self._synthetic(ended, self.after_seq)]
         else:
             self._first = [snapshot]
 
@@ -127,5 +127,5 @@ class Subscription:
                 self.after_seq = page[-1].seq
                 await self._outbox.room()
 
-    def _synthetic(self, event: bytes, run_id: str | None = None) -> bytes:
-        return self._chat.snapshots.synthetic(self.thread, event, after_seq=self.after_seq, run_id=run_id)
+    def _synthetic(self, event: bytes, after_seq: int | None, run_id: str | None = None) -> bytes:
+        return self._chat.snapshots.synthetic(self.thread, event, after_seq=after_seq, run_id=run_id)

@@ -56,7 +56,10 @@ def messages(runs: int) -> list[dict[str, Any]]:
     return said
 
 
-def synthetic(after_seq: int, said: dict[str, Any], **changes: Any) -> dict[str, Any]:
+WRAP = {"type": "RUN_STARTED", "runId": "snapshot:0"}
+
+
+def synthetic(after_seq: int | None, said: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"thread_id": "t", "epoch": "e", "synthetic": True, "after_seq": after_seq, "event": said, **changes}
 
 
@@ -106,7 +109,7 @@ def kinds(received: Sequence[Frame], log: Sequence[Frame] = LOG) -> set[Wrong]:
         [*frames(range(1, 13)), snapshot(1), *frames(range(10, HEAD + 1))],
         [*frames(range(1, 10)), snapshot(1), snapshot(1), *frames(range(10, HEAD + 1))],
         [*frames(range(1, 5)), *prelude(4, 1, 2), *frames(range(5, HEAD + 1))],
-        [synthetic(0, {"type": "RUN_STARTED", "runId": "snapshot:0"}), snapshot(0), *LOG],
+        [synthetic(None, WRAP), snapshot(0), synthetic(0, {**WRAP, "type": "RUN_FINISHED"}), *LOG],
     ],
     ids=[
         "plain",
@@ -298,8 +301,9 @@ def test_a_long_history_is_cut_at_a_question() -> None:
         prelude(4, 10),
         [synthetic(4, {"type": "TEXT_MESSAGE_START", "messageId": "r1:other"}, run_id="r1")],
         [synthetic(4, event(1), run_id="of-bob")],
+        [synthetic(4, WRAP)],
     ],
-    ids=["of-another-place", "of-another-run", "made-up", "anothers"],
+    ids=["of-another-place", "of-another-run", "made-up", "anothers", "a-place-before-the-snapshot"],
 )
 def test_a_wrong_prelude_is_found(wrong: list[Frame]) -> None:
     assert kinds([*LOG[:4], *wrong, *LOG[4:]]) == {Wrong.ALTERED}
