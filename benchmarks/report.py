@@ -21,11 +21,15 @@ def table(about: Mapping[str, object], rows: Sequence[Row]) -> str:
     """Everything as Markdown tables."""
     measured = [row for row in rows if row.unit != "us"]
     steps = [row for row in rows if row.unit == "us"]
-    parts = [_about(about), aligned(_measured(measured)) if measured else "", aligned(_steps(steps)) if steps else ""]
+    parts = [
+        machine_line(about),
+        aligned(_measured(measured)) if measured else "",
+        aligned(_steps(steps)) if steps else "",
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _about(about: Mapping[str, object]) -> str:
+def machine_line(about: Mapping[str, object]) -> str:
     pinned = "server and generator each on a core of its own" if about["pinned"] else "not pinned: expect noise"
     busy = f"load average at the start {about['load_before']}"
     return f"\n{about['processor']}, {about['system']}, Python {about['python']}; {pinned}; {busy}"

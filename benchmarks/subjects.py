@@ -101,6 +101,32 @@ def door(auth: AuthService, *, verify: str = "remote", server: str = "default") 
 
 
 @contextlib.contextmanager
+def chat(auth: AuthService, *, agent: str) -> Iterator[Subject]:
+    """`doorward serve` with its log in a file, and this agent (`module:name`). Tokens are proven locally: every user is let in."""
+    with tempfile.TemporaryDirectory(prefix="doorward-bench-") as folder:
+        settings = Path(folder) / "doorward.toml"
+        settings.write_text(
+            f"""
+            verify = "local"
+            data_dir = "{folder}/data"
+            [auth]
+            url = "{auth.url}"
+            issuer = "{ISSUER}"
+            service_secret = "unused"
+            [chat]
+            agent = "{agent}"
+            [limits]
+            address_rate_per_second = 100000
+            address_burst = 100000
+            """
+        )
+        command = [sys.executable, "-m", "doorward", "serve", "--port", "0", "--config", str(settings)]
+        log_name = Path(folder) / "serve.log"
+        with log_name.open("w") as log, _running(machine.on_server_core(command), stderr=log) as (process, port):
+            yield Subject("chat", port, family(process.pid), log_name)
+
+
+@contextlib.contextmanager
 def started(name: str, command: Sequence[str], port: int) -> Iterator[Subject]:
     """A program on the server's core that listens on `port` in a moment, with the processes that it has started by then."""
     with (

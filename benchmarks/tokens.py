@@ -24,8 +24,8 @@ class Purse:
         self._numbers = itertools.count()
         self.key_set.write_text(json.dumps(self._mint.key_set()))
 
-    def token(self) -> str:
-        return self._mint.sign(self._mint.claims(USER_ID, ttl_seconds=TTL_SECONDS))
+    def token(self, user_id: str = USER_ID) -> str:
+        return self._mint.sign(self._mint.claims(user_id, ttl_seconds=TTL_SECONDS))
 
     def carried(self) -> str:
         """A token as a browser carries it in a subprotocol."""

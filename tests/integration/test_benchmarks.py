@@ -139,3 +139,13 @@ def test_every_part_of_a_handshake_is_timed() -> None:
     micros = {name.strip(): float(value) for name, value in rows.items()}
     assert micros["the whole"] > 0
     assert {"the credential", "the log line", "a new ES256 token: signature and JSON"} <= micros.keys()
+
+
+def test_a_stalled_tab_is_measured_against_none() -> None:
+    options = ["--pairs", "1", "--seconds", "1", "--warm-up", "0.3"]
+    command = [sys.executable, "-m", "benchmarks.chat_stall", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=machine.ROOT)
+    row = next(line for line in done.stdout.splitlines() if "one tab stalled over none" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert float(cells[1].removesuffix(" ratio")) > 0
+    assert [cell[:4] for cell in cells[-2:]] == ["p99 ", "p99 "]
