@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from doorward.asgi.denial import SEND_SECONDS, Refusal
-from doorward.asgi.session import INTERRUPT_SECONDS, AdmittedConnection, ClientDisconnected, Surroundings
+from doorward.asgi.session import AdmittedConnection, ClientDisconnected, Surroundings
 from doorward.asgi.types import Message, Receive, Scope, Send
 from doorward.core.session import Close, Effect
 from doorward.core.verdict import Code, Deny, Source, Unavailable
@@ -104,23 +104,13 @@ class AdmittedExchange(AdmittedConnection):
             self._begin_close(refusal)
             self._shared.spawn(self._close(self._refusal(refusal)), "close")
 
-    async def _close(self, wire: Refusal) -> None:
-        loop = asyncio.get_running_loop()
-        if not self._left:
-            self._exits += (loop.call_later(self._shared.app_exit_seconds, self._cancel_app),)
-        exposed = round(self._shared.clock.wall() - self.since, 3)
-        log.info("closed", id=self.admission.decision_id, code=wire.row.code.value, exposed_seconds=exposed)
-        try:
-            if not self._accepted:
-                await self._shared.denier.deny(self.scope, self._server_send, wire)
-            elif self._is_stream and self._between_events and not self._sending:
-                await self._say_last(wire)
-            else:
-                self._abort()
-        finally:
-            self._told()
-        if not self._left:
-            self._exits += (loop.call_later(INTERRUPT_SECONDS, self._interrupt),)
+    async def _say_close(self, wire: Refusal) -> None:
+        if not self._accepted:
+            await self._shared.denier.deny(self.scope, self._server_send, wire)
+        elif self._is_stream and self._between_events and not self._sending:
+            await self._say_last(wire)
+        else:
+            self._abort()
 
     async def _say_last(self, wire: Refusal) -> None:
         """An `EventSource` comes back by itself after `retry`; a client of ours reads the code."""

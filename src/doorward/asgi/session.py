@@ -30,7 +30,6 @@ from doorward.runtime.token_reader import Subject
 from doorward.runtime.verifier import Question, Verifier
 from doorward.runtime.wakes import Wakes
 
-INTERRUPT_SECONDS = 0.05
 CONCLUDE_SECONDS = 2 * SEND_SECONDS
 MAX_REFRESH_BYTES = 16_384
 _REFRESH = "auth.refresh"
@@ -384,26 +383,25 @@ class AdmittedConnection:
             return  # the accept is on its way, and is followed by the close
         exposed = round(self._shared.clock.wall() - self.since, 3)
         log.info("closed", id=self.admission.decision_id, code=wire.row.code.value, exposed_seconds=exposed)
-        denier = self._shared.denier
+        self._interrupt()
         try:
-            if self._accepted:
-                await denier.say_and_close(self.scope, self._server_send, wire, ours=self.ours)
-            else:
-                await denier.deny(self.scope, self._server_send, wire)
+            await self._say_close(wire)
         finally:
-            self._told()
-        if not self._left:
-            self._exits += (loop.call_later(INTERRUPT_SECONDS, self._interrupt),)
+            if self._said is not None:
+                self._said.set()
 
-    def _told(self) -> None:
-        if self._said is not None:
-            self._said.set()
+    async def _say_close(self, wire: Refusal) -> None:
+        denier = self._shared.denier
+        if self._accepted:
+            await denier.say_and_close(self.scope, self._server_send, wire, ours=self.ours)
+        else:
+            await denier.deny(self.scope, self._server_send, wire)
 
     def _refusal(self, refusal: Deny | Unavailable) -> Refusal:
         return self._shared.denier.refusal(refusal, self.admission.decision_id)
 
     def _interrupt(self) -> None:
-        """Wake the app's `receive` on a server that does not do so itself."""
+        """Wake the app's `receive`: not every server does so itself, and granian sends no close frame while one waits."""
         if self._receiving is not None:
             self._receiving.cancel()
 

@@ -513,5 +513,5 @@ async def test_a_client_that_leaves_leaves_nothing_behind(tmp_path: Path) -> Non
             assert [view.user_id for view in running.door.insight.connections()] == ["ada"]
         await eventually(lambda: len(running.issuer.registry) == 0, what="the registry is empty")
         await eventually(lambda: running.connections == 0, what="the socket is gone")
-        await eventually(lambda: len(running.door.supervisor) == before, what="no task is left")
+        await eventually(lambda: len(running.door.supervisor) <= before, what="no task is left")
         assert running.door.insight.connections() == []
