@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from doorward.core.degrade import Mode
 from doorward.core.e2e import is_test_type
 from doorward.core.keyset import KEY_TYPES
+from doorward.core.limits import UNIX_PEER
 from doorward.core.origin import normalised
 from doorward.errors import ConfigError
 
@@ -397,7 +398,9 @@ class Settings(BaseSettings):
     allowed_origins: Strings = Field(
         (), description="Exact origins that may connect besides the same origin, e.g. https://app.example"
     )
-    trusted_proxies: Strings = Field((), description="CIDRs whose X-Forwarded-For and -Proto count")
+    trusted_proxies: Strings = Field(
+        (), description="CIDRs, or unix for a Unix socket, whose X-Forwarded-For and -Proto count"
+    )
     public: Strings = Field((), description="WebSocket paths that are not guarded: exact, or a prefix that ends in /*")
     protect_http: Strings = Field(
         (),
@@ -465,8 +468,8 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.patience_seconds > self.deadline_seconds:
             raise ValueError("patience_seconds must not be greater than deadline_seconds")
-        for network in self.trusted_proxies:
-            _check_network(network)
+        for proxy in self.trusted_proxies:
+            _check_proxy(proxy)
         for origin in self.allowed_origins:
             if normalised(origin) is None or origin != origin.lower():
                 raise ValueError(
@@ -596,11 +599,13 @@ def _check_url(key: str, url: str, environment: Environment) -> None:
         )
 
 
-def _check_network(text: str) -> None:
+def _check_proxy(text: str) -> None:
+    if text == UNIX_PEER:
+        return
     try:
         ip_network(text, strict=False)
     except ValueError as error:
-        raise ValueError(f"trusted_proxies: {error}; write 10.0.0.0/8 or 2001:db8::/32") from error
+        raise ValueError(f"trusted_proxies: {error}; write 10.0.0.0/8, 2001:db8::/32 or unix") from error
 
 
 def _is_loopback(host: str) -> bool:

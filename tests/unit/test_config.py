@@ -280,12 +280,12 @@ def test_a_value_that_cannot_work_is_refused_by_name(values: dict[str, Any], key
 
 def test_values_that_can_work_are_taken() -> None:
     settings = Settings(
-        trusted_proxies=["10.0.0.1/8", "2001:db8::/32"],
+        trusted_proxies=["10.0.0.1/8", "2001:db8::/32", "unix"],
         allowed_origins=["https://app.example:8443"],
         auth={"service_id_header": "X-Service-ID", "service_secret_header": "X-Service-Secret"},
     )
 
-    assert settings.trusted_proxies == ("10.0.0.1/8", "2001:db8::/32")
+    assert settings.trusted_proxies == ("10.0.0.1/8", "2001:db8::/32", "unix")
 
 
 # The auth service's address

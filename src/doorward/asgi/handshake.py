@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
+
+import structlog
 
 from doorward.asgi.types import Scope
 from doorward.core.credential import Presented, Transport, scrubbed
+from doorward.core.limits import UNIX_PEER
 from doorward.core.routes import Route, path_in_app, route_for
 from doorward.runtime.authenticator import Handshake
 
 Network = IPv4Network | IPv6Network
 
+log = structlog.get_logger("doorward")
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class HandshakeReader:
-    """Knows whose `X-Forwarded-For` and `X-Forwarded-Proto` count."""
+    """Knows whose `X-Forwarded-For` and `X-Forwarded-Proto` count. A peer without an address is one on a Unix socket."""
 
     def __init__(self, routes: Sequence[Route], trusted_proxies: Sequence[str]) -> None:
         self._routes = routes
-        self._trusted: list[Network] = [ip_network(proxy, strict=False) for proxy in trusted_proxies]
+        self._trusts_unix = UNIX_PEER in trusted_proxies
+        self._trusted: list[Network] = [
+            ip_network(proxy, strict=False) for proxy in trusted_proxies if proxy != UNIX_PEER
+        ]
+        self._has_warned = False
 
     def read(self, scope: Scope, route: Route | None = None) -> Handshake:
         """Args: route: whose rules hold; by default that of the path."""
         headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
-        address = _peer(scope)
+        address = self._peer(scope)
         scheme = scope.get("scheme", "ws")
         root_path = scope.get("root_path", "")
         if self._is_trusted(address):
@@ -59,13 +68,28 @@ class HandshakeReader:
                 return address
         return None
 
+    def _peer(self, scope: Scope) -> str:
+        client = scope.get("client")
+        if client and client[0]:
+            return str(client[0])
+        if not self._trusts_unix and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "the server names no client addresses, so all clients share one limit: add unix to trusted_proxies"
+            )
+        return UNIX_PEER
+
     def _is_trusted(self, address: str) -> bool:
+        if address == UNIX_PEER:
+            return self._trusts_unix
         if not self._trusted:
             return False
         try:
             parsed = ip_address(address)
         except ValueError:
             return False
+        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:  # a listener for both kinds
+            parsed = parsed.ipv4_mapped
         return any(parsed in network for network in self._trusted)
 
 
@@ -82,11 +106,6 @@ def scrubbed_scope(scope: Scope, admission: object, transports: frozenset[Transp
 def origin_of(scope: Scope) -> str | None:
     """The `Origin`, which a page cannot choose; `None` where there is none."""
     return _one(scope["headers"], b"origin")
-
-
-def _peer(scope: Scope) -> str:
-    client = scope.get("client")
-    return str(client[0]) if client else "unknown"
 
 
 def _one(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> str | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from doorward.core.limits import network_of
+from doorward.core.limits import UNIX_PEER, network_of
 
 Network = IPv4Network | IPv6Network
 MAX_HOPS = 32
 
 
 def parse_networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
-    return tuple(ip_network(cidr, strict=False) for cidr in cidrs)
+    """`unix` is passed over: `authd` listens on TCP alone."""
+    return tuple(ip_network(cidr, strict=False) for cidr in cidrs if cidr != UNIX_PEER)
 
 
 def client_address(peer: str, forwarded: str | None, trusted: Sequence[Network]) -> str:

@@ -65,6 +65,10 @@ class AddressLimit:
         return bucket.take(now)
 
 
+UNIX_PEER = "unix"
+"""Stands for the address of a peer on a Unix socket, which has none; also in `trusted_proxies`."""
+
+
 def network_of(address: str) -> str:
     """The unit that one peer controls: an IPv4 address, an IPv6 /64; anything else as it stands."""
     if ":" not in address:

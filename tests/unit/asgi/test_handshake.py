@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from doorward.asgi.handshake import HandshakeReader
 from doorward.core.routes import DEFAULT_ROUTE, Route
@@ -31,11 +32,41 @@ def test_the_first_route_that_matches_holds() -> None:
     assert HandshakeReader([ADMIN], ()).read(scope(path="/admin/users")).route is ADMIN
 
 
-@pytest.mark.parametrize("client", [None, ()])
-def test_a_server_that_does_not_know_its_client(client: Any) -> None:
-    """As on a Unix socket: all share one limit, and nobody is taken for a trusted proxy."""
-    handshake = HandshakeReader([], ["0.0.0.0/0"]).read(scope(("x-forwarded-for", "203.0.113.9"), client=client))
-    assert handshake.address == "unknown"
+NO_ADDRESS = [None, (), ["", "0"]]
+"""What servers say of a peer on a Unix socket."""
+
+
+@pytest.mark.parametrize("client", NO_ADDRESS)
+def test_a_peer_on_a_unix_socket_is_not_trusted_by_an_address_that_it_has_not(client: Any) -> None:
+    lines = (("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "http"))
+    reader = HandshakeReader([], ["0.0.0.0/0", "::/0"])
+    with structlog.testing.capture_logs() as said:
+        seen = [reader.read(scope(*lines, client=client)) for _ in range(2)]
+    assert {(handshake.address, handshake.scheme) for handshake in seen} == {("unix", "wss")}
+    assert [line["event"] for line in said] == [
+        "the server names no client addresses, so all clients share one limit: add unix to trusted_proxies"
+    ], "once"
+
+
+@pytest.mark.parametrize("client", NO_ADDRESS)
+def test_a_peer_on_a_unix_socket_can_be_the_proxy(client: Any) -> None:
+    reader = HandshakeReader([], ["unix", "192.0.2.0/24"])
+    lines = (("x-forwarded-for", "198.51.100.7, 203.0.113.9, 192.0.2.9"), ("x-forwarded-proto", "https"))
+    handshake = reader.read(scope(*lines, client=client))
+    assert (handshake.address, handshake.scheme) == ("203.0.113.9", "https")
+    assert reader.read(scope(("x-forwarded-for", "203.0.113.9, unix"), client=client)).address == "unix"
+    assert reader.read(scope(client=client)).address == "unix"
+
+
+def test_a_proxy_that_comes_to_a_listener_for_both_kinds_is_known_by_its_ipv4_address() -> None:
+    peer = ("::ffff:192.0.2.9", 1)
+    handshake = HandshakeReader([], ["192.0.2.0/24"]).read(scope(("x-forwarded-for", "203.0.113.9"), client=peer))
+    assert handshake.address == "203.0.113.9"
+
+
+def test_who_has_an_address_is_no_peer_on_a_unix_socket() -> None:
+    handshake = HandshakeReader([], ["unix"]).read(scope(("x-forwarded-for", "203.0.113.9")))
+    assert handshake.address == "192.0.2.1"
 
 
 def test_a_scope_without_the_optional_parts() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from doorward.authd.addresses import client_address, parse_networks
 
-TRUSTED = parse_networks(["10.0.0.0/8", "fd00::/8"])
+TRUSTED = parse_networks(["10.0.0.0/8", "fd00::/8", "unix"])
 
 
 @pytest.mark.parametrize(
