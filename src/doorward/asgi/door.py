@@ -8,7 +8,7 @@ import random
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 import structlog
@@ -42,6 +42,10 @@ from doorward.runtime.wakes import Wakes
 CLOSE_SECONDS = 2.0
 READY_SECONDS = 10.0
 REOPEN_SECONDS = 1.0
+TELL_SECONDS = 2.0
+"""What saying goodbye to a peer may take besides."""
+
+POLL_SECONDS = 0.02
 IDS_AT_ONCE = 64
 
 log = structlog.get_logger("doorward")
@@ -78,6 +82,8 @@ class Door:
         self.reader = HandshakeReader(self.routes, settings.trusted_proxies)
         self._takes_test_tokens = e2e_policy(settings) is not None
         self.draining = False
+        self.handshakes = 0
+        """That are being decided or refused just now."""
         self.unready = False
         self.tracing = tracing
         self.opened_at: float | None = None
@@ -153,6 +159,8 @@ class Door:
     async def drain(self, spread_seconds: float = 10.0, deadline: Deadline | None = None) -> None:
         """Refuse new handshakes with `RESTARTING` and close the open sockets with 1012, spread out.
 
+        Returns when the last socket and every handshake that was under way have their answer: then the server may stop.
+
         Cancellation: what is not closed yet stays open; new handshakes stay refused.
         """
         self.draining = True
@@ -161,10 +169,24 @@ class Door:
         if deadline is not None:
             end = min(end, deadline.at)
         restarting = Unavailable(Code.RESTARTING, Source.DRAIN)
+        telling: list[asyncio.Task[None] | None] = []
         for left in range(len(connections), 0, -1):
             connection = connections[len(connections) - left]
-            self.supervisor.spawn(connection.drain(restarting, extra_waiting=len(connections)), name="drain")
+            work = connection.drain(restarting, extra_waiting=len(connections))
+            telling.append(self.supervisor.spawn(work, name="drain"))
             await asyncio.sleep(max(end - self.clock.monotonic(), 0.0) / left if left > 1 else 0.0)
+        patience = self.settings.deadline_seconds + TELL_SECONDS
+        if deadline is not None:
+            patience = min(patience, deadline.remaining(self.clock.monotonic()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._quiet({task for task in telling if task is not None})
+
+    async def _quiet(self, telling: set[asyncio.Task[None]]) -> None:
+        if telling:
+            await asyncio.wait(telling)
+        while self.handshakes:  # noqa: ASYNC110 - a count tells nobody, and nothing else of a handshake is held
+            await asyncio.sleep(POLL_SECONDS)
 
     async def aclose(self) -> None:
         """Stop everything, with a bound on each."""

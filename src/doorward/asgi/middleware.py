@@ -145,6 +145,7 @@ class Doorward:
             if not connection.forced or task is None or task.uncancel() > 0:
                 raise
         except Exception as error:
+            await connection.concluded()
             if not (connection.forced and isinstance(connection, AdmittedExchange)):
                 raise
             log.debug("the app failed after its response was ended", error=type(error).__name__)
@@ -235,10 +236,14 @@ class Doorward:
         connection = self._registered(judgement, handshake, decision_id, scope, receive, send, kind)
         if not isinstance(connection, AdmittedConnection):
             refusal = self.door.denier.refusal(connection, decision_id)
-            if kind is AcceptedConnection:
-                await self.door.denier.say_and_close(scope, send, refusal, ours=_speaks_ours(scope, handshake))
-            else:
-                await self.door.denier.deny(scope, send, refusal, may_accept=self._knows_origin(handshake))
+            self.door.handshakes += 1
+            try:
+                if kind is AcceptedConnection:
+                    await self.door.denier.say_and_close(scope, send, refusal, ours=_speaks_ours(scope, handshake))
+                else:
+                    await self.door.denier.deny(scope, send, refusal, may_accept=self._knows_origin(handshake))
+            finally:
+                self.door.handshakes -= 1
             trace.mark("answer")
             self._record(connection, judgement, handshake, deadline, trace, decision_id, scope["type"])
             return None
@@ -272,6 +277,7 @@ class Doorward:
         """Exceptions become a verdict here, and nowhere else: our bug fails closed, and is told as our bug."""
         if self.door.draining:
             return Judgement(Unavailable(Code.RESTARTING, Source.DRAIN))
+        self.door.handshakes += 1
         try:
             opened = await self._opened(deadline) if self.door.opened_at is None else None
             trace.mark("open")
@@ -284,6 +290,8 @@ class Doorward:
         except Exception:
             log.exception("a decision failed: this is a bug", id=decision_id)
             return Judgement(Unavailable(Code.INTERNAL, Source.INTERNAL))
+        finally:
+            self.door.handshakes -= 1
         if self.door.draining:
             return Judgement(Unavailable(Code.RESTARTING, Source.DRAIN), judgement.subject)
         return judgement

@@ -27,12 +27,14 @@ class Supervisor:
         """Run it for as long as the door is open."""
         self._add(self._kept(name, run), name)
 
-    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
-        """Run it once. Its own deadline bounds it; an error is logged."""
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None] | None:
+        """Run it once. Its own deadline bounds it; an error is logged. `None`: everything is stopping, and it does not run."""
         if self._closing:
             work.close()
-            return
-        self._add(work, name).add_done_callback(_log_failure)
+            return None
+        task = self._add(work, name)
+        task.add_done_callback(_log_failure)
+        return task
 
     async def aclose(self, *, seconds: float) -> None:
         """Cancel everything and wait at most `seconds`."""

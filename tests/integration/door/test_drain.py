@@ -85,9 +85,47 @@ async def test_a_pending_handshake_is_answered(tmp_path: Path) -> None:
         pending = asyncio.create_task(running.ask(token))
         await eventually(lambda: running.auth.asked_about[token] == 1, what="the question is out")
         await running.door.drain(spread_seconds=0.0)
+        assert running.door.handshakes == 0, "who called may stop the server now"
+        assert [record.code for record in running.records] == ["RESTARTING"]
         answer = await pending
         assert (answer.status, answer.code) == (503, "RESTARTING")
         assert len(running.issuer.registry) == 0
+
+
+async def test_a_drain_does_not_wait_longer_than_it_is_told(tmp_path: Path) -> None:
+    async with running_door(tmp_path, deadline_seconds=3.0) as running:
+        await running.settled()
+        running.auth.latency_seconds = 2.5
+        token = running.auth.issue_opaque("ada")
+        pending = asyncio.create_task(running.ask(token))
+        await eventually(lambda: running.auth.asked_about[token] == 1, what="the question is out")
+        now = asyncio.get_running_loop().time()
+        await running.door.drain(spread_seconds=0.0, deadline=Deadline(now + 0.1))
+        assert running.door.handshakes == 1
+        assert (await pending).code == "RESTARTING"
+
+
+async def test_an_app_that_fails_of_the_close_does_not_get_in_the_way_of_the_last_word(tmp_path: Path) -> None:
+    """As most apps do that never catch a disconnect: the server answers a failed app with a close of its own."""
+    failed = asyncio.Event()
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        failed.set()
+        raise RuntimeError("it did not see that coming")
+
+    async with running_door(tmp_path, app=fails) as running:
+        await running.settled()
+        async with opened(running.connect(running.auth.issue("ada"))) as page:
+            await eventually(lambda: len(running.issuer.registry) == 1, what="it is in")
+            await running.door.drain(spread_seconds=0.0)
+            code, reason = await page.closed()
+            assert (code, reason.partition(";")[0]) == (1012, "RESTARTING")
+            assert failed.is_set()
 
 
 async def test_a_handshake_that_the_app_has_not_accepted_is_answered_too(tmp_path: Path) -> None:
