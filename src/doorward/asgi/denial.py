@@ -17,12 +17,13 @@ import structlog
 from doorward.asgi.types import Scope, Send
 from doorward.core.credential import offers_ours, real_protocols
 from doorward.core.reconnect import Crowd, retry_after
-from doorward.core.verdict import Code, Deny, Row, Unavailable, close_code, close_reason, row_of
+from doorward.core.verdict import Action, Code, Deny, Row, Unavailable, close_code, close_reason, row_of
 from doorward.runtime.bounded import promptly
 from doorward.runtime.ports import Clock
 
 SEND_SECONDS = 1.0
 LINGER_SECONDS = 1.0
+PRIVATE_CLOSE = 4000
 PROBLEM_TYPE = "https://doorward.dev/problems/"
 _SHED_CODES = frozenset({Code.RATE_LIMITED, Code.OVERLOADED})
 
@@ -41,6 +42,11 @@ class Refusal:
     @property
     def reason(self) -> str:
         return close_reason(self.row.code, self.decision_id, self.retry_after_ms)
+
+    @property
+    def private_close(self) -> int:
+        """As in the style `http` (RFC 6455, section 7.4.2: 4000 and up are for private use), for a server that sends no other."""
+        return PRIVATE_CLOSE + (self.row.http or 0)
 
     def frame(self) -> str:
         """The last text frame to a client of ours."""
@@ -117,9 +123,11 @@ class Denier:
         if scope["type"] == "http":
             await _respond(send, refusal, "http.response", readable_by(scope) if may_accept else ())
         elif may_accept and self._accepts_first(scope, refusal):
-            await self._close(scope, send, refusal)
+            await self._close(scope, send, refusal, ours=True)
         elif "websocket.http.response" in scope.get("extensions", {}) and refusal.row.http is not None:
             await _respond(send, refusal, "websocket.http.response")
+        elif may_accept and self._would_mislead(refusal):
+            await self._close(scope, send, refusal, ours=False)
         else:
             await send({"type": "websocket.close", "code": refusal.close, "reason": refusal.reason})
 
@@ -129,7 +137,7 @@ class Denier:
             async with asyncio.timeout(SEND_SECONDS):
                 if ours:
                     await send({"type": "websocket.send", "text": refusal.frame()})
-                await send({"type": "websocket.close", "code": refusal.close, "reason": refusal.reason})
+                await _send_close(send, refusal)
         except (TimeoutError, OSError, RuntimeError):
             pass  # the peer is gone, or does not read: it is cut below
         abort = scope.get("extensions", {}).get("doorward", {}).get("abort")
@@ -137,21 +145,28 @@ class Denier:
             asyncio.get_running_loop().call_later(LINGER_SECONDS, abort)
 
     def _accepts_first(self, scope: Scope, refusal: Refusal) -> bool:
-        if refusal.row.close is None or self._mode == "http":
-            return False
-        if refusal.row.code in _SHED_CODES and self.lingering >= self._max_lingering:
+        if not self._may_close(refusal):
             return False
         subprotocols = scope.get("subprotocols", ())
         speaks = offers_ours(subprotocols) and bool(real_protocols(subprotocols))
         is_browser = any(name == b"origin" for name, _ in scope["headers"])
         return speaks and (is_browser or self._mode == "close")
 
-    async def _close(self, scope: Scope, send: Send, refusal: Refusal) -> None:
+    def _would_mislead(self, refusal: Refusal) -> bool:
+        """Without the extension a server answers every refusal with 403, and whoever should come back takes that for a no."""
+        return refusal.row.action is Action.RETRY and self._may_close(refusal)
+
+    def _may_close(self, refusal: Refusal) -> bool:
+        if refusal.row.close is None or self._mode == "http":
+            return False
+        return refusal.row.code not in _SHED_CODES or self.lingering < self._max_lingering
+
+    async def _close(self, scope: Scope, send: Send, refusal: Refusal, *, ours: bool) -> None:
         self.lingering += 1
         asyncio.get_running_loop().call_later(LINGER_SECONDS, self._one_less)
-        protocol = real_protocols(scope["subprotocols"])[0]
+        protocol = next(iter(real_protocols(scope.get("subprotocols", ()))), None)
         await send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
-        await self.say_and_close(scope, send, refusal, ours=True)
+        await self.say_and_close(scope, send, refusal, ours=ours)
 
     def _one_less(self) -> None:
         self.lingering -= 1
@@ -169,6 +184,17 @@ class Denier:
             asked_seconds=verdict.retry_after_seconds if isinstance(verdict, Unavailable) else None,
         )
         return int(seconds * 1000)
+
+
+async def _send_close(send: Send, refusal: Refusal) -> None:
+    """Raises: TimeoutError, OSError, RuntimeError: the peer is gone, or does not read."""
+    try:
+        await send({"type": "websocket.close", "code": refusal.close, "reason": refusal.reason})
+    except (TimeoutError, OSError, RuntimeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - daphne sends no code below 3000, and says so by no class of its own
+        log.debug("the server does not send this close code", code=refusal.close, error=str(error))
+        await send({"type": "websocket.close", "code": refusal.private_close, "reason": refusal.reason})
 
 
 async def _respond(send: Send, refusal: Refusal, event: str, more: Sequence[tuple[bytes, bytes]] = ()) -> None:

@@ -78,7 +78,9 @@ class Peer:
         return [message for message in self.sent if message["type"] == kind]
 
 
-def peer(token: str | None = None, *, ours: bool = True, extensions: dict[str, Any] | None = None) -> Peer:
+def peer(
+    token: str | None = None, *, ours: bool = True, extensions: dict[str, Any] | None = None, kind: type[Peer] = Peer
+) -> Peer:
     headers = [(b"host", b"door.example")]
     if token is not None:
         headers.append((b"authorization", b"Bearer " + token.encode()))
@@ -91,7 +93,7 @@ def peer(token: str | None = None, *, ours: bool = True, extensions: dict[str, A
         "client": ("192.0.2.7", 4711),
         "extensions": {"websocket.http.response": {}} if extensions is None else extensions,
     }
-    made = Peer(scope)
+    made = kind(scope)
     made.inbox.put_nowait({"type": "websocket.connect"})
     made.accepts.set()
     made.reads.set()
@@ -196,6 +198,60 @@ async def test_a_server_without_the_extension_closes_before_the_accept(tmp_path:
         (refusal,) = client.sent
         assert (refusal["type"], refusal["code"]) == ("websocket.close", 3000)
         assert refusal["reason"].startswith("AUTH_REQUIRED;id=")
+
+
+async def test_a_server_without_the_extension_lets_in_whom_a_403_would_send_away_for_good(tmp_path: Path) -> None:
+    """An outage, or a drain, is no *no*: where there can be no 503 the close code has to say it."""
+    async with open_door(tmp_path, echo) as app:
+        app.door.draining = True
+        client = peer("good", ours=False, extensions={})
+        async with running(app, client) as task:
+            await eventually(task.done, what="it is answered")
+        accept, close = client.sent
+        assert (accept["type"], accept["subprotocol"]) == ("websocket.accept", None)
+        assert (close["type"], close["code"]) == ("websocket.close", 1012)
+        assert close["reason"].startswith("RESTARTING;retry_after_ms=")
+
+
+@pytest.mark.parametrize("origin", [None, b"https://evil.example"])
+@pytest.mark.parametrize("denial", ["auto", "http"])
+async def test_but_no_foreign_origin_and_nobody_where_the_setting_forbids_it(
+    origin: bytes | None, denial: str, tmp_path: Path
+) -> None:
+    async with open_door(tmp_path, echo, denial=denial) as app:
+        app.door.draining = True
+        client = peer("good", ours=False, extensions={})
+        if origin is not None:
+            client.scope["headers"].append((b"origin", origin))
+        async with running(app, client) as task:
+            await eventually(task.done, what="it is answered")
+        let_in = origin is None and denial == "auto"
+        assert client.sent[0]["type"] == ("websocket.accept" if let_in else "websocket.close")
+
+
+class Daphne(Peer):
+    """Autobahn, below it, takes no close code but 1000 and those from 3000 on."""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "websocket.close" and not 3000 <= message["code"] <= 4999:
+            raise Exception(f"invalid close code {message['code']}")  # noqa: TRY002 - its very words
+        await super().send(message)
+
+
+@pytest.mark.parametrize(
+    ("token", "draining", "code"), [(None, False, 3000), ("a b", False, 4400), ("good", True, 4503)]
+)
+async def test_a_server_that_does_not_send_the_close_code_gets_a_private_one(
+    token: str | None, draining: bool, code: int, tmp_path: Path
+) -> None:
+    async with open_door(tmp_path, echo) as app:
+        app.door.draining = draining
+        client = peer(token, kind=Daphne)
+        client.scope["headers"].append((b"origin", b"http://door.example"))
+        async with running(app, client) as task:
+            await eventually(task.done, what="it is answered")
+        assert [message["code"] for message in client.of_type("websocket.close")] == [code]
+        assert client.frames()[0]["type"] == "auth.error"
 
 
 async def test_a_server_that_does_not_send_the_refusal_holds_nobody_up(tmp_path: Path) -> None:
