@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from doorward.asgi.middleware import Doorward
     from doorward.asgi.session import Admission, ClientDisconnected
+    from doorward.asgi.uvicorn_server import UvicornProtocol
     from doorward.config import Settings
     from doorward.core.answer import Invalid, Valid
     from doorward.core.deadline import Deadline
@@ -31,6 +32,7 @@ _HOMES = {
     "Principal": "doorward.core.verdict",
     "Settings": "doorward.config",
     "Unavailable": "doorward.core.verdict",
+    "UvicornProtocol": "doorward.asgi.uvicorn_server",
     "Valid": "doorward.core.answer",
     "Validator": "doorward.runtime.ports",
 }
@@ -52,6 +54,7 @@ __all__ = [
     "Principal",
     "Settings",
     "Unavailable",
+    "UvicornProtocol",
     "Valid",
     "Validator",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -55,7 +55,7 @@ class _Phase(Enum):
 class DoorwardHttpProtocol(HttpToolsProtocol):
     """One TCP connection until it becomes a WebSocket or ends."""
 
-    watch: ClassVar[OpeningWatch]
+    watch: OpeningWatch
     address: str
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
