@@ -1,4 +1,4 @@
-"""Drain under plain uvicorn: the door closes its sockets with 1012 and advice before uvicorn closes anything."""
+"""Drain under uvicorn: the door closes its sockets with 1012 and advice before uvicorn closes anything."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import socket
 
 import uvicorn
 from starlette_app import app
+
+from doorward import UvicornProtocol
 
 
 class DrainingServer(uvicorn.Server):
@@ -15,4 +17,5 @@ class DrainingServer(uvicorn.Server):
 
 
 if __name__ == "__main__":
-    DrainingServer(uvicorn.Config(app, port=8000, timeout_graceful_shutdown=15, access_log=False)).run()
+    config = uvicorn.Config(app, port=8000, http=UvicornProtocol, timeout_graceful_shutdown=15, access_log=False)
+    DrainingServer(config).run()
