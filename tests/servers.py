@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,15 +96,22 @@ def settings_for(auth: FakeAuthService, data_dir: Path) -> dict[str, str]:
     }
 
 
-@asynccontextmanager
-async def server(
+def server(
     kind: str, app: str, *, cwd: Path, settings: Mapping[str, str], log: Path, unix: Path | None = None
-) -> AsyncIterator[Running]:
+) -> AbstractAsyncContextManager[Running]:
     """One of `SERVERS` with this app, on a free port or on a Unix socket. What it says goes to `log`."""
     at = str(unix or free_port())
+    return listening(SERVERS[kind](app, at), at, cwd, settings, log)
+
+
+@asynccontextmanager
+async def listening(
+    command: Sequence[str], at: str, cwd: Path, settings: Mapping[str, str], log: Path
+) -> AsyncIterator[Running]:
+    """Any program, once it listens at `at`."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *SERVERS[kind](app, at),
+            *command,
             cwd=cwd,
             env=child_environment(settings) | {"PYTHONPATH": str(cwd)},
             stdin=asyncio.subprocess.DEVNULL,
@@ -114,7 +121,7 @@ async def server(
     try:
         if not await _started(process, at):
             said = await asyncio.to_thread(log.read_text, encoding="utf-8", errors="replace")
-            pytest.fail(f"{kind} did not start: {said[-2000:]}")
+            pytest.fail(f"{command[0]} did not start: {said[-2000:]}")
         yield Running(at, process)
     finally:
         if process.returncode is None:

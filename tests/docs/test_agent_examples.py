@@ -17,7 +17,8 @@ import websockets
 from tests.chat_server import ChatClient
 from tests.chat_support import verify
 from tests.docs.pages import ROOT
-from tests.docs.test_examples import OPTIONS, START_SECONDS, STOP_SECONDS, program, settings_for
+from tests.docs.test_examples import OPTIONS, START_SECONDS, STOP_SECONDS, program
+from tests.servers import settings_for
 
 from doorward.config import child_environment
 from doorward.testing import FakeAuthService

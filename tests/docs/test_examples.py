@@ -1,8 +1,9 @@
-"""The examples run as the pages tell people to run them: as programs, on plain uvicorn, with real clients."""
+"""The examples run as the pages tell people to run them: as programs, on uvicorn and on another server, with real clients."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
@@ -19,18 +20,39 @@ import pytest
 import websockets
 from aiohttp import web
 from tests.docs.pages import ROOT
+from tests.servers import listening, server, settings_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from doorward.config import child_environment
-from doorward.testing import Endpoint, FakeAuthService, opaque_token
+from doorward.drill.peers import free_port
+from doorward.testing import FakeAuthService, eventually, opaque_token
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
-OPTIONS = ["--host", "127.0.0.1", "--port", "0", "--ws", "websockets-sansio", "--no-access-log"]
-DRAINING = (
-    "import uvicorn, drain_uvicorn as example;"
-    "example.DrainingServer(uvicorn.Config(example.app, port=0, timeout_graceful_shutdown=15, access_log=False)).run()"
-)
+OPTIONS = ["--host", "127.0.0.1", "--port", "0", "--http", "doorward:UvicornProtocol", "--no-access-log"]
+ELSEWHERE = {
+    "starlette_app": "granian",
+    "fastapi_app": "granian",
+    "litestar_app": "granian",
+    "quart_app": "hypercorn",
+    "channels_app": "daphne",
+    "bare_app": "granian",
+}
+HOLDING = """
+import asyncio, starlette_app as it
+async def hold(ws):
+    await ws.accept("doorward.v1")
+    await ws.send_text("in")
+    await ws.receive_text()
+it.app.app.router.routes[0].app = it.WebSocketRoute("/ws", hold).app
+"""
+DRAINING = {
+    "drain_uvicorn": "it.DrainingServer(it.uvicorn.Config(it.app, port={port}, http=it.UvicornProtocol)).run()",
+    "drain_granian": "asyncio.run(it.serve({port}))",
+    "drain_hypercorn": "asyncio.run(it.main({port}))",
+    "drain_daphne": "it.run({port})",
+}
+"""An app that stays, under each example of a drain."""
 
 
 @asynccontextmanager
@@ -78,17 +100,6 @@ async def _drained(stderr: asyncio.StreamReader) -> None:
         pass
 
 
-def settings_for(auth: FakeAuthService, data_dir: Path) -> dict[str, str]:
-    return {
-        "data_dir": str(data_dir),
-        "auth.url": auth.url,
-        "auth.service_id": auth.service_id,
-        "auth.service_secret": auth.service_secret,
-        "auth.audience": auth.audience,
-        "auth.issuer": auth.issuer,
-    }
-
-
 def connect(url: str, token: str | None, **options: Any) -> websockets.connect:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return websockets.connect(url, additional_headers=headers, proxy=None, open_timeout=10, **options)
@@ -122,21 +133,44 @@ async def test_the_example_of_a_framework_lets_in_whom_it_should(example: str, t
     async with FakeAuthService() as auth:
         settings = settings_for(auth, tmp_path / "data")
         async with program("-m", "uvicorn", f"{example}:app", *OPTIONS, settings=settings) as (_, url):
-            async with connect(url, auth.issue("ada"), subprotocols=["doorward.v1"]) as client:
-                assert client.subprotocol == "doorward.v1"
-                assert json.loads(await client.recv())["notice"] == "auth.assurance"
-                assert await client.recv() == "hello ada"
-                await client.send("and now?")
-                assert await client.recv() == "and now?"
-                auth.revoke(user_id="ada")
-                assert json.loads(await client.recv())["code"] == "TOKEN_REVOKED"
-                with pytest.raises(ConnectionClosed):
-                    await client.recv()
-                assert (client.close_code, (client.close_reason or "").split(";")[0]) == (3000, "TOKEN_REVOKED")
+            await lets_in_whom_it_should(url, auth)
             assert (await refused(url, None))["code"] == "AUTH_REQUIRED"
-            about = url.replace("ws:", "http:").replace("/ws", "/about")
-            async with aiohttp.ClientSession() as http, http.get(about) as answer:
-                assert (answer.status, await answer.json()) == (200, {"about": "nobody is asked for a token here"})
+
+
+@pytest.mark.parametrize("example", ELSEWHERE)
+async def test_and_it_does_so_on_another_server(example: str, tmp_path: Path) -> None:
+    kind = ELSEWHERE[example]
+    async with FakeAuthService() as auth:
+        settings = settings_for(auth, tmp_path / "data")
+        app, log = f"{example}:app", tmp_path / "log"
+        async with server(kind, app, cwd=ROOT / "examples", settings=settings, log=log) as running:
+            if example == "starlette_app":
+                async with connect(running.url, auth.issue("ada")) as client:
+                    assert await client.recv() == "hello ada"
+            else:
+                await lets_in_whom_it_should(running.url, auth, reasons=kind != "daphne")
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(running.url, None)
+            assert caught.value.response.status_code == (403 if kind == "daphne" else 401)
+
+
+async def lets_in_whom_it_should(url: str, auth: FakeAuthService, *, reasons: bool = True) -> None:
+    """Args: reasons: the server sends close reasons."""
+    async with connect(url, auth.issue("ada"), subprotocols=["doorward.v1"]) as client:
+        assert client.subprotocol == "doorward.v1"
+        assert json.loads(await client.recv())["notice"] == "auth.assurance"
+        assert await client.recv() == "hello ada"
+        await client.send("and now?")
+        assert await client.recv() == "and now?"
+        auth.revoke(user_id="ada")
+        assert json.loads(await client.recv())["code"] == "TOKEN_REVOKED"
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        assert client.close_code == 3000
+        assert (client.close_reason or "").split(";")[0] == ("TOKEN_REVOKED" if reasons else "")
+    about = url.replace("ws:", "http:").replace("/ws", "/about")
+    async with aiohttp.ClientSession() as http, http.get(about) as answer:
+        assert (answer.status, await answer.json()) == (200, {"about": "nobody is asked for a token here"})
 
 
 async def test_the_own_validator_example_asks_userinfo(tmp_path: Path) -> None:
@@ -177,18 +211,37 @@ def test_the_tests_of_the_tested_app_pass(tmp_path: Path) -> None:
     assert re.search(r"\b5 passed", ran.stdout), ran.stdout
 
 
-async def test_the_drain_example_closes_with_advice(tmp_path: Path) -> None:
-    app = "import starlette_app as it, asyncio\nasync def hold(ws):\n    await ws.accept(); await ws.receive_text()\n"
-    app += "it.app.app.router.routes[0].app = it.WebSocketRoute('/ws', hold).app\n"
+@pytest.mark.parametrize("example", DRAINING)
+async def test_a_drain_example_closes_with_advice(example: str, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    code = f"{HOLDING}\nimport {example} as it\n{DRAINING[example].format(port=port)}"
     async with FakeAuthService() as auth:
         settings = settings_for(auth, tmp_path / "data")
-        async with program("-c", app + DRAINING, settings=settings) as (process, url):
-            async with connect(url, auth.issue("ada")) as client:
-                process.send_signal(signal.SIGTERM)
-                with pytest.raises(ConnectionClosed) as closed:
-                    await asyncio.wait_for(client.recv(), 15)
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1012
-            assert closed.value.rcvd.reason.startswith("RESTARTING;retry_after_ms=")
-            assert await asyncio.wait_for(process.wait(), STOP_SECONDS) in {0, -signal.SIGTERM}
-            assert auth.calls[Endpoint.VALIDATE] >= 1
+        async with listening([sys.executable, "-c", code], str(port), ROOT / "examples", settings, log) as running:
+            protocols = [websockets.Subprotocol("doorward.v1")]
+            async with connect(running.url, auth.issue("ada"), subprotocols=protocols) as client:
+                while await client.recv() != "in":
+                    pass
+                auth.latency_seconds = 1.0
+                under_way = asyncio.ensure_future(answer_of(running.url, token := opaque_token()))
+                await eventually(lambda: auth.asked_about[token], within_seconds=15, what="the question is out")
+                running.terminate()
+                frames = [json.loads(frame) async for frame in until_closed(client)]
+            codes = {"drain_daphne": (4503, "", 403)}.get(example, (1012, "RESTARTING", 503))
+            assert (client.close_code, (client.close_reason or "").split(";")[0], await under_way) == codes
+            assert [frame.get("code") or frame["notice"] for frame in frames] == ["server.draining", "RESTARTING"]
+            assert frames[-1]["retry_after_ms"] >= 0
+            assert await running.ended() in {0, -signal.SIGTERM}
+
+
+async def until_closed(client: websockets.ClientConnection) -> AsyncIterator[str | bytes]:
+    async with asyncio.timeout(15):
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                yield await client.recv()
+
+
+async def answer_of(url: str, token: str) -> int:
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(url, token)
+    return caught.value.response.status_code
