@@ -132,16 +132,14 @@ async def proxy(kind: str, behind: str, folder: Path, instead: Mapping[str, str]
     text = chosen.around(text.replace("chat.example.com", NAME))
     (folder / Path(chosen.file).name).write_text(text, encoding="utf-8")
     tls = ssl.create_default_context(cadata=pem.decode())
-    async with _running(chosen.command(folder), folder):
-        try:
-            await _listening(port, tls)
-        except TimeoutError:
+    async with _running(chosen.command(folder), folder) as child:
+        if not await _listening(child, port, tls):
             pytest.fail((folder / "stderr").read_text(encoding="utf-8", errors="replace")[-2000:])
         yield Proxy(kind, port, tls, folder)
 
 
 @asynccontextmanager
-async def _running(command: tuple[str, ...], folder: Path) -> AsyncIterator[None]:
+async def _running(command: tuple[str, ...], folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     with (folder / "stderr").open("wb") as stderr:
         child = await asyncio.create_subprocess_exec(
             *command,
@@ -152,7 +150,7 @@ async def _running(command: tuple[str, ...], folder: Path) -> AsyncIterator[None
             stderr=stderr,
         )
     try:
-        yield
+        yield child
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.terminate()
@@ -163,13 +161,14 @@ async def _running(command: tuple[str, ...], folder: Path) -> AsyncIterator[None
             await child.wait()
 
 
-async def _listening(port: int, tls: ssl.SSLContext) -> None:
-    async with asyncio.timeout(START_SECONDS):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=NAME)
-            except OSError:
-                await asyncio.sleep(0.05)
-                continue
+async def _listening(child: asyncio.subprocess.Process, port: int, tls: ssl.SSLContext) -> bool:
+    ends_at = asyncio.get_running_loop().time() + START_SECONDS
+    while child.returncode is None and asyncio.get_running_loop().time() < ends_at:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=NAME)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
             writer.transport.abort()
-            return
+            return True
+    return False

@@ -23,6 +23,8 @@ from doorward.config import child_environment
 COMMANDS = typer.main.get_command(build())
 VARIABLES = {"DOORWARD_CONFIG", *(f"DOORWARD_{key.upper().replace('.', '__')}" for key, _, _ in Settings().described())}
 TARGETS = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+PROXIES = [ROOT / "deploy" / name for name in ("nginx", "envoy", "caddy")]
+EXAMPLE_LANGUAGES = ("python", "nginx", "yaml", "caddyfile")
 _BETWEEN_COMMANDS = re.compile(r"[()&|;<>\n]")
 
 
@@ -39,15 +41,16 @@ def test_python_imports_only_what_is_there(snippet: Snippet) -> None:
             assert all(hasattr(module, alias.name) for alias in node.names)
 
 
-@pytest.mark.parametrize("snippet", [one for one in snippets("python") if one.example], ids=str)
+@pytest.mark.parametrize("snippet", [one for one in snippets(*EXAMPLE_LANGUAGES) if one.example], ids=str)
 def test_an_example_is_the_file_that_runs(snippet: Snippet) -> None:
     assert snippet.example is not None
     assert snippet.text == snippet.example.read_text(encoding="utf-8")
 
 
 def test_every_example_is_shown_on_a_page() -> None:
-    shown = {snippet.example for snippet in snippets("python")}
-    assert sorted(path.name for path in (ROOT / "examples").rglob("*.py") if path not in shown) == []
+    shown = {snippet.example for snippet in snippets(*EXAMPLE_LANGUAGES)}
+    examples = [*(ROOT / "examples").rglob("*.py"), *(path for proxy in PROXIES for path in proxy.iterdir())]
+    assert sorted(path.name for path in examples if path not in shown) == []
 
 
 @pytest.mark.parametrize("snippet", snippets("toml"), ids=str)
