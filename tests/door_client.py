@@ -61,6 +61,20 @@ class Page:
         return self.client.close_code is None
 
 
+async def heard(client: ClientConnection, words: str, *, within_seconds: float = 15.0) -> None:
+    """Read up to an app's own words; notices of the door may come before them."""
+    async with asyncio.timeout(within_seconds):
+        while await client.recv() != words:
+            pass
+
+
+async def frames(client: ClientConnection) -> AsyncIterator[dict[str, Any]]:
+    """Until the socket is closed, however that is."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            yield json.loads(await client.recv())
+
+
 @asynccontextmanager
 async def opened(connecting: websockets.connect) -> AsyncIterator[Page]:
     """Connect, and read until the block ends."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import shutil
@@ -20,8 +19,9 @@ import pytest
 import websockets
 from aiohttp import web
 from tests.docs.pages import ROOT
+from tests.door_client import frames, heard
 from tests.servers import listening, server, settings_for
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
 from doorward.config import child_environment
 from doorward.drill.peers import free_port
@@ -102,7 +102,7 @@ async def _drained(stderr: asyncio.StreamReader) -> None:
 
 def connect(url: str, token: str | None, **options: Any) -> websockets.connect:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return websockets.connect(url, additional_headers=headers, proxy=None, open_timeout=10, **options)
+    return websockets.connect(url, additional_headers=headers, proxy=None, open_timeout=30, **options)
 
 
 async def refused(url: str, token: str | None) -> dict[str, Any]:
@@ -137,21 +137,23 @@ async def test_the_example_of_a_framework_lets_in_whom_it_should(example: str, t
             assert (await refused(url, None))["code"] == "AUTH_REQUIRED"
 
 
-@pytest.mark.parametrize("example", ELSEWHERE)
-async def test_and_it_does_so_on_another_server(example: str, tmp_path: Path) -> None:
-    kind = ELSEWHERE[example]
+@pytest.mark.timeout(240)
+async def test_every_example_does_so_on_another_server(tmp_path: Path) -> None:
+    """All at once: most of it is waiting for them to start."""
+    await asyncio.gather(*(works_elsewhere(example, kind, tmp_path) for example, kind in ELSEWHERE.items()))
+
+
+async def works_elsewhere(example: str, kind: str, tmp_path: Path) -> None:
     async with FakeAuthService() as auth:
-        settings = settings_for(auth, tmp_path / "data")
-        app, log = f"{example}:app", tmp_path / "log"
+        settings = settings_for(auth, tmp_path / example)
+        app, log = f"{example}:app", tmp_path / f"{example}.log"
         async with server(kind, app, cwd=ROOT / "examples", settings=settings, log=log) as running:
             if example == "starlette_app":
                 async with connect(running.url, auth.issue("ada")) as client:
                     assert await client.recv() == "hello ada"
             else:
                 await lets_in_whom_it_should(running.url, auth, reasons=kind != "daphne")
-            with pytest.raises(InvalidStatus) as caught:
-                await connect(running.url, None)
-            assert caught.value.response.status_code == (403 if kind == "daphne" else 401)
+            assert await answer_of(running.url, None) == (403 if kind == "daphne" else 401), example
 
 
 async def lets_in_whom_it_should(url: str, auth: FakeAuthService, *, reasons: bool = True) -> None:
@@ -159,13 +161,12 @@ async def lets_in_whom_it_should(url: str, auth: FakeAuthService, *, reasons: bo
     async with connect(url, auth.issue("ada"), subprotocols=["doorward.v1"]) as client:
         assert client.subprotocol == "doorward.v1"
         assert json.loads(await client.recv())["notice"] == "auth.assurance"
-        assert await client.recv() == "hello ada"
+        await heard(client, "hello ada")
         await client.send("and now?")
-        assert await client.recv() == "and now?"
+        await heard(client, "and now?")
         auth.revoke(user_id="ada")
-        assert json.loads(await client.recv())["code"] == "TOKEN_REVOKED"
-        with pytest.raises(ConnectionClosed):
-            await client.recv()
+        async with asyncio.timeout(15):
+            assert [frame async for frame in frames(client)][-1]["code"] == "TOKEN_REVOKED"
         assert client.close_code == 3000
         assert (client.close_reason or "").split(";")[0] == ("TOKEN_REVOKED" if reasons else "")
     about = url.replace("ws:", "http:").replace("/ws", "/about")
@@ -211,37 +212,44 @@ def test_the_tests_of_the_tested_app_pass(tmp_path: Path) -> None:
     assert re.search(r"\b5 passed", ran.stdout), ran.stdout
 
 
-@pytest.mark.parametrize("example", DRAINING)
-async def test_a_drain_example_closes_with_advice(example: str, tmp_path: Path) -> None:
-    port, log = free_port(), tmp_path / "log"
+@pytest.mark.timeout(240)
+async def test_a_drain_closes_with_advice_and_answers_who_is_under_way(tmp_path: Path) -> None:
+    ends = await asyncio.gather(*(drained(example, tmp_path) for example in DRAINING))
+    assert dict(zip(DRAINING, ends, strict=True)) == {
+        "drain_uvicorn": (1012, "RESTARTING", 503),
+        "drain_granian": (1012, "RESTARTING", 503),
+        "drain_hypercorn": (1012, "RESTARTING", 503),
+        "drain_daphne": (4503, "", 4503),
+    }
+
+
+async def drained(example: str, tmp_path: Path) -> tuple[int | None, str, int | None]:
+    """How an open socket ends, and what a handshake gets that was under way."""
+    port, log = free_port(), tmp_path / f"{example}.log"
     code = f"{HOLDING}\nimport {example} as it\n{DRAINING[example].format(port=port)}"
     async with FakeAuthService() as auth:
-        settings = settings_for(auth, tmp_path / "data")
+        settings = settings_for(auth, tmp_path / example)
         async with listening([sys.executable, "-c", code], str(port), ROOT / "examples", settings, log) as running:
             protocols = [websockets.Subprotocol("doorward.v1")]
             async with connect(running.url, auth.issue("ada"), subprotocols=protocols) as client:
-                while await client.recv() != "in":
-                    pass
+                await heard(client, "in")
                 auth.latency_seconds = 1.0
                 under_way = asyncio.ensure_future(answer_of(running.url, token := opaque_token()))
                 await eventually(lambda: auth.asked_about[token], within_seconds=15, what="the question is out")
                 running.terminate()
-                frames = [json.loads(frame) async for frame in until_closed(client)]
-            codes = {"drain_daphne": (4503, "", 403)}.get(example, (1012, "RESTARTING", 503))
-            assert (client.close_code, (client.close_reason or "").split(";")[0], await under_way) == codes
-            assert [frame.get("code") or frame["notice"] for frame in frames] == ["server.draining", "RESTARTING"]
-            assert frames[-1]["retry_after_ms"] >= 0
+                async with asyncio.timeout(20):
+                    last = [frame async for frame in frames(client)][-2:]
+            assert [frame.get("code") or frame["notice"] for frame in last] == ["server.draining", "RESTARTING"]
+            assert last[1]["retry_after_ms"] >= 0
             assert await running.ended() in {0, -signal.SIGTERM}
+            return client.close_code, (client.close_reason or "").split(";")[0], await under_way
 
 
-async def until_closed(client: websockets.ClientConnection) -> AsyncIterator[str | bytes]:
-    async with asyncio.timeout(15):
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                yield await client.recv()
-
-
-async def answer_of(url: str, token: str) -> int:
-    with pytest.raises(InvalidStatus) as caught:
-        await connect(url, token)
-    return caught.value.response.status_code
+async def answer_of(url: str, token: str | None) -> int | None:
+    """The status of a refusal; where there was none, the close code."""
+    try:
+        async with connect(url, token) as client:
+            await client.wait_closed()
+            return client.close_code
+    except InvalidStatus as refused:
+        return refused.response.status_code

@@ -7,7 +7,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ import pytest
 import uvicorn
 import websockets
 from tests.docs.pages import read
+from tests.door_client import frames, heard
 from tests.door_server import BEARER
 from tests.servers import SERVERS, Running, server, settings_for
 from websockets.asyncio.client import ClientConnection
@@ -117,20 +118,6 @@ async def an_open_socket_that_is_revoked(site: Site) -> str:
         await heard(client, "still there?")
         site.auth.revoke(user_id=user)
         return await last_words(client, "TOKEN_REVOKED")
-
-
-async def heard(client: ClientConnection, words: str) -> None:
-    """Read up to the app's own words; notices of the door may come before them."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while await client.recv() != words:
-            pass
-
-
-async def frames(client: ClientConnection) -> AsyncIterator[dict[str, Any]]:
-    """However it ends."""
-    with contextlib.suppress(ConnectionClosed):
-        while True:
-            yield json.loads(await client.recv())
 
 
 async def last_words(client: ClientConnection, code: str) -> str:
