@@ -45,7 +45,7 @@ def test_what_the_tutorial_says_is_what_happens(tmp_path: Path) -> None:
 
     assert re.findall(r"^(?:hello|\d{3} ).*$", ran.stdout, re.MULTILINE) == [
         line for block in of_page("text") for line in block.text.splitlines()
-    ], ran.stderr
+    ], ran.stdout + ran.stderr
 
 
 def of_page(language: str) -> list[Snippet]:
