@@ -42,6 +42,8 @@ REPLY_SECONDS = 30.0
 SETTLED_SECONDS = 0.02
 PROGRESS_SECONDS = 10.0
 JUDGED_STREAMS = 400
+TRIES = 10
+UNSENT_BYTES_PER_USER = 20_000
 EXPECTED_CLOSES = {1006, 1012, 1013}
 
 Say = Callable[[str], None]
@@ -56,7 +58,13 @@ class Plan:
     runs: int = 20
     seed: int = 1
     kills: int = 0
-    unsent_bytes: int = 4 * 1_048_576
+    stall_seconds: Sequence[float] = (0.2, 1.0, 4.0, 13.0)
+    """A slow tab takes nothing for one of these; the server gives up after ten."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Little enough that the server has to close some slow ones."""
+        return max(UNSENT_BYTES_PER_USER * self.users, 1_048_576)
 
 
 @dataclass
@@ -246,8 +254,8 @@ class Client:
         """Something that a tab does; true if the connection is over."""
         count = self.person.soak.count
         if slow:
-            count["stalls"] += 1
-            await asyncio.sleep(self._rng.choice([0.2, 1.0, 4.0]))
+            count["stalls of a reader"] += 1
+            await asyncio.sleep(self._rng.choice(self.person.soak.plan.stall_seconds))
             return False
         match self._rng.randrange(4):
             case 0:
@@ -369,11 +377,11 @@ class Person:
                 await asyncio.sleep(0.1)
 
     async def _whole(self) -> list[Frame]:
-        """The whole thread, read without a break: from the beginning again where there was one."""
-        for _ in range(self.soak.plan.kills):
+        """The whole thread, read without a break: from the beginning again where there was one, by a kill or for the budget."""
+        for _ in range(TRIES):
             with suppress(OSError, WebSocketException):
                 return await self._truth()
-        return await self._truth()
+        raise AssertionError(f"the log could not be read in {TRIES} tries")
 
     async def _truth(self) -> list[Frame]:
         last = f"{self.name}-r{self.soak.plan.runs - 1}"
