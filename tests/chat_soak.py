@@ -43,6 +43,8 @@ SETTLED_SECONDS = 0.02
 PROGRESS_SECONDS = 10.0
 JUDGED_STREAMS = 400
 TRIES = 10
+RECEIVE_BYTES = 32_768
+"""Of a slow tab's socket: it reads at some speed while it reads."""
 UNSENT_BYTES_PER_USER = 20_000
 EXPECTED_CLOSES = {1006, 1012, 1013}
 
@@ -203,7 +205,9 @@ class Client:
     async def _visit(self, process: ServeProcess) -> None:
         """One connection, from its subscription to its end."""
         soak, slow = self.person.soak, self._rng.random() < 0.2 and not self.person.settling
-        options: dict[str, Any] = {"max_queue": 1, "sock": await narrow_socket(process.port)} if slow else {}
+        options: dict[str, Any] = (
+            {"max_queue": 1, "sock": await narrow_socket(process.port, receive_bytes=RECEIVE_BYTES)} if slow else {}
+        )
         connection = await process.connect(self.person.name, ping_interval=None, **options)
         soak.count["connections made"] += 1
         try:

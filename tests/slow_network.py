@@ -9,11 +9,11 @@ SEGMENT_BYTES = 1_400
 RECEIVE_BYTES = 4_096
 
 
-async def narrow_socket(port: int) -> socket.socket:
+async def narrow_socket(port: int, *, receive_bytes: int = RECEIVE_BYTES) -> socket.socket:
     """A connection to a local port through which little fits at a time."""
     narrow = socket.socket()
     narrow.setblocking(False)
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     narrow.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
     try:
         await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", port))
