@@ -675,3 +675,28 @@ async def test_a_stopping_server_tells_who_is_left() -> None:
     await close(writer)
     await close(closing_writer)
     await close(silent_writer)
+
+
+async def test_who_answers_no_ping_is_told_to_come_back() -> None:
+    """With 1013: 1011 would say that the bug is ours."""
+    async with serving(ping_seconds=0.05, pong_seconds=0.1) as running:
+        reader, writer = await running.open()
+        writer.write(UPGRADE + b"\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(SWITCHED)
+        frames = await read_all(reader)
+        assert frames[:2] == b"\x89\x04", "a ping"
+        assert frames[6:] == b"\x88\x0c" + struct.pack("!H", 1013) + b"OVERLOADED"
+        await running.until(lambda: running.counters.connections == 0)
+        await close(writer)
+
+
+async def test_who_answers_pings_stays() -> None:
+    async with (
+        serving(ping_seconds=0.02, pong_seconds=0.5) as running,
+        connect(f"ws://127.0.0.1:{running.port}/ws", proxy=None) as client,
+    ):
+        for number in range(20):
+            await client.send(str(number))
+            assert await client.recv() == str(number)
+            await asyncio.sleep(0.02)  # some pings go by
+        assert running.counters.websockets == 1

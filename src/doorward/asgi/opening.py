@@ -54,7 +54,8 @@ class OpeningPolicy:
     `header_seconds` counts from the first byte of a request until the application has its scope. `body_seconds` without a
     byte of a request body are too many, and so is a whole body that takes `body_total_seconds`. A refused peer gets
     `linger_seconds` and `linger_bytes` to stop talking and read the answer. `unread_seconds` is how long a peer may leave
-    everything unread while our buffer is full, `keep_alive_seconds` how long it may stay without another request.
+    everything unread while our buffer is full, `keep_alive_seconds` how long it may stay without another request. A WebSocket
+    peer is pinged each `ping_seconds`, and is given up where it does not answer within `pong_seconds`.
     """
 
     header_seconds: float = 2.0
@@ -70,6 +71,8 @@ class OpeningPolicy:
     body_total_seconds: float = 60.0
     unread_seconds: float = 30.0
     keep_alive_seconds: int = 5
+    ping_seconds: float = 20.0
+    pong_seconds: float = 20.0
 
     @classmethod
     def of(cls, settings: Settings) -> OpeningPolicy:

@@ -24,6 +24,7 @@ _UNSENT_BYTES = 16_384
 
 _ABNORMAL_CLOSURE = 1006
 _SERVICE_RESTART = 1012
+_TRY_AGAIN_LATER = 1013
 
 
 class DoorwardWebSocketProtocol(WebSocketsSansIOProtocol):
@@ -103,6 +104,16 @@ class DoorwardWebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = self.disconnected = True
         self._linger()
+
+    def keepalive_timeout(self) -> None:
+        """The peer has not answered a ping: it is gone, or reads too slowly. Not 1011, which says that the bug is ours."""
+        self.pong_timer = self.pending_ping_payload = None
+        if not self.close_sent and not self.transport.is_closing():
+            self.conn.fail(_TRY_AGAIN_LATER, Code.OVERLOADED)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+            self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+            self.transport.close()
 
     def shutdown(self) -> None:
         """The last resort of a stopping server, for what no drain has closed: 1012, or 503 where there is no socket yet."""

@@ -150,6 +150,8 @@ class Server:
             ws="websockets-sansio",
             ws_max_size=opening.max_message_bytes,
             ws_per_message_deflate=False,
+            ws_ping_interval=opening.ping_seconds,
+            ws_ping_timeout=opening.pong_seconds,
             timeout_keep_alive=opening.keep_alive_seconds,
             log_config=None,
             log_level="warning",  # below it uvicorn and websockets log query strings and headers
