@@ -3,10 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.doorward-ready
 
-.PHONY: setup run test check bench lock clean help browser prometheus node-packages
+.PHONY: setup run test check bench bench-chat lock clean help browser prometheus node-packages
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 setup: $(STAMP) ## make .venv with everything in it
 
@@ -42,6 +42,9 @@ check: setup ## format, lint, types, import floors
 bench: setup ## measure what the door costs, against the same app without it; needs gcc
 	@command -v gcc >/dev/null || { echo "make bench builds its load generator from C and needs gcc. On Debian: apt-get install gcc libc6-dev"; exit 1; }
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-chat: setup ## measure the chat's fan-out beside python-socketio, Django Channels and a bare broadcast
+	$(BIN)/python -m benchmarks.fanout $(ARGS)
 
 clean: ## remove what was made here
 	rm -rf $(VENV) .doorward build dist tests/js/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

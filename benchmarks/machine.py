@@ -54,7 +54,11 @@ def on_server_core(command: Sequence[str]) -> list[str]:
 
 
 def on_generator_core(command: Sequence[str]) -> list[str]:
-    return _pinned(command, _cores()[-1])
+    return _pinned(command, generator_core())
+
+
+def generator_core() -> int:
+    return _cores()[-1]
 
 
 def is_pinned() -> bool:

@@ -80,7 +80,7 @@ class AuthService:
 def fast_auth(key_set: Path) -> Iterator[AuthService]:
     """The auth service that costs nothing, on the generator's core."""
     command = [str(machine.tool("fastauth")), "-k", str(key_set), "-u", USER_ID]
-    with _running(machine.on_generator_core(command)) as (_, port):
+    with running(machine.on_generator_core(command)) as (_, port):
         yield AuthService(f"http://127.0.0.1:{port}")
 
 
@@ -122,7 +122,7 @@ def chat(auth: AuthService, *, agent: str) -> Iterator[Subject]:
         )
         command = [sys.executable, "-m", "doorward", "serve", "--port", "0", "--config", str(settings)]
         log_name = Path(folder) / "serve.log"
-        with log_name.open("w") as log, _running(machine.on_server_core(command), stderr=log) as (process, port):
+        with log_name.open("w") as log, running(machine.on_server_core(command), stderr=log) as (process, port):
             yield Subject("chat", port, family(process.pid), log_name)
 
 
@@ -169,13 +169,13 @@ def _echo_server(name: str, *options: str) -> Iterator[Subject]:
     command = machine.on_server_core([sys.executable, "-m", "benchmarks.echo_server", *options])
     with (
         tempfile.NamedTemporaryFile("w", prefix="doorward-bench-", suffix=".log") as log,
-        _running(command, stderr=log) as (process, port),
+        running(command, stderr=log) as (process, port),
     ):
         yield Subject(name, port, family(process.pid), Path(log.name))
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], *, stderr: IO[Any] | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def running(command: Sequence[str], *, stderr: IO[Any] | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A process that has printed its ready line, and its port."""
     with _ended_after(command, stderr=stderr, stdout=subprocess.PIPE) as process:
         line = process.stdout.readline() if process.stdout is not None else ""

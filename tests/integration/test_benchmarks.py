@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from benchmarks import gateways, load, machine, report, subjects
+from benchmarks import fanout, gateways, load, machine, report, subjects
 from benchmarks.echo_server import SERVERS
 from benchmarks.machine import CannotMeasure
 from benchmarks.measurements import Row
@@ -149,3 +150,10 @@ def test_a_stalled_tab_is_measured_against_none() -> None:
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert float(cells[1].removesuffix(" ratio")) > 0
     assert [cell[:4] for cell in cells[-2:]] == ["p99 ", "p99 "]
+
+
+@pytest.mark.parametrize("kind", fanout.WAYS)
+def test_every_listener_gets_every_event(kind: str) -> None:
+    with fanout.server(kind) as subject:
+        cost = asyncio.run(fanout.run(subject, fanout.WAYS[kind], fanout.Plan(events=20, listeners=3), 1))
+    assert cost.per_second > 0
