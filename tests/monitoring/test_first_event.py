@@ -14,7 +14,7 @@ from tests.monitoring_support import alerts, rules
 from doorward.drill.clients import Dialer
 from doorward.drill.peers import OURS_TOO
 from doorward.drill.results import Kind, Outcome, Phase
-from doorward.drill.versus import stand_ins
+from doorward.drill.stand_ins import stand_ins
 
 Labels = frozenset[tuple[str, str]]
 Numbers = Mapping[tuple[str, Labels], float]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,16 +16,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from doorward.cli.output import console
-from doorward.drill import compare as comparison
-from doorward.drill.beside import as_scenarios, longest_wait, split
+from doorward.cli.drill_options import refuse_contradictions
+from doorward.cli.drill_tables import print_comparison, print_list, tell
+from doorward.cli.evidence import check_writable, keep
+from doorward.drill.beside import as_scenarios, split
 from doorward.drill.catalogue import chosen, every_scenario
+from doorward.drill.compare import compared, in_common
 from doorward.drill.door_process import COMMAND
 from doorward.drill.outside import Target, judged
 from doorward.drill.peers import OURS_TOO, RIVALS
 from doorward.drill.report import page
 from doorward.drill.results import Column, DrillResult, ScenarioResult
 from doorward.drill.runner import Plan, now, run, summed_up
+from doorward.drill.seen import counted, in_trouble, longest, waited
 from doorward.drill.targets import Targets
 from doorward.drill.versus import measure_all
 from doorward.errors import UsageError
@@ -34,6 +37,7 @@ MAX_FILE_BYTES = 256 << 20
 
 
 def drill(
+    context: typer.Context,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Just this scenario, family or pattern ('silence*'); may be repeated. See --list."),
@@ -46,9 +50,7 @@ def drill(
     html_file: Annotated[Path | None, typer.Option("--html", help="Write the report to this file: one page.")] = None,
     baseline: Annotated[
         bool,
-        typer.Option(
-            "--baseline", help="Play the main faults against the old way, nginx and Envoy too: four minutes more."
-        ),
+        typer.Option("--baseline", help="Play the faults against the old way, nginx and Envoy too: some minutes more."),
     ] = False,
     prometheus_targets: Annotated[
         Path | None,
@@ -64,7 +66,7 @@ def drill(
         str | None, typer.Option(help="Judge the door at this ws:// or wss:// URL, whoever wrote it. See below.")
     ] = None,
     auth_upstream: Annotated[
-        str | None, typer.Option(help="With --target: the auth service that its door asks, http://HOST:PORT.")
+        str | None, typer.Option(help="With --target: the auth service that its door asks, http(s)://HOST:PORT.")
     ] = None,
     listen_port: Annotated[
         int, typer.Option(help="With --target: the port of the fault proxy.", min=0, max=65535)
@@ -89,19 +91,23 @@ def drill(
     (http://127.0.0.1:8901 unless --listen-port says otherwise); the proxy passes everything on to --auth-upstream.
     """
     if listing:
-        _print_list()
+        print_list(every_scenario())
         return
+    refuse_contradictions(_given(context), only or [])
     if compare is not None:
         _compare(compare, max_ratio)
         return
+    check_writable(json_file, html_file)
     began, begun = now()
     targets = None if prometheus_targets is None else Targets(prometheus_targets)
     if target is not None:
-        results = _play_target(target, auth_upstream, listen_port, token_file, deadline, only or [], seed)
+        door = _target(target, auth_upstream, listen_port, token_file, deadline, only or [], seed, quick=quick)
+        results = _play_target(door)
     else:
         own, faults = split(only or []) if baseline else (only or [], ())
-        others_alone = bool(only) and bool(faults) and not own
-        scenarios = () if others_alone else chosen(own or only or [], quick=quick)
+        if baseline and not faults:
+            raise UsageError(f"no fault that other doors are measured in is called {', '.join(only or [])}; see --list")
+        scenarios = chosen(own, quick=quick) if own or not only else ()
         results = _play(Plan(scenarios, seed, jobs, _command(door_command), targets))
         results += _play_others(faults, seed, targets) if faults else []
     outcome = summed_up(
@@ -112,42 +118,44 @@ def drill(
         seed=seed,
         target=target or "doorward serve",
     )
-    _tell(outcome)
-    if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=1))
-    if html_file is not None:
-        html_file.write_text(page(outcome), encoding="utf-8")
+    try:
+        _keep(outcome, json_file, html_file)
+    finally:
+        tell(outcome)
     raise typer.Exit(0 if outcome.held else 1)
+
+
+def _given(context: typer.Context) -> Collection[str]:
+    """The options that stand on the command line, whatever their values."""
+    sources = {
+        parameter.opts[0]: context.get_parameter_source(parameter.name or "") for parameter in context.command.params
+    }
+    return {option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+def _keep(outcome: DrillResult, json_file: Path | None, html_file: Path | None) -> None:
+    contents: dict[Path, Callable[[], bytes]] = {}
+    if json_file is not None:
+        contents[json_file] = lambda: msgspec.json.format(msgspec.json.encode(outcome), indent=1)
+    if html_file is not None:
+        contents[html_file] = lambda: page(outcome).encode()
+    keep(contents)
 
 
 def _command(given: str | None) -> Sequence[str]:
     return shlex.split(given) if given else COMMAND
 
 
-def _print_list() -> None:
-    table = Table("scenario", "family", "what happens", box=None, pad_edge=False, header_style="bold")
-    scenarios = every_scenario()
-    for each in scenarios:
-        table.add_row(each.name, each.family + (" *" if each.quick else ""), each.title)
-    out = console()
-    out.print(table)
-    pairs = sum(each.family == "matrix" for each in scenarios)
-    out.print(f"\n{len(scenarios)} scenarios, {pairs} of them pairs of the matrix; * is in --quick")
-
-
 def _compare(files: tuple[Path, Path], max_ratio: float) -> None:
     before, after = (_read(file) for file in files)
-    rows = comparison.compared(before, after, max_ratio=max_ratio)
-    table = Table("scenario", "measured", files[0].name, files[1].name, "ratio", box=None, pad_edge=False)
-    for row in rows:
-        style = "" if row.held else "bold red"
-        cells = (row.scenario, row.measure, f"{row.before:.4g}", f"{row.after:.4g}", f"{row.ratio:.2f}")
-        table.add_row(*(Text(cell, style) for cell in cells))
-    out = console()
-    out.print(table)
-    held = bool(rows) and all(row.held for row in rows)
-    out.print(f"\n{'no measure' if held else 'a measure'} is more than {max_ratio:g} times worse")
-    raise typer.Exit(0 if held else 1)
+    if not in_common(before, after):
+        raise UsageError(
+            f"{files[0]} and {files[1]} have no scenario in common, so there is nothing to compare: "
+            "make both with the same --only, --quick, --baseline and --target"
+        )
+    rows = compared(before, after, max_ratio=max_ratio)
+    print_comparison(rows, (files[0].name, files[1].name), max_ratio)
+    raise typer.Exit(0 if all(row.held for row in rows) else 1)
 
 
 def _read(file: Path) -> DrillResult:
@@ -159,7 +167,7 @@ def _read(file: Path) -> DrillResult:
         raise UsageError(f"{file} is no result of a drill: {error}") from error
 
 
-def _play_target(
+def _target(
     url: str,
     upstream: str | None,
     port: int,
@@ -167,16 +175,22 @@ def _play_target(
     deadline: float,
     only: Sequence[str],
     seed: int,
-) -> list[ScenarioResult]:
+    *,
+    quick: bool,
+) -> Target:
     if upstream is None or token_file is None:
         raise UsageError("--target needs --auth-upstream (the auth service) and --token-file (good tokens, one a line)")
     try:
         tokens = [line.strip() for line in token_file.read_text().splitlines() if line.strip()]
-    except OSError as error:
-        raise UsageError(f"{token_file}: {error.strerror}") from error
-    view = _View(0)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{token_file} cannot be read: {error}") from error
+    return Target(url, upstream, port, tokens, deadline, only, seed, quick)
+
+
+def _play_target(door: Target) -> list[ScenarioResult]:
+    view = _View(len(door.troubles))
     with view.live:
-        return asyncio.run(judged(Target(url, upstream, port, tokens, deadline, only, seed), view.progress))
+        return asyncio.run(judged(door, view.progress))
 
 
 def _play(plan: Plan) -> list[ScenarioResult]:
@@ -190,7 +204,7 @@ def _play_others(faults: Sequence[str], seed: int, targets: Targets | None) -> l
     view = _View(len(rivals) * len(faults), "doors")
 
     def progress(fault: str, column: Column) -> None:
-        view.tell("seen  ", f"{fault}: {column.name}", f"longest wait {longest_wait(column) or '-'}")
+        view.tell("seen  ", f"{fault}: {column.name}", _in_short(column))
 
     async def measure() -> list[ScenarioResult]:
         measured = await measure_all(faults=faults, rivals=rivals, seed=seed, progress=progress, targets=targets)
@@ -198,6 +212,13 @@ def _play_others(faults: Sequence[str], seed: int, targets: Targets | None) -> l
 
     with view.live:
         return asyncio.run(measure())
+
+
+def _in_short(column: Column) -> str:
+    samples = in_trouble(column.samples)
+    if not samples:
+        return f"not tried: {column.why_not}"
+    return f"{', '.join(counted(samples))}, the longest wait {waited(longest(samples))}"
 
 
 class _View:
@@ -219,12 +240,12 @@ class _View:
         self._done += 1
         self._failed += not news.held
         mark = Text("held  ", "green") if news.held else Text("FAILED", "bold red")
-        self._out.print(mark, name, f"{news.seconds:.1f} s")
+        self._out.print(mark, name, f"{news.seconds:.1f} s", soft_wrap=True)
 
     def tell(self, mark: str, name: str, news: str) -> None:
         """One more of what is only looked at."""
         self._done += 1
-        self._out.print(mark, name, news)
+        self._out.print(mark, name, news, soft_wrap=True)
 
     def _shown(self) -> Table:
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -233,30 +254,3 @@ class _View:
         for name, step in self._doing.items():
             table.add_row(name, Text(step, "dim"))
         return table
-
-
-def _tell(outcome: DrillResult) -> None:
-    out = console()
-    table = Table(
-        "scenario", "held", "slowest ms", "overrun ms", "loop lag ms", "healed s", "clients", box=None, pad_edge=False
-    )
-    for each in outcome.scenarios:
-        table.add_row(
-            each.name,
-            Text("yes", "green") if each.held else Text("NO", "bold red"),
-            *(_number(value) for value in (each.slowest_ms, each.overrun_ms, each.lag_ms, each.recovery_seconds)),
-            str(len(each.samples)),
-        )
-    out.print(table)
-    for each in outcome.scenarios:
-        for finding in each.findings:
-            if not finding.held:
-                out.print(Text(f"\n{each.name}: {finding.rule}: {finding.text}", "red"), soft_wrap=True)
-    failed = sum(not each.held for each in outcome.scenarios)
-    verdict = "every rule held" if outcome.held else f"{failed} scenarios failed"
-    pairs = f", {outcome.pairs} of them pairs of the matrix" if outcome.pairs else ""
-    out.print(f"\n{len(outcome.scenarios)} scenarios{pairs}: {verdict}. {outcome.seconds:.0f} s, seed {outcome.seed}.")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -151,7 +152,10 @@ def main(arguments: Sequence[str]) -> None:
     metrics = PrometheusMetrics()
     if name in WAYS:
         limits = httpx.Limits(max_connections=CONNECTIONS)
-        client = httpx.AsyncClient(base_url=upstream.url, timeout=WAYS[name].timeout, limits=limits, trust_env=False)
+        trust = True if upstream.ca_file is None else ssl.create_default_context(cafile=upstream.ca_file)
+        client = httpx.AsyncClient(
+            base_url=upstream.url, timeout=WAYS[name].timeout, limits=limits, verify=trust, trust_env=False
+        )
         old = app(OldClient(client, upstream, WAYS[name]), metrics, client=client)
     else:
         old = app(NobodyAsks(), metrics)

@@ -65,7 +65,7 @@ _ALL = (
     _never("silence", "accepted, then silent", Fault.SILENCE, _DEADLINE),
     _never("header-stall", "a status line, then silent", Fault.HEADER_STALL, _DEADLINE),
     _never("drip", "a byte each 100 ms", Fault.DRIP, _DEADLINE),
-    _never("huge-body", "an answer without an end", Fault.huge_body(64 << 20), _PROTOCOL),
+    _never("huge-body", "an answer of 16 MiB", Fault.huge_body(16 << 20), _PROTOCOL),
     _never("truncated", "half an answer", Fault.TRUNCATE, _UPSTREAM, _PROTOCOL),
     _never("wrong-json", "a 200 that says valid: the string", Fault.body(b'{"valid":"true"}'), _PROTOCOL),
     _never("secret-refused", "401 on our own secret", _refused_secret(0.0), Cause.CONFIG),

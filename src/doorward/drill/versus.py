@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import aiohttp
-from aiohttp import web
-
-from doorward.adapters.service_credential import ServiceCredential
 from doorward.drill.beside import FAMILY, FAULTS
 from doorward.drill.clients import Dialer
 from doorward.drill.faults import TROUBLES, Trouble
-from doorward.drill.peers import FORWARD_PATH, RIVALS, Rival
+from doorward.drill.lag import Lag, watched
+from doorward.drill.peers import RIVALS, Rival
 from doorward.drill.results import (
     Column,
     CurvePoint,
@@ -28,13 +26,28 @@ from doorward.drill.results import (
     Outcome,
     Phase,
     Sample,
-    Upstream,
 )
+from doorward.drill.stand_ins import NAME, StandIns, secure_stand_ins, stand_ins
 from doorward.drill.targets import Targets
 from doorward.errors import UsageError
-from doorward.testing import FakeAuthService, Fault, FaultProxy
+from doorward.testing import DnsFault, FakeAuthService, Fault, FaultDns, FaultProxy
 
-SERVICE_SECRET = "drill-service-secret"  # noqa: S105 - of an auth service that lives as long as the drill
+AT_ONCE = 12
+"""Doors that are up together; nearly all of them only wait."""
+
+STARTS_AT_ONCE = 1
+"""To start is work, and those who are measured meanwhile would feel it."""
+
+HEALTHY_IN_A_ROW, HEALTHY_ASKS = 3, 20
+
+NAME_SECONDS = 1
+"""The TTL of its record."""
+
+NAME_EXPIRED_SECONDS = 2.0
+"""After that nobody may go on with the record; so a fault of the name server strikes at once."""
+
+LAST_WORDS_SECONDS = 3.0
+"""When all has been seen, whoever still waits for an answer may wait so long for it: nobody is cut who was about to be heard."""
 
 GIVING_UP_SECONDS = 5.0
 """Until the last of the crowd has given up, however busy the machine. A fault that ends before answers some in the nick of time."""
@@ -59,54 +72,25 @@ class Play:
     good_in_a_row: int = 6
 
 
-@asynccontextmanager
-async def forward_auth(auth: FakeAuthService) -> AsyncIterator[int]:
-    """The way in which proxies ask: the bearer in a header, and the status is the answer. Yields the port it listens on."""
-    credential = ServiceCredential(auth.service_id, auth.service_secret).headers()
-
-    async def answer(request: web.Request) -> web.Response:
-        question = {"token": request.headers.get("Authorization", "").partition(" ")[2], "audience": auth.audience}
-        async with session.post("/auth/validate", json=question, headers=credential) as answered:
-            content = await answered.json()
-        return web.Response(status=200 if content.get("valid") is True else 401)
-
-    app = web.Application()
-    app.router.add_route("*", FORWARD_PATH + "{rest:.*}", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-    async with aiohttp.ClientSession(auth.url, timeout=aiohttp.ClientTimeout(total=5)) as session:
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield runner.addresses[0][1]
-        finally:
-            await runner.cleanup()
-
-
-@dataclass(frozen=True, slots=True)
-class StandIns:
-    """The two services that can be asked, both well; the faults come in between."""
-
-    auth: FakeAuthService
-    forward_port: int
-
-    def upstream(self, url: str) -> Upstream:
-        auth = self.auth
-        return Upstream(url, auth.issuer, auth.audience, auth.service_id, auth.service_secret)
-
-
-@asynccontextmanager
-async def stand_ins() -> AsyncIterator[StandIns]:
-    async with FakeAuthService(service_secret=SERVICE_SECRET) as auth, forward_auth(auth) as port:
-        yield StandIns(auth, port)
-
-
 class Trial:
     """One door in one trouble."""
 
-    def __init__(self, play: Play, auth: FakeAuthService, proxy: FaultProxy, trouble: Trouble, url: str) -> None:
+    def __init__(
+        self,
+        play: Play,
+        auth: FakeAuthService,
+        proxy: FaultProxy,
+        trouble: Trouble,
+        url: str,
+        *,
+        dns: FaultDns | None = None,
+        lag: Lag | None = None,
+    ) -> None:
         self._play = play
         self._auth = auth
         self._proxy = proxy
+        self._dns = dns
+        self._lag = lag
         self._trouble = trouble
         self._loop = asyncio.get_running_loop()
         self._dialer = Dialer(url, began=self._loop.time(), give_up_seconds=play.give_up_seconds)
@@ -117,6 +101,8 @@ class Trial:
         self._outside = play.clients
         self._waves: asyncio.Task[None] | None = None
         self._returns: Counter[int] = Counter()
+        self._asking = 0
+        self._over = False
         self._samples: list[Sample] = []
         self._probes: list[Sample] = []
 
@@ -125,10 +111,10 @@ class Trial:
 
         Cancellation: every client is cut.
         """
-        for _ in range(3):
-            await self._ask()
-        if any(sample.outcome is not Outcome.ALLOW for sample in self._samples):
-            return Column("", self._samples, note="let nobody in even before the fault")
+        if not await self._lets_in():
+            return Column("", self._samples, why_not="did not let good tokens in even before the fault")
+        if self._dns is not None:
+            await asyncio.sleep(NAME_EXPIRED_SECONDS)
         tasks: list[asyncio.Task[None]] = []
         try:
             self._strike()
@@ -138,13 +124,28 @@ class Trial:
             self._repair()
             tasks.append(self._loop.create_task(self._probe()))
             await self._until(self._play.watch_seconds, lambda: self._is_well and self._outside == 0)
+            self._over = True
+            await self._until(LAST_WORDS_SECONDS, lambda: self._asking == 0)
         finally:
             self._calm()
             await _cancelled(tasks)
         return self._column()
 
+    async def _lets_in(self) -> bool:
+        """Is it a door? A machine that still starts others may make it miss its own timeout at first."""
+        for _ in range(HEALTHY_ASKS):
+            await self._ask()
+            if len(self._samples) - _bad_until(self._samples) >= HEALTHY_IN_A_ROW:
+                return True
+        return False
+
     def _strike(self) -> None:
-        self._phase, self._struck_at, self._proxy.fault = Phase.FAULT, self._now, self._trouble.fault
+        self._phase, self._struck_at = Phase.FAULT, self._now
+        if self._trouble.cut_first:
+            self._proxy.fault = Fault.RESET
+        if self._dns is not None and self._trouble.dns is not None:
+            self._dns.fault = self._trouble.dns
+        self._proxy.fault = self._trouble.fault
         if self._trouble.waves:
             self._waves = self._loop.create_task(self._wave())
 
@@ -162,6 +163,8 @@ class Trial:
         if self._waves is not None:
             self._waves.cancel()
         self._proxy.fault = Fault.NONE
+        if self._dns is not None:
+            self._dns.fault = DnsFault.NONE
 
     async def _come_until_let_in(self) -> None:
         sample = await self._ask()
@@ -169,6 +172,8 @@ class Trial:
         while sample.outcome is not Outcome.ALLOW:
             period = self._play.batch_seconds
             await asyncio.sleep(period - (self._now - self._struck_at) % period)
+            if self._over:
+                return
             if self._repaired_at is not None:
                 self._returns[int(self._now - self._repaired_at)] += 1
             sample = await self._ask()
@@ -177,7 +182,7 @@ class Trial:
     async def _probe(self) -> None:
         """Somebody new every half second, none of them waiting for another."""
         async with asyncio.TaskGroup() as group:
-            while True:
+            while not self._over:
                 group.create_task(self._probe_once())
                 await asyncio.sleep(self._play.probe_seconds)
 
@@ -188,9 +193,11 @@ class Trial:
         phase, began = self._phase, self._now
         token = self._auth.issue()
         sample = cut = Sample(phase, Kind.JWT, round(began, 4), 0.0, Outcome.SILENT)
+        self._asking += 1
         try:
             sample = await self._dialer.ask(phase, Kind.JWT, token)
         finally:  # whoever still waits when the curtain falls has waited so long
+            self._asking -= 1
             waited = round(self._now - began, 5)
             self._samples.append(replace(cut, seconds=waited) if sample is cut else sample)
         return sample
@@ -226,7 +233,11 @@ class Trial:
         last = max(self._returns, default=-1)
         curve = [CurvePoint(float(second), self._returns[second]) for second in range(last + 1)]
         samples = sorted(self._samples, key=lambda sample: sample.at_seconds)
-        return Column("", samples, recovery, self._play.give_up_seconds, curve)
+        marks = {"fault": round(self._struck_at, 3)}
+        if self._repaired_at is not None:
+            marks["repair"] = round(self._repaired_at, 3)
+        lag = None if self._lag is None else round(self._lag.most_since(self._dialer.began), 4)
+        return Column("", samples, recovery, self._play.give_up_seconds, curve, marks=marks, lag_seconds=lag)
 
 
 def _bad_until(probes: Sequence[Sample]) -> int:
@@ -242,11 +253,21 @@ async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 async def measure(
-    rival: Rival, trouble: Trouble, services: StandIns, play: Play, *, seed: int = 0, targets: Targets | None = None
+    rival: Rival,
+    trouble: Trouble,
+    services: StandIns,
+    play: Play,
+    *,
+    seed: int = 0,
+    targets: Targets | None = None,
+    starting: asyncio.Semaphore | None = None,
+    lag: Lag | None = None,
 ) -> Column:
     """One door in one trouble, from its start to its end.
 
     Args:
+        starting: held while the door starts.
+        lag: of the loop that the clients run on.
         targets: told of a door that shows how long its decisions took; a proxy before an app that never asks does not.
 
     Cancellation: the door's processes are stopped.
@@ -255,16 +276,21 @@ async def measure(
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="doorward-drill-"))
         proxy = await stack.enter_async_context(FaultProxy("127.0.0.1", port, seed=seed))
+        dns: FaultDns | None = None
+        if trouble.dns is not None:
+            dns = await stack.enter_async_context(FaultDns({NAME: ["127.0.0.1"]}, ttl_seconds=NAME_SECONDS))
         try:
-            url = await stack.enter_async_context(rival.start(services.upstream(proxy.url), Path(folder)))
+            async with starting or nullcontext():
+                upstream = services.upstream(proxy.url, dns)
+                url = await stack.enter_async_context(rival.start(upstream, Path(folder)))
         except (UsageError, OSError) as error:
-            return Column(rival.name, note=f"{rival.note}; did not start: {type(error).__name__}")
+            return Column(rival.name, note=rival.note, why_not=f"did not start: {type(error).__name__}")
         if targets is not None and not rival.forward:
             scenario = f"{FAMILY}/{trouble.name}"
             targets.up(rival.name, scenario, url)
             stack.callback(targets.down, rival.name, scenario)
-        column = await Trial(play, services.auth, proxy, trouble, url).run()
-    return replace(column, name=rival.name, note="; ".join(filter(None, (rival.note, column.note))))
+        column = await Trial(play, services.auth, proxy, trouble, url, dns=dns, lag=lag).run()
+    return replace(column, name=rival.name, note=rival.note)
 
 
 async def measure_all(
@@ -273,16 +299,16 @@ async def measure_all(
     rivals: Sequence[Rival] = RIVALS,
     play: Play | None = None,
     seed: int = 0,
-    at_once: int = 10,
+    at_once: int = AT_ONCE,
     progress: Callable[[str, Column], None] | None = None,
     targets: Targets | None = None,
 ) -> Mapping[str, Sequence[Column]]:
     """Every rival on every fault; by fault, in the order of `rivals`.
 
-    A rival that is not installed is a column without samples whose note says so.
+    A rival that is not installed, or that a trouble says nothing about, is a column without samples that says so.
 
     Args:
-        at_once: so many doors are up together; nearly all of them only wait.
+        at_once: so many doors are up together.
         progress: told of each column when it is done, with the name of its fault.
         targets: told of the doors that can be scraped, while they are up.
 
@@ -292,17 +318,29 @@ async def measure_all(
     Cancellation: every process is stopped.
     """
     troubles = [TROUBLES[name] for name in faults]
-    slots = asyncio.Semaphore(at_once)
+    slots, starting = asyncio.Semaphore(at_once), asyncio.Semaphore(STARTS_AT_ONCE)
+    columns: dict[tuple[str, str], Column] = {}
 
-    async def one(trouble: Trouble, rival: Rival) -> Column:
-        if not rival.available:
-            return Column(rival.name, note=f"{rival.note}; not installed: {rival.needs}")
-        async with slots:
-            column = await measure(rival, trouble, services, play or Play(), seed=seed, targets=targets)
+    async def one(trouble: Trouble, rival: Rival) -> None:
+        column = await tried(trouble, rival)
+        columns[trouble.name, rival.name] = column
         if progress is not None:
             progress(trouble.name, column)
-        return column
 
-    async with stand_ins() as services, asyncio.TaskGroup() as group:
-        tasks = {trouble.name: [group.create_task(one(trouble, rival)) for rival in rivals] for trouble in troubles}
-    return {name: [task.result() for task in columns] for name, columns in tasks.items()}
+    async def tried(trouble: Trouble, rival: Rival) -> Column:
+        why_not = rival.why_not(trouble) if rival.available else f"not installed: {rival.needs}"
+        if why_not is not None:
+            return Column(rival.name, note=rival.note, why_not=why_not)
+        services = secure if trouble.tls else plain
+        async with slots:
+            return await measure(
+                rival, trouble, services, play or Play(), seed=seed, targets=targets, starting=starting, lag=lag
+            )
+
+    async with watched() as lag, stand_ins() as plain, secure_stand_ins() as secure:
+        for last in (False, True):
+            async with asyncio.TaskGroup() as group:
+                for trouble, rival in product(troubles, rivals):
+                    if rival.fills_the_line(trouble) is last:
+                        group.create_task(one(trouble, rival))
+    return {each.name: [columns[each.name, rival.name] for rival in rivals] for each in troubles}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from doorward.drill.beside import FAULTS, STORM_FAULT, as_scenarios, judged, longest_wait, split
-from doorward.drill.results import OURS, Column, CurvePoint, Kind, Outcome, Phase, Sample
+from doorward.drill.beside import FAULTS, STORM_FAULT, as_scenarios, columns_of, judged, old_way_avoided, split
+from doorward.drill.faults import TROUBLES
+from doorward.drill.results import OURS, Column, CurvePoint, Kind, Outcome, Phase, Sample, WaitAvoided
+from doorward.errors import UsageError
 
 CURVE = [CurvePoint(0.0, 40)]
 
@@ -29,8 +33,36 @@ def test_ours_stands_in_the_scenario_and_the_others_beside_it() -> None:
     assert silence.samples == ours(0.5).samples
     assert silence.recovery_seconds == 0.5
     assert silence.seconds == 99.0
-    assert silence.columns == [OLD]
-    assert refused.columns[0].curve == (), "one picture of each door is enough"
+    assert silence.columns == [replace(OLD, wait_avoided=WaitAvoided(35.5, 35.5))]
+    assert silence.curve == CURVE
+    assert (refused.curve, refused.columns[0].curve) == ((), ()), "one picture of each door is enough"
+
+
+def test_every_trouble_there_is_is_played_on_other_doors() -> None:
+    assert set(FAULTS) == set(TROUBLES)
+
+
+def test_the_columns_of_such_a_scenario_are_all_doors_with_ours_first() -> None:
+    (scenario,) = as_scenarios({"silence": [OLD, ours(0.5)]})
+    first, second = columns_of(scenario)
+
+    assert (first.name, first.samples, first.recovery_seconds) == (OURS, ours(0.5).samples, 0.5)
+    assert second.name == OLD.name
+    assert old_way_avoided(scenario) == WaitAvoided(35.5, 35.5)
+
+
+def test_where_ours_was_not_tried_its_column_says_why() -> None:
+    (scenario,) = as_scenarios({"silence": [Column(OURS, why_not="did not start"), OLD]})
+
+    assert columns_of(scenario)[0].why_not == "did not start"
+    assert old_way_avoided(scenario) is None
+
+
+def test_a_scenario_of_our_own_door_alone_has_no_columns() -> None:
+    (scenario,) = as_scenarios({"silence": [ours(0.5)]})
+
+    assert columns_of(scenario) == ()
+    assert old_way_avoided(scenario) is None
 
 
 def test_what_others_do_is_not_held_against_us() -> None:
@@ -46,7 +78,7 @@ def test_what_others_do_is_not_held_against_us() -> None:
         (ours(90.0, outcome=Outcome.SILENT), {"answered in time", "who is proven gets in"}),
         (ours(0.5, recovery=5.1), {"well again"}),
         (ours(0.5, recovery=None), {"well again"}),
-        (Column(OURS, note="did not start"), {"played"}),
+        (Column(OURS, why_not="did not start"), {"played"}),
     ],
 )
 def test_each_rule_for_ours_can_be_broken(column: Column, broken: set[str]) -> None:
@@ -57,12 +89,6 @@ def test_a_drill_without_our_own_door_does_not_hold() -> None:
     assert not as_scenarios({"refused": [OLD]})[0].held
 
 
-def test_the_wait_is_told_in_words() -> None:
-    assert longest_wait(Column("x", waited(90.004, outcome=Outcome.SILENT))) == "> 90 s"
-    assert longest_wait(OLD) == "36.0 s"
-    assert longest_wait(Column("x", waited())) is None
-
-
 @pytest.mark.parametrize(
     ("only", "own", "faults"),
     [
@@ -71,8 +97,12 @@ def test_the_wait_is_told_in_words() -> None:
         (["beside/dr*"], [], ["drip"]),
         (["beside"], [], list(FAULTS)),
         (["key-rotation"], ["key-rotation"], []),
-        (["beside/locusts"], [], []),
     ],
 )
 def test_a_pattern_means_ours_or_a_fault_of_the_others(only: list[str], own: list[str], faults: list[str]) -> None:
     assert split(only) == (own, faults)
+
+
+def test_a_pattern_of_other_doors_that_means_nothing_is_an_error() -> None:
+    with pytest.raises(UsageError, match="beside/locusts"):
+        split(["silence", "beside/locusts"])

@@ -1,0 +1,64 @@
+"""`doorward drill` as a process of its own: faults on other doors, from the command line to the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.drill_process import drill, result_in
+
+from doorward.drill.peers import RIVALS
+
+
+@pytest.mark.slow
+async def test_faults_on_other_doors_become_a_table_a_file_and_a_page(tmp_path: Path) -> None:
+    """Two faults in which no breaker of others stays open for half a minute; together every door is in them."""
+    report, page = tmp_path / "drill.json", tmp_path / "drill.html"
+    faults = ("wrong-json", "dns-nxdomain")
+    only = [word for fault in faults for word in ("--only", f"beside/{fault}")]
+    code, output = await drill("--baseline", *only, "--json", report, "--html", page)
+
+    assert code == 0, output
+    result = result_in(report)
+    scenarios = {each["factors"]["fault"]: each for each in result["scenarios"]}
+    assert set(scenarios) == set(faults)
+    assert {"httpx", "nginx", "Envoy"} <= set(result["machine"]["versions"])
+    assert result["command"].startswith("doorward drill --baseline --only beside/wrong-json")
+    _has_measured(scenarios["wrong-json"], tried={"post-mortem", "post-mortem fix"})
+    _has_measured(scenarios["dns-nxdomain"], tried={"nginx", "nginx 500 ms", "Envoy 500 ms"})
+
+    table = {line.split()[0]: line for line in output.splitlines() if line.strip()}
+    assert set(faults) <= set(table)
+    assert not any(re.search(r"\s-(\s|$)", table[fault]) for fault in faults)
+    assert "post-mortem fix" in table["fault"]
+    assert "wait avoided" in table["fault"]
+    html = page.read_text()
+    assert all(f'id="{fault}"' in html for fault in faults)
+    assert "The same faults on other doors" in html
+
+
+def _has_measured(scenario: Mapping[str, Any], tried: set[str]) -> None:
+    assert scenario["held"]
+    assert scenario["samples"], "ours is in it"
+    assert set(scenario["marks"]) == {"fault", "repair"}
+    columns = {column["name"]: column for column in scenario["columns"]}
+    assert set(columns) == {rival.name for rival in RIVALS}
+    for name, column in columns.items():
+        if name in tried:
+            assert column["samples"], column
+            assert set(column["marks"]) == {"fault", "repair"}
+            assert set(column["wait_avoided"]) == {"half_seconds", "longest_seconds", "at_least"}
+        else:
+            assert (column["samples"], column["wait_avoided"]) == ([], None)
+            assert column["why_not"]
+
+
+async def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_played(tmp_path: Path) -> None:
+    code, output = await drill("--json", tmp_path / "missing" / "drill.json")
+
+    assert code == 2
+    assert "nothing was played" in " ".join(output.split())
+    assert "held" not in output.split()
