@@ -113,15 +113,15 @@ async def outcomes(rival: Rival, services: StandIns, folder: Path, dns: FaultDns
 async def test_a_trouble_that_says_nothing_about_a_door_is_not_played_on_it() -> None:
     told: list[str] = []
     measured = await measure_all(
-        faults=["dns-stall", "wrong-json"],
+        faults=["dns-nxdomain", "wrong-json"],
         rivals=[BY_NAME["post-mortem"], BY_NAME["nginx"]],
         play=replace(SHORT, clients=2, fault_seconds=0.5, watch_seconds=4.0),
         progress=lambda fault, column: told.append(f"{fault}: {column.why_not}"),
     )
     why_not = {fault: [column.why_not for column in columns] for fault, columns in measured.items()}
 
-    assert "resolver of the system" in str(why_not["dns-stall"][0])
-    assert why_not["dns-stall"][1] is None
+    assert "resolver of the system" in str(why_not["dns-nxdomain"][0])
+    assert why_not["dns-nxdomain"][1] is None
     assert "reads the status alone" in str(why_not["wrong-json"][1])
     assert why_not["wrong-json"][0] is None
     assert len(told) == 4

@@ -24,6 +24,7 @@ from doorward.drill.catalogue import chosen, every_scenario
 from doorward.drill.compare import compared, in_common
 from doorward.drill.door_process import COMMAND
 from doorward.drill.outside import Target, judged
+from doorward.drill.outside_trial import Door
 from doorward.drill.peers import OURS_TOO, RIVALS
 from doorward.drill.report import page
 from doorward.drill.results import Column, DrillResult, ScenarioResult
@@ -101,8 +102,8 @@ def drill(
     began, begun = now()
     targets = None if prometheus_targets is None else Targets(prometheus_targets)
     if target is not None:
-        door = _target(target, auth_upstream, listen_port, token_file, deadline, only or [], seed, quick=quick)
-        results = _play_target(door)
+        there = _target(target, auth_upstream, listen_port, token_file, deadline, only or [], seed, quick=quick)
+        results = _play_target(there)
     else:
         own, faults = split(only or []) if baseline else (only or [], ())
         if baseline and not faults:
@@ -184,13 +185,13 @@ def _target(
         tokens = [line.strip() for line in token_file.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{token_file} cannot be read: {error}") from error
-    return Target(url, upstream, port, tokens, deadline, only, seed, quick)
+    return Target(Door(url, tokens, deadline), upstream, port, only, seed, quick)
 
 
-def _play_target(door: Target) -> list[ScenarioResult]:
-    view = _View(len(door.troubles))
+def _play_target(target: Target) -> list[ScenarioResult]:
+    view = _View(len(target.scripts))
     with view.live:
-        return asyncio.run(judged(door, view.progress))
+        return asyncio.run(judged(target, view.progress))
 
 
 def _play(plan: Plan) -> list[ScenarioResult]:

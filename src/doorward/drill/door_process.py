@@ -25,7 +25,7 @@ from doorward.errors import DoorwardError
 
 COMMAND = (sys.executable, "-m", "doorward")
 READY = re.compile(r"doorward serve ready http://(?P<address>\S+) pid=(?P<pid>\d+)")
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 8.0
 SCRAPE_SECONDS = 5.0
 SHOWN_BYTES = 600
