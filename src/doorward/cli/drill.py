@@ -89,8 +89,8 @@ def drill(
         doorward drill --only silence --only reconnect-storm
 
     With --target it judges a door that it did not start, by what clients see. Point that door's auth service at the fault proxy
-    (http://127.0.0.1:8901 unless --listen-port says otherwise); the proxy passes everything on to --auth-upstream. Faults, clients at
-    fault and crowds are played one after the other.
+    (http://127.0.0.1:8901 unless --listen-port says otherwise); the proxy passes everything on to --auth-upstream. Faults,
+    clients at fault and crowds are played one after the other.
 
         doorward drill --target ws://127.0.0.1:8000/ws --auth-upstream http://127.0.0.1:9000 --token-file tokens --quick
     """
