@@ -149,14 +149,16 @@ class Trial:
                 await asyncio.sleep(1 / STREAM_PER_SECOND)
 
     async def recover(self) -> None:
-        """Until good tokens are let in, several times in a row."""
+        """Until a good token is let in and a stranger is told no, several times in a row: then the question is asked again."""
         repaired = self._loop.time()
         ends_at = repaired + self.door.deadline_seconds * GIVE_UP_FACTOR
         first_good: float | None = None
         in_a_row = 0
         while in_a_row < GOOD_IN_A_ROW and self._loop.time() < ends_at:
-            sample = await self.ask(Phase.REPAIR, Kind.JWT)
-            good = sample.outcome is Outcome.ALLOW and not sample.degraded
+            known, stranger = await asyncio.gather(
+                *(self.ask(Phase.REPAIR, kind) for kind in (Kind.JWT, Kind.STRANGER))
+            )
+            good = known.outcome is Outcome.ALLOW and not known.degraded and stranger.outcome is Outcome.DENY
             in_a_row = in_a_row + 1 if good else 0
             first_good = None if not good else first_good or self._loop.time()
             await asyncio.sleep(PROBE_SECONDS)
