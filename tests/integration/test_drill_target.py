@@ -39,7 +39,7 @@ def only(*names: str) -> list[str]:
 @pytest.mark.slow
 async def test_our_door_holds_from_outside_before_a_service_that_speaks_tls(tmp_path: Path) -> None:
     report, page, port = tmp_path / "target.json", tmp_path / "target.html", free_port()
-    played = ("silence", "half-sent", "big-cookie", "silent-siege", "reconnect-storm")
+    played = ("silence", "half-sent", "silent-siege", "reconnect-storm")
     async with secure_stand_ins() as services, up(OURS_TOO, services, port, tmp_path) as (url, tokens):
         code, output = await drill(
             "--target", url, "--auth-upstream", services.auth.url.replace("127.0.0.1", "localhost"),
