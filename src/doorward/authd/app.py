@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -20,9 +21,10 @@ from doorward.authd import endpoints
 from doorward.authd.addresses import parse_networks
 from doorward.authd.endpoints import BearerRefused, ServiceRefused
 from doorward.authd.feed import CursorGone, Draining, TooManyWaiting
+from doorward.authd.openapi import document
 from doorward.authd.passwords import HashQueueFull
 from doorward.authd.service import AuthService, Refused, TooManyAttempts
-from doorward.authd.wire import BadRequest, BodyTooLarge, BodyTooSlow, problem, refusal
+from doorward.authd.wire import BadRequest, BodyTooLarge, BodyTooSlow, problem, refusal, to_json
 from doorward.config import Settings
 from doorward.errors import StoreError, UsageError
 
@@ -60,7 +62,13 @@ def drain(app: Starlette) -> None:
 
 
 def _routes(*, allow_register: bool) -> list[Route]:
+    interface = document(version("doorward"))
+
+    async def openapi(_: Request) -> Response:
+        return to_json(interface)
+
     routes = [
+        Route("/auth/openapi.json", openapi, methods=["GET"]),
         Route("/auth/login", endpoints.login, methods=["POST"]),
         Route("/auth/refresh", endpoints.refresh, methods=["POST"]),
         Route("/auth/logout", endpoints.logout, methods=["POST"]),

@@ -18,18 +18,24 @@ from doorward.authd.service import AuthService, Validated
 from doorward.authd.tokens import Unacceptable
 from doorward.authd.wire import (
     BadRequest,
+    Healthy,
     LoginBody,
     LogoutBody,
+    NotValid,
     RefreshBody,
     RegisterBody,
+    RevocationPage,
+    RevocationView,
     RevokeBody,
+    Revoked,
+    UserView,
+    Valid,
     ValidateBody,
     decode,
     parse,
     problem,
     read_body,
     refusal,
-    revocation,
     signed_in,
     to_json,
 )
@@ -83,8 +89,7 @@ async def logout(request: Request) -> Response:
 
 
 async def me(request: Request) -> Response:
-    user = (await _bearer(request)).user
-    return to_json({"user_id": user.user_id, "email": user.email, "permissions": user.permissions})
+    return to_json(UserView.of((await _bearer(request)).user))
 
 
 async def revoke(request: Request) -> Response:
@@ -94,7 +99,7 @@ async def revoke(request: Request) -> Response:
     item = _revocation(await parse(request, RevokeBody))
     if not await _service(request).revoke(item):
         return problem(404, "NOT_FOUND", "There is no such session or user")
-    return to_json({"revoked": True})
+    return to_json(Revoked(revoked=True))
 
 
 async def validate(request: Request) -> Response:
@@ -102,16 +107,17 @@ async def validate(request: Request) -> Response:
     body = await parse(request, ValidateBody)
     result = await _service(request).validate(body.token, body.audience)
     if isinstance(result, Unacceptable):
-        return to_json({"valid": False, "error": result.reason})
+        return to_json(NotValid(valid=False, error=result.reason))
+    user = result.user
     return to_json(
-        {
-            "valid": True,
-            "user_id": result.user.user_id,
-            "email": result.user.email,
-            "permissions": result.user.permissions,
-            "session_id": result.session_id,
-            "expires_at": result.expires_at,
-        }
+        Valid(
+            valid=True,
+            user_id=user.user_id,
+            email=user.email,
+            permissions=user.permissions,
+            session_id=result.session_id,
+            expires_at=result.expires_at,
+        )
     )
 
 
@@ -119,20 +125,13 @@ async def revocations(request: Request) -> Response:
     await _check_service(request)
     position, wait_seconds = _position(request), _wait_seconds(request)
     page = await _service(request).feed.poll(position, wait_seconds=wait_seconds)
-    return to_json(
-        {
-            "epoch": page.epoch,
-            "cursor": str(page.cursor),
-            "as_of": page.as_of,
-            "more": page.more,
-            "items": [revocation(item) for item in page.items],
-        }
-    )
+    items = [RevocationView.of(item) for item in page.items]
+    return to_json(RevocationPage(page.epoch, str(page.cursor), page.as_of, page.more, items))
 
 
 async def health(request: Request) -> Response:
     await _service(request).check_health()
-    return to_json({"status": "ok"})
+    return to_json(Healthy("ok"))
 
 
 async def key_set(request: Request) -> Response:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from doorward.authd.accounts import User
+from doorward.authd.passwords import MIN_PASSWORD_CHARACTERS
 from doorward.authd.service import SignedIn
 from doorward.core.answer import shown
 from doorward.runtime.ports import RevocationItem
 
 S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 5.0
@@ -39,7 +42,7 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 class RegisterBody(Body, frozen=True):
     email: str
-    password: str
+    password: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": MIN_PASSWORD_CHARACTERS})]
 
 
 class LoginBody(Body, frozen=True):
@@ -65,6 +68,108 @@ class RevokeBody(Body, frozen=True):
 class ValidateBody(Body, frozen=True):
     token: str
     audience: str | None = None
+
+
+class UserView(msgspec.Struct, frozen=True):
+    user_id: str
+    email: str
+    permissions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, user: User) -> UserView:
+        return cls(user.user_id, user.email, user.permissions)
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """`expires_in`: seconds that the access token lives."""
+
+    access_token: str
+    token_type: str
+    expires_in: int
+    refresh_token: str
+    user: UserView
+
+
+class Valid(msgspec.Struct, frozen=True):
+    """A good token. `expires_at` in seconds since 1970."""
+
+    valid: Annotated[bool, msgspec.Meta(extra_json_schema={"const": True})]
+    user_id: str
+    email: str
+    permissions: tuple[str, ...]
+    session_id: str
+    expires_at: float
+
+
+class NotValid(msgspec.Struct, frozen=True):
+    """A definitive no; `error` says why."""
+
+    valid: Annotated[bool, msgspec.Meta(extra_json_schema={"const": False})]
+    error: str
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    revoked: bool
+
+
+class RevocationView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Exactly one of `jti`, `session_id` and `user_id`; `not_before`, in milliseconds, goes with `user_id`."""
+
+    jti: str | msgspec.UnsetType = msgspec.UNSET
+    session_id: str | msgspec.UnsetType = msgspec.UNSET
+    user_id: str | msgspec.UnsetType = msgspec.UNSET
+    not_before: int | msgspec.UnsetType = msgspec.UNSET
+
+    @classmethod
+    def of(cls, item: RevocationItem) -> RevocationView:
+        return cls(_given(item.jti), _given(item.session_id), _given(item.user_id), _given(item.not_before_ms))
+
+
+class RevocationPage(msgspec.Struct, frozen=True):
+    """`as_of`: seconds since 1970 on the service's clock. `more`: poll again at once."""
+
+    epoch: str
+    cursor: str
+    as_of: float
+    more: bool
+    items: list[RevocationView]
+
+
+class Healthy(msgspec.Struct, frozen=True):
+    status: str
+
+
+class PublishedKey(msgspec.Struct, frozen=True):
+    """A public key (RFC 7517, 7518)."""
+
+    kty: str
+    crv: str
+    x: str
+    y: str
+    kid: str
+    alg: str
+    use: str
+
+
+class PublishedKeys(msgspec.Struct, frozen=True):
+    keys: list[PublishedKey]
+
+
+class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """As OAuth has it: the word for the program, the message for people."""
+
+    error: str
+    message: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET
 
 
 async def read_body(request: Request) -> bytes:
@@ -128,47 +233,27 @@ def to_json(content: Any, status: int = 200, headers: dict[str, str] | None = No
 def refusal(
     status: int, error: str, message: str | None = None, *, retry_after_seconds: float | None = None
 ) -> Response:
-    """`{"error": ...}` as OAuth has it: the word for the program, the message for people."""
-    content = {"error": error} if message is None else {"error": error, "message": message}
-    return to_json(content, status, _retry_header(retry_after_seconds))
+    """`Refusal`, with `Retry-After` where it is known."""
+    return to_json(Refusal(error, _given(message)), status, _retry_header(retry_after_seconds))
 
 
 def problem(status: int, code: str, title: str, *, retry_after_seconds: float | None = None) -> Response:
-    """Problem details (RFC 9457)."""
-    content: dict[str, Any] = {
-        "type": PROBLEMS + code.lower().replace("_", "-"),
-        "title": title,
-        "status": status,
-        "code": code,
-    }
-    if retry_after_seconds is not None:
-        content["retry_after_ms"] = math.ceil(retry_after_seconds * 1000)
+    """`Problem`, with `Retry-After` where it is known."""
+    retry_after_ms = None if retry_after_seconds is None else math.ceil(retry_after_seconds * 1000)
+    content = Problem(PROBLEMS + code.lower().replace("_", "-"), title, status, code, _given(retry_after_ms))
     response = to_json(content, status, _retry_header(retry_after_seconds))
     response.headers["content-type"] = "application/problem+json"
     return response
 
 
 def signed_in(result: SignedIn, status: int = 200) -> Response:
-    user = result.user
-    return to_json(
-        {
-            "access_token": result.access_token,
-            "token_type": "Bearer",
-            "expires_in": result.expires_in,
-            "refresh_token": result.refresh_token,
-            "user": {"user_id": user.user_id, "email": user.email, "permissions": user.permissions},
-        },
-        status,
-    )
+    user = UserView.of(result.user)
+    return to_json(Tokens(result.access_token, "Bearer", result.expires_in, result.refresh_token, user), status)
 
 
-def revocation(item: RevocationItem) -> dict[str, Any]:
-    """One item of the feed."""
-    if item.jti is not None:
-        return {"jti": item.jti}
-    if item.session_id is not None:
-        return {"session_id": item.session_id}
-    return {"user_id": item.user_id, "not_before": item.not_before_ms}
+def _given(value: T | None) -> T | msgspec.UnsetType:
+    """What is not there is left out, not null."""
+    return msgspec.UNSET if value is None else value
 
 
 def _retry_header(seconds: float | None) -> dict[str, str]:
