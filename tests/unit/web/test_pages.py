@@ -7,6 +7,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Message, Scope
 
+from doorward.chat.api import MAX_RENDERED_BYTES
+from doorward.chat.limits import MAX_TEXT_BYTES
+from doorward.chat.views import MAX_TEXTS, MAX_TITLE_CHARACTERS
 from doorward.web.pages import INDEX, OPS, TRUSTED_TYPES, content_security_policy, load_pages, web_routes
 
 ROOT = Path(__file__).parents[3]
@@ -149,3 +152,17 @@ def test_no_page_writes_html_or_runs_text_but_what_the_server_cleaned_and_in_one
         if name == "html.js":
             assert b"template.innerHTML = policy.createHTML(html);" in page.body
     assert not re.search(rb'\son\w+="|style="|javascript:', load_pages()[INDEX].body)
+
+
+def test_the_page_keeps_the_bounds_of_the_server() -> None:
+    pages = load_pages()
+
+    def number(file: str, name: str) -> int:
+        found = re.search(rf"\b{name} = ([\d_]+);", pages[file].body.decode())
+        assert found
+        return int(found[1])
+
+    assert number("composer.js", "maxBytes") == MAX_TEXT_BYTES
+    assert number("rendering.js", "MAX_BYTES") <= MAX_RENDERED_BYTES
+    assert number("rendering.js", "MAX_TEXTS") == MAX_TEXTS
+    assert number("rename.js", "LONGEST") == MAX_TITLE_CHARACTERS

@@ -50,7 +50,7 @@ class App {
   #session = createSession({ baseUrl: BASE, store: store() });
   #signIn = new SignIn({ session: this.#session, onSignedIn: () => this.#enter() });
   #chat = null;
-  #hint = "";
+  #config = {};
   #leaving = false;
 
   start() {
@@ -65,11 +65,10 @@ class App {
   }
 
   async #configure() {
-    const config = await fetchConfig();
-    this.#hint = typeof config.fault_hint === "string" ? config.fault_hint : "";
+    const config = this.#config = await fetchConfig();
     this.#signIn.allowRegister(config.register === true);
     if (config.warden === false) greetForAnybody();
-    this.#chat?.hint(this.#hint);
+    this.#chat?.configure(config);
   }
 
   #followLink() {
@@ -90,7 +89,7 @@ class App {
     this.#chat = new Chat({
       session: this.#session,
       user,
-      hint: this.#hint,
+      config: this.#config,
       onSignedOut: (reason) => this.#leave(this.#leaving ? "" : signedOutMessage(reason)),
     });
     byId("question").focus({ preventScroll: true });

@@ -4,15 +4,24 @@ import { button, make } from "./dom.js";
 
 const TOLD_MS = 1_600;
 
-/** The block as it stands in the page. */
+/** The block as it stands in the page. Each runs in the direction of its own language, code from left to right. */
 export function adorned(node) {
   if (node.localName === "pre") return codeFrame(node);
-  if (node.localName === "table") return scrolling(make("div", "table-frame", node), "Table");
-  return node;
+  const block = node.localName === "table" ? scrolling(make("div", "table-frame", node), "Table") : node;
+  block.dir = "auto";
+  return block;
 }
 
+/** What of a block stands outside of its children: where two have the same, one can become the other in its place. */
+export function framed(node) {
+  if (node.localName === "pre") return `pre ${languageOf(node)}`;
+  return node.localName === "ol" ? `ol ${node.start}` : node.localName;
+}
+
+const languageOf = (pre) => /language-(\S+)/.exec(pre.firstElementChild?.className ?? "")?.[1] ?? "";
+
 function codeFrame(pre) {
-  const language = /language-(\S+)/.exec(pre.firstElementChild?.className ?? "")?.[1] ?? "";
+  const language = languageOf(pre);
   const head = make("div", "code-head", make("span", "code-language", language), copyButton("Copy code", () => pre.textContent));
   return make("div", "code-frame", head, scrolling(pre, language ? `Code, ${language}` : "Code"));
 }

@@ -7,6 +7,7 @@ import { byId, Listeners, make, setText } from "./dom.js";
 import { connect, createApi, newId } from "./doorward.js";
 import { Drawer } from "./drawer.js";
 import { Earlier } from "./earlier.js";
+import { Endings } from "./endings.js";
 import { BASE } from "./place.js";
 import { editInPlace } from "./rename.js";
 import { Renderer } from "./rendering.js";
@@ -14,6 +15,7 @@ import { Scroller } from "./scroller.js";
 import { isWriting, shortcut } from "./shortcuts.js";
 import { Sidebar } from "./sidebar.js";
 import { addressOf, UNTITLED } from "./thread-item.js";
+import { mark } from "./timing.js";
 import { Transcript } from "./transcript.js";
 
 const SUGGESTIONS = [
@@ -22,6 +24,8 @@ const SUGGESTIONS = [
   "Why was my last decision made?",
   "Who is connected?",
 ];
+const ADMIN_SUGGESTION = "Run a drill";
+const ENDINGS_MS = 500; // how long a conversation waits to be shown for how its runs ended
 const GONE = "This conversation is not there any more.";
 
 /** The conversation that the address names, or null. */
@@ -29,7 +33,10 @@ function addressed() {
   return /^#thread=([\w.:-]{1,128})$/.exec(location.hash)?.[1] ?? null;
 }
 
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
 export class Chat {
+  #api;
   #session;
   #user;
   #onSignedOut;
@@ -44,17 +51,20 @@ export class Chat {
   #transcript;
   #title = byId("title");
   #threadId = null;
+  #known = true;
+  #awaited = null;
+  #held = null;
   #wasAway = false;
   #listeners = new Listeners();
 
-  constructor({ session, user, hint, onSignedOut }) {
-    const api = createApi({ baseUrl: BASE, ...session });
+  constructor({ session, user, config, onSignedOut }) {
+    const api = this.#api = createApi({ baseUrl: BASE, ...session });
     this.#session = session;
     this.#user = user;
     this.#onSignedOut = onSignedOut;
     this.#renderer = new Renderer(api);
     this.#banner = new Banner((state) => this.#bannerAction(state));
-    this.#composer = new Composer({ suggestions: SUGGESTIONS, onAsk: (text) => this.#ask(text), onStop: () => this.#stop() });
+    this.#composer = new Composer({ onAsk: (text) => this.#ask(text), onStop: () => this.#stop() });
     this.#drawer = new Drawer();
     this.#scroller = new Scroller({ frame: byId("scroll"), content: byId("transcript"), jump: byId("jump") });
     this.#sidebar = new Sidebar({ api, onGone: (threadId) => this.#gone(threadId), onTitle: () => this.#showTitle() });
@@ -66,11 +76,15 @@ export class Chat {
     });
     this.#earlier = new Earlier({
       api,
-      onMessages: (messages) => this.#transcript.earlier(messages),
+      onMessages: (messages, runs) => {
+        this.#transcript.earlier(messages);
+        this.#transcript.ended(runs);
+      },
       keepPlace: (change) => this.#scroller.keepPlace(change),
     });
     setText(byId("who"), user?.email ?? "");
-    this.hint(hint);
+    byId("who").title = user?.email ?? "";
+    this.configure(config);
     this.#listen();
     this.#connect();
     this.#show(addressed());
@@ -80,8 +94,16 @@ export class Chat {
     return this.#user?.user_id ?? null;
   }
 
+  /** What the server says about itself: see `GET /api/config`. */
+  configure({ fault_hint: faultHint, max_message_bytes: maxBytes, drill }) {
+    this.#hint(typeof faultHint === "string" ? faultHint : "");
+    if (Number.isInteger(maxBytes)) this.#composer.maxBytes = maxBytes;
+    const isAdmin = this.#user?.permissions?.includes?.("admin") === true;
+    this.#composer.suggest(drill === true && isAdmin ? [...SUGGESTIONS, ADMIN_SUGGESTION] : SUGGESTIONS);
+  }
+
   /** How to break the auth service on purpose, where the server names the command for it. */
-  hint(command) {
+  #hint(command) {
     const node = byId("fault-hint");
     node.hidden = !command;
     if (!command) return;
@@ -120,8 +142,11 @@ export class Chat {
     }
     this.#banner.stateChanged(state);
     const present = state.name === "open" || state.name === "degraded";
+    if (state.name === "waiting" && !this.#wasAway) mark("cut");
+    if (state.name === "connecting") mark("dialling");
     if (present && this.#wasAway) this.#sidebar.refresh();
     this.#wasAway = !present && (this.#wasAway || state.name === "waiting");
+    this.#arrange();
   }
 
   #bannerAction({ name, reason }) {
@@ -149,6 +174,8 @@ export class Chat {
   #show(threadId, { fresh = false } = {}) {
     if (this.#threadId !== null) this.#client.unsubscribe(this.#threadId).catch(() => {});
     this.#threadId = threadId;
+    this.#known = threadId === null || fresh;
+    this.#held = this.#awaited = null;
     this.#transcript.clear();
     this.#earlier.end();
     this.#sidebar.select(threadId, { fresh });
@@ -162,7 +189,8 @@ export class Chat {
   async #subscribe() {
     const threadId = this.#threadId;
     try {
-      await this.#client.subscribe(threadId);
+      const { active_run_id: runId } = await this.#client.subscribe(threadId);
+      if (threadId === this.#threadId) this.#awaited = runId;
     } catch (error) {
       if (error.code === "NOT_FOUND") this.#gone(threadId);
     }
@@ -173,6 +201,7 @@ export class Chat {
     if (code === "NOT_FOUND") {
       this.#gone(this.#threadId);
     } else {
+      this.#held = null;
       this.#transcript.clear();
       this.#subscribe();
     }
@@ -187,14 +216,35 @@ export class Chat {
 
   #event(envelope) {
     if (envelope.thread_id !== this.#threadId) return;
+    if (envelope.event.type === "MESSAGES_SNAPSHOT") this.#snapshot(envelope);
+    else if (this.#held !== null) this.#held.push(envelope);
+    else this.#apply(envelope);
+  }
+
+  /** Messages do not say how their runs ended. That is waited for a moment, so that no words come in between later. */
+  async #snapshot(envelope) {
+    const held = this.#held = [];
+    const messages = envelope.event.messages ?? [];
+    const endings = new Endings({ api: this.#api, threadId: this.#threadId });
+    const ended = endings.of(messages);
+    await Promise.race([ended, pause(ENDINGS_MS)]);
+    if (held !== this.#held) return; // another one is shown, or this one anew
+    this.#held = null;
+    this.#known = messages.length > 0 || !this.#awaited;
+    for (const each of [envelope, ...held]) this.#apply(each);
+    this.#earlier.begin(this.#threadId, messages, endings);
+    this.#transcript.ended(await ended);
+  }
+
+  #apply(envelope) {
     this.#transcript.apply(envelope);
-    if (envelope.event.type === "MESSAGES_SNAPSHOT") this.#earlier.begin(this.#threadId, envelope.event.messages ?? []);
     this.#arrange();
   }
 
   #arrange() {
-    byId("welcome").hidden = !this.#transcript.empty || this.#threadId !== null;
-    byId("chips").hidden = !this.#transcript.empty;
+    byId("welcome").hidden = !this.#transcript.empty || !this.#known;
+    byId("absent").hidden = this.#known || !this.#wasAway;
+    byId("chips").hidden = !this.#transcript.empty || !this.#known;
     this.#composer.busy = this.#transcript.activeRun !== null;
     this.#showTitle();
   }
@@ -261,6 +311,7 @@ export class Chat {
     on(this.#title, "click", () => this.#rename());
     on(byId("sign-out"), "click", () => this.#session.signOut());
     on(byId("help"), "click", () => showShortcuts());
+    on(byId("skip"), "click", () => this.#composer.focus());
     on(byId("threads"), "click", (event) => this.#picked(event));
     on(globalThis, "hashchange", () => { if (addressed() !== this.#threadId) this.#show(addressed()); });
     on(document, "keydown", (event) => this.#key(event));
@@ -282,7 +333,7 @@ export class Chat {
     switch (asked) {
       case "search": this.#drawer.open(); this.#sidebar.focusSearch(); break;
       case "new": this.#newThread(); break;
-      case "rename": this.#rename(); break;
+      case "rename": if (!this.#sidebar.renameFocused()) this.#rename(); break;
       case "message": this.#composer.focus(); break;
       case "help": showShortcuts(); break;
       default: if (this.#drawer.covers) this.#drawer.close(); else this.#stop();
@@ -293,6 +344,7 @@ export class Chat {
 function unsentWords(error) {
   switch (error.code) {
     case "NOT_CONNECTED": return "Not sent: there is no connection.";
+    case "MESSAGE_TOO_LONG": return "Not sent: it is too long.";
     case "RUN_ACTIVE": return "Not sent: the last question is still being answered.";
     case "CONNECTION_LOST":
     case "NO_REPLY": return "The server did not confirm this.";

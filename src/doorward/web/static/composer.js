@@ -1,24 +1,38 @@
 /** Where a question is written: the box, its buttons, and the suggestions above it. */
 
-import { button, byId, Listeners } from "./dom.js";
+import { button, byId, Listeners, setText } from "./dom.js";
 
 const HIGHEST_PX = 192;
+const UNSENDABLE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g; // nothing that is seen
+
+const encoder = new TextEncoder();
+
+/** How many characters of a text are beyond so many bytes. */
+export function beyond(text, maxBytes) {
+  const { read } = encoder.encodeInto(text, new Uint8Array(maxBytes));
+  return [...text.slice(read)].length;
+}
 
 export class Composer {
+  maxBytes = 16_384;
   #onAsk;
   #listeners = new Listeners();
   #busy = false;
   #last = "";
 
   /** `onAsk(text)` gets a question that is not empty; `onStop()` is called by the stop button. */
-  constructor({ suggestions, onAsk, onStop }) {
+  constructor({ onAsk, onStop }) {
     this.#onAsk = onAsk;
     const box = byId("question");
     this.#listeners.on(byId("ask"), "submit", (event) => { event.preventDefault(); this.#submit(); });
     this.#listeners.on(box, "keydown", (event) => this.#key(event));
-    this.#listeners.on(box, "input", () => fit(box));
+    this.#listeners.on(box, "input", () => this.#written());
     this.#listeners.on(byId("stop"), "click", () => { onStop(); this.focus(); });
-    byId("chips").replaceChildren(...suggestions.map((words) => button("", words, () => { if (!this.#busy) onAsk(words); })));
+  }
+
+  /** Questions to be asked with a press of a button. */
+  suggest(questions) {
+    byId("chips").replaceChildren(...questions.map((words) => button("", words, () => { if (!this.#busy) this.#onAsk(words); })));
   }
 
   /** Stop takes the place of Send while an answer is under way. */
@@ -35,18 +49,39 @@ export class Composer {
     byId("question").focus({ preventScroll: true });
   }
 
+  /** What was written goes too: the next one here may be somebody else. */
   dispose() {
+    this.#write("");
     this.#listeners.dispose();
   }
 
   #submit() {
-    const box = byId("question");
-    const text = box.value.trim();
-    if (this.#busy || text === "") return;
+    const text = this.#text();
+    if (this.#busy || text === "" || this.#written() > 0) return;
     this.#last = text;
-    box.value = "";
-    fit(box);
+    this.#write("");
     this.#onAsk(text);
+  }
+
+  #text() {
+    const text = byId("question").value.replace(UNSENDABLE, "").trim();
+    return text.toWellFormed?.() ?? text;
+  }
+
+  #write(text) {
+    byId("question").value = text;
+    this.#written();
+  }
+
+  /** Says how many characters are too many, and returns it. */
+  #written() {
+    const box = byId("question");
+    const excess = beyond(this.#text(), this.maxBytes);
+    fit(box);
+    box.setAttribute("aria-invalid", String(excess > 0));
+    byId("ask").classList.toggle("too-long", excess > 0);
+    setText(byId("ask-note"), excess > 0 ? `Too long by ${excess.toLocaleString()} character${excess === 1 ? "" : "s"}. Shorten it to send it.` : "");
+    return excess;
   }
 
   #key(event) {
@@ -56,8 +91,7 @@ export class Composer {
       this.#submit();
     } else if (event.key === "ArrowUp" && byId("question").value === "" && this.#last !== "") {
       event.preventDefault();
-      byId("question").value = this.#last;
-      fit(byId("question"));
+      this.#write(this.#last);
     }
   }
 }

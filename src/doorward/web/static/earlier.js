@@ -11,12 +11,14 @@ export class Earlier {
   #onMessages;
   #keepPlace;
   #threadId = null;
+  #endings = null;
   #oldest = null;
+  #rest = [];
   #cursor = null;
   #abort = new AbortController();
   #listeners = new Listeners();
 
-  /** `onMessages(messages)` gets the ones before all that are shown, oldest first; `keepPlace(change)` makes a change around it. */
+  /** `onMessages(messages, runs)` gets the ones before all that are shown, oldest first; `keepPlace(change)` makes a change around it. */
   constructor({ api, onMessages, keepPlace }) {
     this.#api = api;
     this.#keepPlace = keepPlace;
@@ -25,11 +27,12 @@ export class Earlier {
   }
 
   /** A conversation is shown, from these messages on. */
-  async begin(threadId, messages) {
+  async begin(threadId, messages, endings) {
     this.end();
     if (messages.length < WHOLE_BELOW) return;
     const { signal } = this.#abort;
     this.#threadId = threadId;
+    this.#endings = endings;
     this.#oldest = messages[0].id;
     try {
       const page = await this.#api.listMessages(threadId, { limit: 1, signal });
@@ -43,7 +46,8 @@ export class Earlier {
   end() {
     this.#abort.abort();
     this.#abort = new AbortController();
-    this.#threadId = this.#oldest = this.#cursor = null;
+    this.#threadId = this.#endings = this.#oldest = this.#cursor = null;
+    this.#rest = [];
     byId("earlier").hidden = true;
   }
 
@@ -57,10 +61,11 @@ export class Earlier {
     byId("earlier").disabled = true;
     try {
       const messages = await this.#fetch(signal);
+      const runs = await this.#endings.of(messages);
       if (signal.aborted) return;
       this.#keepPlace(() => {
         byId("earlier").hidden = this.#cursor === null;
-        this.#onMessages(messages);
+        this.#onMessages(messages, runs);
       });
     } catch {
       // the button stays: press it again
@@ -69,14 +74,14 @@ export class Earlier {
     }
   }
 
-  /** The next page that has something older than what is shown. */
+  /** The next page that has something older than what is shown. It begins with a question; what stands before that waits for the next. */
   async #fetch(signal) {
     for (let pages = 0; pages < MOST_PAGES; pages += 1) {
       const page = await this.#api.listMessages(this.#threadId, { limit: PAGE, cursor: this.#cursor, signal });
       this.#cursor = page.next_cursor;
-      const messages = page.messages.map(({ message }) => message);
-      const older = this.#olderOf(messages);
-      if (older.length > 0 || this.#cursor === null) return older;
+      this.#rest.unshift(...this.#olderOf(page.messages.map(({ message }) => message)));
+      const from = this.#cursor === null ? 0 : this.#rest.findIndex(({ role }) => role === "user");
+      if (from !== -1) return this.#rest.splice(from);
     }
     return [];
   }

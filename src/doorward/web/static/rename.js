@@ -12,6 +12,7 @@ export function editInPlace(node, { value, label, save, done }) {
   const box = make("input", "rename");
   box.value = value;
   box.maxLength = LONGEST;
+  box.dir = "auto";
   box.setAttribute("aria-label", label);
   let open = true;
 

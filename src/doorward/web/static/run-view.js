@@ -9,6 +9,7 @@ const TOOL_WORDS = new Map([
   ["decision_statistics", ["Counting decisions", "Counted decisions"]],
   ["explain_decision", ["Reading a decision", "Read a decision"]],
   ["who_is_connected", ["Looking who is connected", "Looked who is connected"]],
+  ["run_drill", ["Running a drill", "Ran a drill"]],
 ]);
 const PREVIEW_CHARACTERS = 120;
 
@@ -80,24 +81,37 @@ export class ToolFold extends Fold {
   }
 }
 
-/** What the agent thinks: its last words in the line while it does, all of it inside. */
+/** What the agent thinks: its last words in the line while it does, all of it inside, for those who unfold it. */
 export class ReasoningFold extends Fold {
-  #prose;
+  #renderer;
+  #prose = null;
+  #text = "";
+  #over = false;
 
   constructor(renderer) {
     super("thinking", "Thinking");
-    this.#prose = new Prose(this.body, renderer);
+    this.#renderer = renderer;
+    this.node.firstElementChild.addEventListener("click", () => this.#unfold()); // before the frame in which it opens
+    this.node.addEventListener("toggle", () => this.#unfold()); // however else it was opened
   }
 
   append(delta) {
-    this.#prose.append(delta);
-    const [last] = this.#prose.text.trimEnd().split("\n").slice(-1);
-    this.preview.textContent = last.slice(-PREVIEW_CHARACTERS);
+    this.#text += delta;
+    this.#prose?.append(delta);
+    this.preview.textContent = this.#text.trimEnd().split("\n").at(-1).slice(-PREVIEW_CHARACTERS);
   }
 
   done(seconds) {
-    this.#prose.finish();
+    this.#over = true;
+    this.#prose?.finish();
     this.finish("Thought it over", seconds);
+  }
+
+  #unfold() {
+    if (this.#prose !== null) return;
+    this.#prose = new Prose(this.body, this.#renderer);
+    this.#prose.append(this.#text);
+    if (this.#over) this.#prose.finish();
   }
 }
 
@@ -114,10 +128,10 @@ export class RunView {
   #started = new Map();
   #body = make("div", "run-body");
   #foot = make("div", "run-foot");
+  #words = null;
 
   /** `asked` is the question, and `onAgain(question)` asks it once more. */
-  constructor({ id = null, asked = null, onAgain }) {
-    this.id = id;
+  constructor({ asked = null, onAgain }) {
     this.asked = asked;
     this.onAgain = onAgain;
     this.node = make("article", "run", this.#body, this.#foot);
@@ -142,14 +156,18 @@ export class RunView {
     return (ts - this.#started.get(id)) / 1000;
   }
 
-  /** Nothing more will come. `words` say why, where it did not just end. */
-  end(words = "", className = "") {
+  /** Nothing more will come. */
+  end() {
     for (const part of this.#parts.values()) {
       if (part instanceof Fold && part.node.dataset.running) part.finish(part.words.textContent, 0);
       part.prose?.finish();
     }
-    if (words) this.#body.append(make("p", `part ${className}`, words));
     this.#foot.replaceChildren(...this.#actions());
+  }
+
+  /** Why it ended, where it did not just end. Said once. */
+  say(words, className) {
+    if (words && this.#words === null) this.#body.append(this.#words = make("p", `part ${className}`, words));
   }
 
   #actions() {

@@ -29,6 +29,7 @@ export class Sidebar {
     byId("search").value = "";
     this.#listeners.on(byId("search"), "input", () => this.#searchSoon());
     this.#listeners.on(byId("search"), "keydown", (event) => this.#searchKey(event));
+    this.#listeners.on(byId("threads"), "keydown", (event) => this.#listKey(event));
     this.#listeners.on(byId("more"), "click", () => this.#load({ more: true }));
     this.refresh();
   }
@@ -77,6 +78,13 @@ export class Sidebar {
       this.changed(thread);
       this.#say(`It could not be renamed: ${because(error)}`);
     }
+  }
+
+  /** Edit the title that the focus is on. Returns whether there is one. */
+  renameFocused() {
+    const item = [...this.#items.values()].find(({ node }) => node.contains(document.activeElement));
+    item?.edit();
+    return item !== undefined;
   }
 
   focusSearch() {
@@ -204,6 +212,17 @@ export class Sidebar {
       event.preventDefault();
       byId("threads").querySelector("a")?.focus();
     }
+  }
+
+  /** Up and down between conversations, and up from the first one into the search. */
+  #listKey(event) {
+    if (event.target.localName === "input" || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
+    event.preventDefault();
+    const item = event.target.closest(".thread");
+    const next = event.key === "ArrowDown" ? item.nextElementSibling : item.previousElementSibling;
+    if (next) next.querySelector("a").focus();
+    else if (event.key === "ArrowUp") this.focusSearch();
+    else if (!byId("more").hidden) byId("more").focus();
   }
 
   #tell() {

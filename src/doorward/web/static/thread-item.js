@@ -22,6 +22,7 @@ export class ThreadItem {
     this.#onRename = onRename;
     this.#rename = button("icon edit", "", () => this.edit());
     this.#delete = button("icon bin", "", () => onDelete(this.#thread));
+    this.#title.dir = "auto";
     this.#link.append(this.#title, this.#running);
     this.#link.href = addressOf(thread.thread_id);
     this.node = make("li", "thread", this.#link, this.#rename, this.#delete);

@@ -1,9 +1,16 @@
 /** One conversation as nodes: AG-UI events in, DOM out. Every foreign string is text, or HTML that the server cleaned. */
 
 import { button, make } from "./dom.js";
+import { runOf } from "./endings.js";
 import { Answer, ReasoningFold, RunView, ToolFold, toolWords } from "./run-view.js";
+import { mark, markPainted } from "./timing.js";
 
 const INTERRUPTED = "The server was restarted before this was finished.";
+const STOPPED = ["Stopped.", "stopped"];
+const NO_WORDS = ["", ""];
+
+/** Why there is no answer, or no whole one, and how that looks. */
+const failed = ({ code, message }) => [(code === "interrupted" ? INTERRUPTED : message) || "This failed.", "failed"];
 
 function contentText(content) {
   if (typeof content === "string") return content;
@@ -18,9 +25,9 @@ export class Transcript {
   #announce;
   #onAgain;
   #questions = new Map();
+  #runs = new Map();
   #run = null;
   #active = null;
-  #asked = null;
   #thought = null;
 
   constructor({ target, renderer, announce, onAgain }) {
@@ -42,13 +49,16 @@ export class Transcript {
   clear() {
     this.#target.replaceChildren();
     this.#questions.clear();
-    this.#run = this.#active = this.#asked = this.#thought = null;
+    this.#runs.clear();
+    this.#run = this.#active = this.#thought = null;
   }
 
   /** A question, shown at once and known by its run. */
   question(runId, text, { confirmed = false } = {}) {
     if (this.#questions.has(runId)) return;
-    const node = make("div", "question", make("p", "", text));
+    const words = make("p", "", text);
+    words.dir = "auto";
+    const node = make("div", "question", words);
     node.setAttribute("role", "group");
     node.setAttribute("aria-label", "Your question");
     node.classList.toggle("pending", !confirmed);
@@ -70,16 +80,24 @@ export class Transcript {
     HANDLERS[event.type]?.call(this, event, ts ?? 0);
   }
 
+  /** How runs ended that are over, as `/runs` tells it. */
+  ended(runs) {
+    for (const { run_id: id, ending, error } of runs) {
+      const words = ending === "cancelled" ? STOPPED : error ? failed(error) : NO_WORDS;
+      if (ending !== null) this.#runs.get(id)?.say(...words);
+    }
+  }
+
   /** What was said before all that is shown, oldest first. */
   earlier(messages) {
-    const held = [this.#run, this.#asked];
+    const held = this.#run;
     this.#place = document.createDocumentFragment();
-    this.#run = this.#asked = null;
+    this.#run = null;
     for (const message of messages) this.#past(message);
     this.#run?.end();
     this.#target.prepend(this.#place);
     this.#place = this.#target;
-    [this.#run, this.#asked] = held;
+    this.#run = held;
   }
 
   // Called from HANDLERS.
@@ -109,11 +127,14 @@ export class Transcript {
     }
     this.#open(runId, text);
     this.#active = runId;
+    mark("run-started", runId);
   }
 
-  end(words, className) {
-    this.#run?.end(words, className);
+  end([words, className]) {
+    this.#run?.end();
+    this.#run?.say(words, className);
     if (words) this.#announce(words);
+    markPainted("run-ended", this.#active);
     this.#run = this.#active = null;
   }
 
@@ -153,7 +174,9 @@ export class Transcript {
   }
 
   answered(id, delta) {
-    this.#run?.part(`m:${id}`)?.prose.append(delta);
+    const prose = this.#run?.part(`m:${id}`)?.prose;
+    if (prose?.text === "") markPainted("first-words", this.#active);
+    prose?.append(delta);
   }
 
   answerDone(id) {
@@ -163,7 +186,8 @@ export class Transcript {
   }
 
   #open(id, asked) {
-    this.#run = new RunView({ id, asked, onAgain: this.#onAgain });
+    this.#run = new RunView({ asked, onAgain: this.#onAgain });
+    if (id !== null) this.#runs.set(id, this.#run);
     this.#place.append(this.#run.node);
   }
 
@@ -172,13 +196,13 @@ export class Transcript {
   #past(message) {
     if (message.role === "user") {
       this.#run?.end();
-      this.#asked = contentText(message.content);
-      this.question(message.id.replace(/:question$/, ""), this.#asked, { confirmed: true });
-      this.#run = null;
-      return;
+      const asked = contentText(message.content);
+      this.question(runOf(message), asked, { confirmed: true });
+      this.#open(runOf(message), asked);
+    } else {
+      if (this.#run === null) this.#open(null, null);
+      this.#pastPart(message);
     }
-    if (this.#run === null) this.#open(null, this.#asked);
-    this.#pastPart(message);
   }
 
   #pastPart(message) {
@@ -208,8 +232,8 @@ export class Transcript {
 const HANDLERS = {
   MESSAGES_SNAPSHOT(event) { this.snapshot(event.messages ?? []); },
   RUN_STARTED(event) { this.begin(event.runId, event.input); },
-  RUN_FINISHED(event) { this.end(event.outcome?.type === "cancelled" ? "Stopped." : "", "stopped"); },
-  RUN_ERROR(event) { this.end((event.code === "interrupted" ? INTERRUPTED : event.message) || "This failed.", "failed"); },
+  RUN_FINISHED(event) { this.end(event.outcome?.type === "cancelled" ? STOPPED : NO_WORDS); },
+  RUN_ERROR(event) { this.end(failed(event)); },
   REASONING_START(event, ts) { this.reasoning(event.messageId, ts); },
   REASONING_MESSAGE_CONTENT(event) { this.reasoned(event.delta); },
   REASONING_END(event, ts) { this.reasoningDone(event.messageId, ts); },
