@@ -20,6 +20,9 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from tests.browser.puppet import Puppet, puppet_agent
+
+from doorward.cli.up import ADMIN
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -34,6 +37,7 @@ FLAGS = (
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 PASSWORD = "a long enough passphrase"
+ADA = "ada@example.com"
 NOT_RUN = "NOT RUN: there is no Chromium here (tools/install-chromium, or CHROMIUM_PATH=<path>)"
 
 
@@ -80,6 +84,8 @@ class Product:
     ops_link: str
     admin_password: str
     folder: Path
+    auth_url: str
+    process: subprocess.Popen[bytes]
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -90,14 +96,26 @@ class Product:
         finally:
             os.kill(self.auth_pid, signal.SIGCONT)
 
+    def kill(self) -> None:
+        """`kill -9` of the server. The auth service dies with it."""
+        self.process.kill()
+        self.process.wait(5)
+
     def post(self, path: str, **content: str) -> dict[str, str]:
         """Ask the product itself, for what a test needs to have happened elsewhere."""
-        request = urllib.request.Request(
-            self.url + path, json.dumps(content).encode(), {"content-type": "application/json"}, method="POST"
-        )
-        with urllib.request.urlopen(request, timeout=10) as response:
-            answer: dict[str, str] = json.loads(response.read() or b"{}")
-            return answer
+        return _posted(self.url + path, content, {})
+
+    def revoke(self, **what: str) -> None:
+        """An admin ends a session, or everything of a user. That is between them and the auth service."""
+        admin = self.post("/auth/login", email=ADMIN, password=self.admin_password)
+        _posted(self.auth_url + "/auth/revoke", what, {"authorization": f"Bearer {admin['access_token']}"})
+
+
+def _posted(url: str, content: dict[str, str], headers: dict[str, str]) -> dict[str, str]:
+    body, headers = json.dumps(content).encode(), {"content-type": "application/json"} | headers
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers, method="POST"), timeout=10) as response:
+        answer: dict[str, str] = json.loads(response.read() or b"{}")
+        return answer
 
 
 def _wait_for_welcome(process: subprocess.Popen[bytes], output: Path) -> str:
@@ -113,10 +131,11 @@ def _wait_for_welcome(process: subprocess.Popen[bytes], output: Path) -> str:
 
 
 @contextmanager
-def running(folder: Path, **settings: str) -> Iterator[Product]:
+def running(folder: Path, *, port: int = 0, auth_port: int | None = None, **settings: str) -> Iterator[Product]:
     """`doorward up` in a folder of its own, with these settings besides, until the block ends."""
     output = folder / "output"
-    command = [sys.executable, "-m", "doorward", "up", "--port", "0", "--auth-port", str(free_port())]
+    auth_port = auth_port or free_port()
+    command = [sys.executable, "-m", "doorward", "up", "--port", str(port), "--auth-port", str(auth_port)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DOORWARD_")}
     environment = inherited | settings | {"COLUMNS": "200"}
     with output.open("wb") as stream:
@@ -126,12 +145,13 @@ def running(folder: Path, **settings: str) -> Iterator[Product]:
         link = re.search(r"(http://127\.0\.0\.1:\d+)/#signin=[\w.~-]+", text)
         freeze = re.search(r"kill -STOP (\d+)", text)
         ops = re.search(r"http://\S+/ops#change=[\w-]+", text)
-        admin = re.search(r"admin@doorward\.local +(\S+)", text)
+        admin = re.search(rf"{re.escape(ADMIN)} +(\S+)", text)
         assert link
         assert freeze
         assert ops
-        assert admin
-        yield Product(link[1], link[0], int(freeze[1]), ops[0], admin[1], folder)
+        auth_url = f"http://127.0.0.1:{auth_port}"
+        password = admin[1] if admin else ""  # shown at the first start
+        yield Product(link[1], link[0], int(freeze[1]), ops[0], password, folder, auth_url, process)
     finally:
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -184,9 +204,8 @@ class Person:
 
 @pytest.fixture(scope="session")
 def account(product: Product) -> str:
-    email = "ada@example.com"
-    product.post("/auth/register", email=email, password=PASSWORD)
-    return email
+    product.post("/auth/register", email=ADA, password=PASSWORD)
+    return ADA
 
 
 @pytest.fixture
@@ -204,6 +223,31 @@ async def person(product: Product, account: str, browser: Browser) -> AsyncItera
     """Fails the test if a page of theirs threw, or broke the Content-Security-Policy."""
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
     somebody = Person(product, context, account)
+    yield somebody
+    await context.close()
+    assert somebody.complaints == []
+
+
+@pytest.fixture(scope="session")
+def puppet() -> Iterator[Puppet]:
+    with puppet_agent() as puppet:
+        yield puppet
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory, puppet: Puppet) -> Iterator[Product]:
+    """The product with an agent on strings."""
+    folder = tmp_path_factory.mktemp("stage")
+    with running(folder, DOORWARD_CHAT__AGENT="http", DOORWARD_CHAT__AGENT_URL=puppet.url) as product:
+        product.post("/auth/register", email=ADA, password=PASSWORD)
+        yield product
+        puppet.let_go()
+
+
+@pytest.fixture
+async def ada(stage: Product, browser: Browser) -> AsyncIterator[Person]:
+    context = await browser.new_context(viewport={"width": 1280, "height": 800})
+    somebody = Person(stage, context, ADA)
     yield somebody
     await context.close()
     assert somebody.complaints == []

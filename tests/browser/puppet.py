@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,6 +46,18 @@ class Run:
         self.emit("RUN_FINISHED", threadId=self.thread_id, runId=self.run_id)
         self.events.put(None)
 
+    def fail(self) -> None:
+        self.emit("RUN_ERROR", message="the model fell over", code="broken")
+        self.events.put(None)
+
+    def think(self, text: str) -> None:
+        """A thought, from its beginning to its end."""
+        self.emit("REASONING_START", messageId="p")
+        self.emit("REASONING_MESSAGE_START", messageId="p", role="reasoning")
+        self.emit("REASONING_MESSAGE_CONTENT", messageId="p", delta=text)
+        self.emit("REASONING_MESSAGE_END", messageId="p")
+        self.emit("REASONING_END", messageId="p")
+
     def cut(self) -> bool:
         """Whether somebody hung up; found out by saying one more thing."""
         self.events.put({"type": "CUSTOM", "name": "still there?", "value": None})
@@ -63,14 +75,23 @@ class Puppet:
         self.runs: list[Run] = []
         self.taken = 0
         self.url = ""
-        self.auto: str | None = None
-        """What every question is answered, without anybody's doing."""
+        self.auto: Callable[[Run], None] | None = None
 
     async def asked(self) -> Run:
         """The next run that the test has not seen yet."""
         await eventually(lambda: len(self.runs) > self.taken, within_seconds=10, what="the agent's being asked")
         self.taken += 1
         return self.runs[self.taken - 1]
+
+    @contextmanager
+    def by_itself(self, act: Callable[[Run], None]) -> Iterator[None]:
+        """Each question in here is dealt with by `act`, and none of them is left for the test to see."""
+        self.auto = act
+        try:
+            yield
+        finally:
+            self.auto = None
+            self.taken = len(self.runs)
 
     def let_go(self) -> None:
         """End every answer that is still under way."""
@@ -88,7 +109,7 @@ def puppet_agent() -> Iterator[Puppet]:
             run = Run(asked["runId"], asked["messages"][-1]["content"], asked["threadId"])
             puppet.runs.append(run)
             if puppet.auto is not None:
-                run.answer(puppet.auto)
+                puppet.auto(run)
             self.send_response(200)
             self.send_header("content-type", "text/event-stream")
             self.end_headers()

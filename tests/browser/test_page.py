@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import Page, expect
+from tests.browser.talk import ask, stored, unseen_token
+from tests.chat_support import FakeInsight
 
+from doorward.chat.agents.tools import Tools
+from doorward.cli.up import ADMIN
 from doorward.core.verdict import TABLE, Action
 
 if TYPE_CHECKING:
@@ -21,7 +25,7 @@ PROVISIONAL = "Signed in provisionally while the auth service is not answering."
 RETRYING = re.compile(
     r"The auth service is not answering\. You are still signed in\. (Retrying in \d+ s|Retrying now|Trying now)"
 )
-FOREIGN = """<img src=x onerror=alert(1)> **bold** `a<b`
+FOREIGN = """<img src=x onerror=alert(1)> **bold** `a<b` [good](https://example.org/x) [bad](javascript:alert(1))
 
 - one
 - two
@@ -42,22 +46,12 @@ DRAWER_BELOW = 896
 """Pixels of width: below, the list of conversations is a drawer."""
 
 
-async def ask(page: Page, question: str) -> None:
-    await page.get_by_label("Your message").fill(question)
-    await page.keyboard.press("Enter")
-
-
 async def answered(page: Page, *, count: int = 1) -> str:
     """The text of the newest answer, once all of it is there."""
     await expect(page.locator(".run .answer")).to_have_count(count)
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
     await expect(page.locator(".answer[aria-busy]")).to_have_count(0)
     return await page.locator(".run .answer").last.inner_text()
-
-
-async def stored(page: Page) -> dict[str, Any] | None:
-    tokens: dict[str, Any] | None = await page.evaluate("JSON.parse(localStorage.getItem('doorward.session'))")
-    return tokens
 
 
 async def expire(page: Page) -> None:
@@ -131,6 +125,17 @@ async def test_signing_out_in_one_tab_signs_out_the_other(person: Person) -> Non
     assert await stored(first) is None
 
 
+async def test_nothing_that_was_written_is_left_for_the_next_one(person: Person) -> None:
+    page = await person.signed_in()
+    await page.get_by_label("Your message").fill("A secret")
+    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_label("Email").fill(ADMIN)
+    await page.get_by_label("Password").fill(person.product.admin_password)
+    await page.keyboard.press("Enter")
+    await page.get_by_text("Connected", exact=True).wait_for()
+    await expect(page.get_by_label("Your message")).to_have_value("")
+
+
 async def test_a_session_ended_elsewhere_leads_to_the_sign_in_page(person: Person) -> None:
     page = await person.signed_in()
     tokens = await stored(page)
@@ -184,6 +189,67 @@ async def test_shift_enter_starts_a_line(person: Person) -> None:
     await expect(page.locator(".question")).to_have_count(0)
 
 
+async def test_a_message_is_measured_as_the_server_measures_it(person: Person) -> None:
+    """In bytes: of other scripts than Latin fewer characters fit. It is said before anything is sent."""
+    page = await person.signed_in()
+    box, note = page.get_by_label("Your message"), page.locator("#ask-note")
+    await box.fill("я" * 8_192)
+    await expect(note).to_be_empty()
+    await box.fill("я" * 8_192 + "😀😀")
+    await expect(note).to_have_text("Too long by 2 characters. Shorten it to send it.")
+    await expect(box).to_have_attribute("aria-invalid", "true")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.locator(".question")).to_have_count(0)
+    await box.fill("я" * 8_192)
+    await page.keyboard.press("Enter")
+    await answered(page)
+    await expect(page.locator(".question")).to_have_text("я" * 8_192)
+    await expect(page.locator("#pill")).to_have_text("Connected")
+
+
+async def test_the_page_and_the_server_mean_the_same_length(person: Person) -> None:
+    page = await person.tab()
+    beyond = "(texts) => import('/static/composer.js').then(({ beyond }) => texts.map((text) => beyond(text, 8)))"
+    texts = ["", "12345678", "123456789", "яяяя", "яяяяя", "1234567я", "😀😀", "😀😀😀", "123456😀"]
+    excess = [0, 0, 1, 0, 1, 1, 0, 1, 1]
+    assert await page.evaluate(beyond, texts) == excess
+    assert [len(text.encode()) > 8 for text in texts] == [count > 0 for count in excess]
+
+
+async def test_what_nobody_can_see_is_not_sent(person: Person) -> None:
+    """Such characters, pasted by accident, take six bytes each on the wire."""
+    page = await person.signed_in()
+    await ask(page, "\x00" * 20_000 + "How is\x1b the auth\tservice?")
+    await answered(page)
+    await expect(page.locator(".question")).to_have_text("How is the auth service?")
+
+
+async def test_the_warden_runs_a_drill_for_an_admin(person: Person) -> None:
+    suggestion = "Run a drill"
+    page = await person.signed_in()
+    await expect(page.get_by_role("button", name="Who is connected?", exact=True)).to_be_visible()
+    await expect(page.get_by_role("button", name=suggestion, exact=True)).to_have_count(0)
+    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_label("Email").fill(ADMIN)
+    await page.get_by_label("Password").fill(person.product.admin_password)
+    await page.keyboard.press("Enter")
+    await page.get_by_role("button", name=suggestion, exact=True).click()
+    tool = page.locator(".tool")
+    await expect(tool).to_contain_text("Running a drill")
+    await page.keyboard.press("Escape")
+    await expect(page.locator(".stopped")).to_have_text("Stopped.")
+
+
+async def test_every_tool_of_the_warden_has_words(person: Person) -> None:
+    page = await person.tab()
+    tools = ["run_drill", *Tools(FakeInsight())._tools]
+    words = (
+        "(tools) => import('/static/run-view.js').then(({ toolWords }) => tools.map((tool) => toolWords(tool, true)))"
+    )
+    assert [text for text in await page.evaluate(words, tools) if text.startswith("Used ")] == []
+
+
 async def test_what_looks_like_html_is_shown_as_it_is_written(person: Person) -> None:
     page = await person.tab()
     shown = await page.evaluate(
@@ -194,25 +260,17 @@ async def test_what_looks_like_html_is_shown_as_it_is_written(person: Person) ->
             prose.append(text);
             prose.finish();
             const count = (selector) => target.querySelectorAll(selector).length;
-            return [count('img, script'), count('strong'), count('li'), count('td'), target.innerText];
+            return [count('img, script'), count('strong'), count('li'), count('td'), count('a'), target.innerText];
         }""",
         FOREIGN,
     )
-    assert shown[:4] == [0, 1, 2, 2]
-    assert "<img src=x onerror=alert(1)>" in shown[4]
-    assert "<script>alert(2)</script>" in shown[4]
+    assert shown[:5] == [0, 1, 2, 2, 1]
+    assert "<img src=x onerror=alert(1)>" in shown[5]
+    assert "[bad](javascript:alert(1))" in shown[5]
+    assert "<script>alert(2)</script>" in shown[5]
 
 
 # ------------------------------------------------------------------------------------------------- auth frozen, thawed
-
-
-async def unseen_token(person: Person, page: Page) -> None:
-    """Give this profile a good token that the door has never seen, so that no cached verdict can speak for it."""
-    tokens = await stored(page)
-    assert tokens is not None
-    fresh = person.product.post("/auth/refresh", refresh_token=tokens["refreshToken"])
-    tokens |= {"accessToken": fresh["access_token"], "refreshToken": fresh["refresh_token"]}
-    await page.evaluate("(tokens) => localStorage.setItem('doorward.session', JSON.stringify(tokens))", tokens)
 
 
 async def test_auth_frozen_then_thawed(person: Person) -> None:
