@@ -296,15 +296,20 @@ async def test_auth_frozen_then_thawed(person: Person) -> None:
 async def test_auth_frozen_and_no_token_left(person: Person) -> None:
     """Nothing proves who this is, and nobody is signed out for it: words, a countdown, and in again after the thaw."""
     page = await person.signed_in()
+    await ask(page, "How is the auth service?")
+    await answered(page)
     with person.product.frozen():
         await expire(page)
         await page.reload()
         await expect(page.locator("#banner")).to_have_text(RETRYING)
+        await expect(page.get_by_text("This conversation will be here as soon as")).to_be_visible()
         first = await page.locator("#banner-text").inner_text()
         await expect(page.locator("#banner-text")).not_to_have_text(first)
         await expect(page.get_by_role("button", name="Sign in", exact=True)).to_be_hidden()
         assert (await stored(page) or {}).get("refreshToken")
     await expect(page.locator("#pill")).to_have_text("Connected", timeout=15_000)
+    await expect(page.locator(".question")).to_have_text("How is the auth service?")
+    await expect(page.get_by_text("This conversation will be here as soon as")).to_be_hidden()
 
 
 async def test_auth_frozen_at_the_sign_in_page(person: Person) -> None:

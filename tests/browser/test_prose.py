@@ -231,6 +231,16 @@ async def test_an_answer_that_could_not_be_rendered_is_rendered_later(ada: Perso
     await expect(answer(page).locator("s")).to_have_text("long")
 
 
+async def test_each_block_runs_in_the_direction_of_its_language(ada: Person, puppet: Puppet) -> None:
+    page = await ada.signed_in()
+    await ask(page, "كيف؟")
+    (await puppet.asked()).answer("يعمل الباب.\n\nAnd this.\n\n- نعم\n\n| اسم |\n|---|\n| باب |\n\n```\nx\n```")
+    await expect(answer(page).locator("td")).to_have_count(1)
+    directions = "(blocks) => blocks.map((block) => getComputedStyle(block).direction)"
+    assert await answer(page).locator("> *").evaluate_all(directions) == ["rtl", "ltr", "rtl", "rtl", "ltr"]
+    assert await page.locator(".question p, #title, [aria-current] .thread-title").evaluate_all(directions) == ["rtl", "rtl", "rtl"]
+
+
 HALF_WRITTEN = [
     ("Items:\n-", "Items:\n"),
     ("Items:\n- one", "Items:\n- one"),

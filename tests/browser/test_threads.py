@@ -193,6 +193,45 @@ async def test_the_shortcuts_do_what_their_list_says(newcomer: Person) -> None:
     await expect(box).to_have_value("what? / is written")
 
 
+async def test_the_list_is_walked_and_renamed_by_keyboard(newcomer: Person) -> None:
+    page = await newcomer.signed_in()
+    await ask(page, "How is the auth service?")
+    await page.keyboard.press("Control+Shift+O")
+    await ask(page, "Who is connected?")
+    await page.keyboard.press("Control+k")
+    await page.keyboard.press("ArrowDown")
+    await expect(page.get_by_role("link", name="Who is connected?")).to_be_focused()
+    await page.keyboard.press("ArrowDown")
+    await expect(page.get_by_role("link", name="How is the auth service?")).to_be_focused()
+    await page.keyboard.press("F2")
+    await page.keyboard.type("Its health")
+    await page.keyboard.press("Enter")
+    await expect(titles(page)).to_have_text(["Who is connected?", "Its health"])
+    await expect(page.locator("#title")).to_have_text("Who is connected?")
+    await expect(page.get_by_role("link", name="Its health")).to_be_focused()
+    await page.keyboard.press("ArrowUp")
+    await page.keyboard.press("ArrowUp")
+    await expect(page.get_by_label("Search conversations")).to_be_focused()
+    await page.locator("#skip").focus()
+    await expect(page.locator("#skip")).to_be_in_viewport(ratio=1)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_label("Your message")).to_be_focused()
+
+
+async def test_a_conversation_that_was_only_made_greets_like_a_new_one(newcomer: Person) -> None:
+    page = await newcomer.signed_in()
+    await page.evaluate(
+        """async () => {
+            const { createApi, createSession, localStore } = await import('/static/doorward.js');
+            await createApi(createSession({ store: localStore() })).createThread({ title: 'Nothing yet' });
+        }"""
+    )
+    await page.get_by_role("link", name="Nothing yet").click()
+    await expect(page.locator("#title")).to_have_text("Nothing yet")
+    await expect(page.get_by_role("heading", name="Good to see you.")).to_be_visible()
+    await expect(page.get_by_role("button", name="Who is connected?", exact=True)).to_be_visible()
+
+
 async def test_on_a_phone_the_list_is_a_drawer(newcomer: Person) -> None:
     page = await newcomer.signed_in()
     await ask(page, "How is the auth service?")
