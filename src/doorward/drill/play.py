@@ -18,6 +18,7 @@ from doorward.drill.door_process import COMMAND, DoorProcess, DoorTrouble
 from doorward.drill.faults import TROUBLES, Trouble
 from doorward.drill.judge import Evidence, Stray, judge
 from doorward.drill.purse import Purse
+from doorward.drill.recovery import Streak
 from doorward.drill.results import CurvePoint, Decision, Kind, Outcome, Phase, Reading, Sample, ScenarioResult
 from doorward.drill.scenarios import (
     Baseline,
@@ -358,16 +359,13 @@ class Play:
     async def _recovered(self) -> float | None:
         """Until both lanes are answered live, several times in a row. Nobody but the canary finds out: these hold no fallback."""
         repaired = self._loop.time()
-        limit = (self._scenario.rules.recovery_seconds or 0.0) + self._scenario.rules.deadline_seconds
-        first_live: float | None = None
-        in_a_row = 0
-        while in_a_row < LIVE_IN_A_ROW and self._loop.time() - repaired < limit:
+        rules = self._scenario.rules
+        streak = Streak(LIVE_IN_A_ROW, until=repaired + (rules.recovery_seconds or 0.0) + rules.deadline_seconds)
+        while streak.goes_on(self._loop.time()):
             pair = await asyncio.gather(*(self._ask(Phase.REPAIR, kind) for kind in (Kind.JWT, Kind.OPAQUE)))
-            live = all(sample.assurance == "live" for sample in pair)
-            in_a_row = in_a_row + 1 if live else 0
-            first_live = None if not live else first_live or self._loop.time()
+            streak.add(good=all(sample.assurance == "live" for sample in pair), at=self._loop.time())
             await asyncio.sleep(PROBE_SECONDS)
-        return None if first_live is None else first_live - repaired
+        return None if streak.began_at is None else streak.began_at - repaired
 
     async def _logged(self) -> None:
         """A killed door takes the lines with it that it has not written yet."""
