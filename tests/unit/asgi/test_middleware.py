@@ -302,6 +302,24 @@ async def test_a_log_that_fails_leaves_no_connection_behind(tmp_path: Path) -> N
         assert len(app.door.issuers[0].registry) == 0
 
 
+async def test_the_record_of_an_allow_ends_where_the_app_begins(tmp_path: Path) -> None:
+    """The app accepts, so what the door is answerable for ends there: between the record and the app the loop does not turn."""
+    order: list[str] = []
+
+    def emit(_: DecisionRecord) -> None:
+        order.append("recorded")
+        asyncio.get_running_loop().call_soon(order.append, "the loop turns")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        order.append("the app begins")
+        await echo(scope, receive, send)
+
+    client = peer("good")
+    async with open_door(tmp_path, app, emit=emit) as door, running(door, client):
+        await eventually(lambda: client.of_type("websocket.accept"))
+        assert order == ["recorded", "the app begins", "the loop turns"]
+
+
 async def test_a_client_that_leaves_during_the_app(tmp_path: Path) -> None:
     async with open_door(tmp_path, echo) as app:
         client = peer("good")
