@@ -95,6 +95,11 @@ class ProxiedConnection:
         self._draw()
         self._wake()
 
+    @property
+    def is_idle(self) -> bool:
+        """Was answered, and is not asked anything now."""
+        return self._answered and not self._asked
+
     def end(self, *, abort: bool = False) -> None:
         self._abort = self._abort or abort
         self._ended.set()

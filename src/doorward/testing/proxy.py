@@ -102,6 +102,12 @@ class FaultProxy:
         """Where bytes of new connections go from now on: the server came back elsewhere."""
         self.upstream = (upstream_host, upstream_port)
 
+    def cut_idle(self) -> None:
+        """Reset the connections that are kept alive and on which nothing is asked now: whoever asks next needs a new one."""
+        for connection in self._connections.values():
+            if connection.is_idle:
+                connection.end(abort=True)
+
     @property
     def open_connections(self) -> int:
         return len(self._connections)

@@ -437,6 +437,24 @@ async def test_tls_stall_leaves_connections_that_were_answered(
         assert await silent(newcomer, proxy)
 
 
+async def test_what_is_kept_alive_can_be_cut_and_what_is_asked_goes_on(
+    proxy: FaultProxy, http: aiohttp.ClientSession
+) -> None:
+    async with client() as busy:
+        for session in (busy, http):
+            assert await fetch(session, proxy) == (200, BODY)
+        proxy.fault = Fault.SILENCE
+        asked = asyncio.create_task(fetch(busy, proxy))
+        await eventually(lambda: proxy.counts.requests == 3)
+        proxy.cut_idle()
+        await eventually(lambda: proxy.open_connections == 1)
+        proxy.fault = Fault.NONE
+        assert await asked == (200, BODY)
+        assert proxy.counts.connections == 2
+    assert await fetch(http, proxy) == (200, BODY)
+    assert proxy.counts.connections == 3
+
+
 async def test_latency_ends_early_when_healed(proxy: FaultProxy, kept_alive: aiohttp.ClientSession) -> None:
     proxy.fault = Fault.latency(60)
     late = asyncio.create_task(fetch(kept_alive, proxy))
