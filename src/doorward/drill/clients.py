@@ -101,6 +101,7 @@ class Conversation(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._error: dict[str, Any] | None = None
         self._greeted: asyncio.TimerHandle | None = None
+        self._asked: dict[str, asyncio.Future[None]] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_connection makes no other
@@ -130,20 +131,43 @@ class Conversation(asyncio.Protocol):
     def accepted(self) -> bool:
         return self._websocket.handshake_exc is None and self._websocket.state.name != "CONNECTING"
 
-    def say(self, message: dict[str, Any]) -> None:
-        """Send a text frame on an accepted socket."""
-        self._websocket.send_text(json.dumps(message).encode())
-        self._flush()
+    @property
+    def _is_open(self) -> bool:
+        return self._websocket.state.name == "OPEN"
+
+    @property
+    def close_received(self) -> int | None:
+        """The code that the other side closed with; `None`: it has not said so."""
+        received = self._websocket.close_rcvd
+        return received.code if received is not None else None
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was said and the kernel did not take yet: the other side does not read."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def ping(self, number: int, *, padding: str = "") -> asyncio.Future[None]:
+        """Ask the app behind the door for a sign of life; done when it answers."""
+        name = f"{padding}{number}"
+        answered = self._asked[name] = asyncio.get_running_loop().create_future()
+        if self._is_open:
+            self._websocket.send_text(json.dumps({"id": name, "type": "ping"}).encode())
+            self._flush()
+        return answered
 
     def stop_reading(self) -> None:
         if self._transport is not None:
             self._transport.pause_reading()
 
+    def read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def leave(self) -> None:
         """Say goodbye, and close without waiting for the other side's."""
         if self._transport is None:
             return
-        if self.accepted and self._websocket.state.name == "OPEN":
+        if self.accepted and self._is_open:
             self._websocket.send_close(1000)
             self._flush()
         self._transport.close()
@@ -176,6 +200,8 @@ class Conversation(asyncio.Protocol):
                 self._tell(Told(status=101, greeting=message))
             elif message.get("type") == "auth.error":
                 self._error = message
+            elif (answered := self._asked.pop(str(message.get("reply_to")), None)) is not None:
+                answered.set_result(None)
         elif frame.opcode is Opcode.CLOSE:
             received = self._websocket.close_rcvd
             self._tell(Told(status=101, close=received.code if received else 1005, error=self._error))
@@ -272,6 +298,11 @@ def _filled(sample: Sample, told: Told | None) -> Sample:
         degraded=greeting.get("degraded") is True,
         decision_id=_text(error.get("decision_id") or greeting.get("decision_id")),
     )
+
+
+def word_of(frame: bytes) -> str:
+    """The code in a frame that says why somebody is refused; nothing in any other."""
+    return _text(_object(frame).get("code")) or ""
 
 
 def http_address(url: str) -> tuple[str, int]:

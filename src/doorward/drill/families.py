@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from doorward.core.verdict import Cause
+from doorward.core.verdict import Cause, Code
 from doorward.drill.expectations import Circumstances, expectations
 from doorward.drill.faults import TROUBLES, Reach
 from doorward.drill.results import Kind, Phase
 from doorward.drill.scenarios import (
+    CUT,
     DEADLINE_SECONDS,
     Baseline,
     Behaviour,
@@ -33,9 +35,12 @@ from doorward.drill.scenarios import (
     StrayRule,
     Stream,
     Strike,
+    answered,
+    closed,
 )
 
-SOME: Crowd = {Kind.JWT: 6, Kind.OPAQUE: 2, Kind.FORGED: 2, Kind.EXPIRED: 2, Kind.NO_TOKEN: 1}
+WITH_TOKENS: Crowd = {Kind.JWT: 6, Kind.OPAQUE: 2, Kind.FORGED: 2, Kind.EXPIRED: 2}
+SOME: Crowd = {**WITH_TOKENS, Kind.NO_TOKEN: 1}
 KNOWN_BAD: Crowd = {Kind.REJECTED: 3, Kind.REVOKED: 3}
 TWO_HUNDRED: Crowd = {Kind.JWT: 80, Kind.EXPIRED: 30, Kind.FORGED: 30, Kind.OPAQUE: 40, Kind.NO_TOKEN: 20}
 BEGIN: tuple[Step, ...] = (Burst(Phase.HEALTHY, SOME), Baseline())
@@ -44,8 +49,22 @@ KEYS_OLD_SECONDS = 31.0
 """A key that is missing from a set younger than 30 s is known not to exist; an older set is looked at again."""
 
 REFUSED_WITHIN_SECONDS = 0.1
+TOO_LARGE = frozenset({answered(431)})
+CUT_SECONDS = 0.1
+"""A time limit is looked at that often."""
+FIRST_MESSAGE_SECONDS = 1.5
+LINGER_SECONDS = 1.0
+"""A client that was told why it is closed is cut after this if it does not leave."""
+STALL_SECONDS = 11.0
+"""The chat closes who takes nothing for 10 s, and cuts who does not take the close either for another one."""
+FILL_SECONDS = 8.0
+"""Some megabytes, in questions of less than a kilobyte."""
+INCOMPLETE_HANDSHAKES = 512
+HONEST_CONNECTIONS = 64
+"""Far more than honest clients and our own looks ever hold at once in a siege."""
 RECONNECT_RATE = 100.0
 STORM_CLIENTS = 2_000
+CROWD_RATE, CROWD_CLIENTS = 25.0, 200
 ALONE = 1_000
 """A weight that no machine bears beside another: what is measured here is the door, not the crowd around it."""
 
@@ -217,24 +236,68 @@ def _never_met() -> Scenario:
 
 def _clients() -> Sequence[Scenario]:
     return [
-        _stray(Behaviour.HALF_SENT, "100 clients send half an upgrade", StrayRule(DEADLINE_SECONDS + 0.1)),
-        _stray(Behaviour.SAYS_NOTHING, "100 clients never send a byte", StrayRule(SILENT_SECONDS + 0.1)),
-        _stray(Behaviour.BIG_COOKIE, "a cookie of 9 KB", StrayRule(REFUSED_WITHIN_SECONDS, 431), clients=10),
-        _stray(Behaviour.MANY_HEADERS, "200 header lines", StrayRule(REFUSED_WITHIN_SECONDS, 431), clients=10),
-        _stray(Behaviour.STOPS_READING, "20 clients ask for much and read nothing", None, clients=20),
+        _stray(Behaviour.HALF_SENT, "100 clients send half an upgrade", StrayRule(100, DEADLINE_SECONDS + CUT_SECONDS)),
+        _stray(Behaviour.SAYS_NOTHING, "100 clients never send a byte", StrayRule(100, SILENT_SECONDS + CUT_SECONDS)),
+        _stray(Behaviour.BIG_COOKIE, "a cookie of 9 KB", StrayRule(10, REFUSED_WITHIN_SECONDS, TOO_LARGE)),
+        _stray(Behaviour.MANY_HEADERS, "200 header lines", StrayRule(10, REFUSED_WITHIN_SECONDS, TOO_LARGE)),
+        _no_auth_frame(),
+        _stops_reading(),
     ]
 
 
-def _stray(behaviour: Behaviour, title: str, rule: StrayRule | None, *, clients: int = 100) -> Scenario:
-    seconds = min(rule.within_seconds, 4.0) if rule is not None else 4.0
+def _stray(behaviour: Behaviour, title: str, rule: StrayRule) -> Scenario:
+    seconds = max(rule.within_seconds, 1.0)
     return Scenario(
         name=behaviour.value,
         family="clients",
         title=title,
-        steps=(*BEGIN, Misbehave(behaviour, clients, 10.0, max(seconds, 1.0)), Burst(Phase.HEALED, SOME)),
-        rules=Rules(_well(), recovery_seconds=None, strays={behaviour: rule} if rule is not None else {}),
+        steps=(*BEGIN, Misbehave(behaviour, rule.clients, 10.0, seconds), Burst(Phase.HEALED, SOME)),
+        rules=Rules(_well(), recovery_seconds=None, strays={behaviour: rule}),
         settings={"limits.silent_seconds": SILENT_SECONDS},
         quick=behaviour in {Behaviour.HALF_SENT, Behaviour.BIG_COOKIE},
+    )
+
+
+def _no_auth_frame() -> Scenario:
+    """Where no token is brought one is waited for, so nobody comes without one but those who are to be cut."""
+    behaviour = Behaviour.NO_AUTH_FRAME
+    too_late = frozenset({closed(3008, Code.AUTH_TIMEOUT)})
+    rule = StrayRule(100, FIRST_MESSAGE_SECONDS + CUT_SECONDS, too_late)
+    route = {"path": "/*", "transports": ["header", "subprotocol", "ticket", "first_message"]}
+    return Scenario(
+        name=behaviour.value,
+        family="clients",
+        title="100 clients are let in to send their token first, and never send it",
+        steps=(
+            Burst(Phase.HEALTHY, WITH_TOKENS),
+            Baseline(),
+            Misbehave(behaviour, rule.clients, 10.0, rule.within_seconds + LINGER_SECONDS),
+            Burst(Phase.HEALED, WITH_TOKENS),
+        ),
+        rules=Rules(_well(), recovery_seconds=None, strays={behaviour: rule}),
+        settings={
+            "routes": json.dumps([route]),
+            "limits.first_message_seconds": FIRST_MESSAGE_SECONDS,
+            "limits.first_message_waiting_per_address": rule.clients,
+        },
+        quick=True,
+    )
+
+
+def _stops_reading() -> Scenario:
+    """What the app gives a reader begins when every buffer on the way is full: then nothing is taken from the client either."""
+    behaviour = Behaviour.STOPS_READING
+    rule = StrayRule(5, STALL_SECONDS + CUT_SECONDS, frozenset({CUT, closed(1013)}))
+    return Scenario(
+        name=behaviour.value,
+        family="clients",
+        title="5 clients ask for much and read nothing",
+        steps=(
+            *BEGIN,
+            Misbehave(behaviour, rule.clients, 10.0, FILL_SECONDS + STALL_SECONDS),
+            Burst(Phase.HEALED, SOME),
+        ),
+        rules=Rules(_well(), recovery_seconds=None, strays={behaviour: rule}, neighbour=True),
     )
 
 
@@ -259,29 +322,49 @@ def _crowds() -> Sequence[Scenario]:
             weight=2,
             quick=True,
         ),
-        Scenario(
-            name="silent-siege",
-            family="crowds",
-            title="200 silent connections a second from 200 addresses, while honest clients come",
-            steps=(*BEGIN, Siege(200.0, 8.0, 10.0), Burst(Phase.HEALED, SOME)),
-            rules=Rules(_well(), recovery_seconds=None),
-            weight=2,
-        ),
-        Scenario(
-            name="reconnect-storm",
-            family="crowds",
-            title=f"{STORM_CLIENTS} clients are sent away in an outage, and come back",
-            steps=(
-                *BEGIN,
-                Strike("refused"),
-                Storm(STORM_CLIENTS, over_seconds=4.0, repair_after_seconds=4.5, within_seconds=60.0),
-                Burst(Phase.HEALED, SOME),
-            ),
-            rules=replace(
-                _outage("refused", crowded=True),
-                storm=StormRule(RECONNECT_RATE, STORM_CLIENTS, within_seconds=45.0),
-            ),
-            settings={"limits.reconnect_rate_per_second": RECONNECT_RATE},
+        _siege(),
+        _storm(
+            "reconnect-storm",
+            Storm(STORM_CLIENTS, over_seconds=4.0, repair_after_seconds=4.5, within_seconds=60.0),
+            StormRule(RECONNECT_RATE, STORM_CLIENTS, within_seconds=45.0),
             weight=ALONE,
         ),
+        _storm(
+            "reconnect-crowd",
+            Storm(CROWD_CLIENTS, over_seconds=0.5, repair_after_seconds=1.5, within_seconds=30.0),
+            StormRule(CROWD_RATE, CROWD_CLIENTS, within_seconds=20.0),
+            weight=2,
+            quick=True,
+        ),
     ]
+
+
+def _siege() -> Scenario:
+    """More come in `SILENT_SECONDS` than may be incomplete at once, so the door has to evict some before they are overdue."""
+    siege = Siege(200.0, 8.0, 10.0)
+    rule = StrayRule(siege.clients, SILENT_SECONDS + CUT_SECONDS, at_once=INCOMPLETE_HANDSHAKES + HONEST_CONNECTIONS)
+    return Scenario(
+        name="silent-siege",
+        family="crowds",
+        title="200 silent connections a second from 200 addresses, while honest clients come",
+        steps=(*BEGIN, siege, Burst(Phase.HEALED, SOME)),
+        rules=Rules(_well(), recovery_seconds=None, strays={Behaviour.SAYS_NOTHING: rule}),
+        settings={"limits.silent_seconds": SILENT_SECONDS, "limits.incomplete_handshakes": INCOMPLETE_HANDSHAKES},
+        weight=2,
+    )
+
+
+def _storm(name: str, storm: Storm, rule: StormRule, **more: Any) -> Scenario:
+    """The auth service may be too slow for so many, after the repair too; who gave up meanwhile finds the verdict cached."""
+    causes = TROUBLES["refused"].causes | {Cause.BREAKER_OPEN, Cause.DEADLINE}
+    expect = expectations(Circumstances(Reach.NEVER, causes, crowded=True))
+    back = (Phase.REPAIR, Kind.OPAQUE)
+    return Scenario(
+        name=name,
+        family="crowds",
+        title=f"{storm.clients} clients are sent away in an outage, and come back",
+        steps=(*BEGIN, Strike("refused"), storm, Burst(Phase.HEALED, SOME)),
+        rules=Rules({**expect, back: expect[back] | {"allow:cached"}}, storm=rule),
+        settings={"limits.reconnect_rate_per_second": rule.rate_per_second},
+        **more,
+    )

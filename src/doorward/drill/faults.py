@@ -25,8 +25,8 @@ class Reach(StrEnum):
 class Trouble:
     """One fault. `causes` are what a client may be told who could not be let in.
 
-    `waves`: faults that take turns, each for its seconds. `cut_first`: kept-alive connections are reset first, because the fault
-    strikes new ones only.
+    `waves`: faults that take turns, each for its seconds. `cut_first`: open connections are reset first, because the fault
+    strikes new ones only. A lost name matters only where new ones are made, so idle ones are reset again and again then.
     """
 
     name: str
@@ -56,6 +56,11 @@ def _never(name: str, title: str, fault: Fault, *causes: Cause, tls: bool = Fals
     return Trouble(name, title, Reach.NEVER, fault, causes=frozenset(causes), tls=tls, cut_first=tls)
 
 
+def _lost_name(name: str, title: str, dns: DnsFault, *causes: Cause) -> Trouble:
+    """The address is known from before, so new connections can be had all the same."""
+    return Trouble(name, title, Reach.ALWAYS, dns=dns, causes=frozenset(causes), cut_first=True)
+
+
 _DEADLINE, _UPSTREAM, _PROTOCOL = Cause.DEADLINE, Cause.UPSTREAM, Cause.PROTOCOL
 
 _ALL = (
@@ -74,8 +79,8 @@ _ALL = (
     _never("error-500", "500 to everything", _json_status(500), _UPSTREAM),
     _never("overloaded-503", "503 with Retry-After", _json_status(503, RETRY_AFTER_SECONDS), Cause.THROTTLED),
     _never("tls-stall", "a ClientHello is never answered", Fault.TLS_STALL, _DEADLINE, _UPSTREAM, tls=True),
-    Trouble("dns-stall", "no name server answers", Reach.ALWAYS, dns=DnsFault.BLACK_HOLE, causes=frozenset({_UPSTREAM, _DEADLINE})),
-    Trouble("dns-nxdomain", "the name is gone", Reach.ALWAYS, dns=DnsFault.NXDOMAIN, causes=frozenset({_UPSTREAM})),
+    _lost_name("dns-stall", "no name server answers", DnsFault.BLACK_HOLE, _UPSTREAM, _DEADLINE),
+    _lost_name("dns-nxdomain", "the name is gone", DnsFault.NXDOMAIN, _UPSTREAM),
     Trouble(
         "stale-keep-alive",
         "kept-alive connections are dead",

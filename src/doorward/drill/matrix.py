@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from doorward.core.breaker import State
 from doorward.core.verdict import Cause
 from doorward.drill.expectations import Circumstances, expectations
 from doorward.drill.faults import TROUBLES, Reach, Trouble
@@ -25,7 +26,14 @@ from doorward.drill.scenarios import (
     Warm,
 )
 
-QUICK = frozenset({("silence", "cold"), ("drip", "warm"), ("refused", "warm"), ("secret-refused", "cold")})
+QUICK = frozenset(
+    {
+        "silence/warm/with-keys/breaker-closed",
+        "drip/cold/with-keys/breaker-half-open",
+        "refused/cold/with-keys/breaker-closed",
+        "secret-refused/warm/with-keys/breaker-open",
+    }
+)
 FRESH_SECONDS = 1.0
 STREAM_PER_SECOND, STREAM_SECONDS = 8.0, 1.5
 
@@ -49,7 +57,7 @@ class Row:
     trouble: Trouble
     warm: bool
     keyset: bool
-    breaker_open: bool
+    breaker: State
 
     @property
     def factors(self) -> dict[str, str]:
@@ -57,28 +65,28 @@ class Row:
             "fault": self.trouble.name,
             "cache": "warm" if self.warm else "cold",
             "keys": "with" if self.keyset else "without",
-            "breaker": "open" if self.breaker_open else "closed",
+            "breaker": self.breaker.value,
         }
 
     @property
     def name(self) -> str:
         factors = self.factors
-        return "/".join(
-            (factors["fault"], factors["cache"], f"{factors['keys']}-keys", f"breaker-{factors['breaker']}")
-        )
+        breaker = self.breaker.replace("_", "-")
+        return f"{factors['fault']}/{factors['cache']}/{factors['keys']}-keys/breaker-{breaker}"
 
 
 def rows() -> Iterator[Row]:
     """Pairwise: every two values of two factors meet in some row.
 
-    Each fault gets a combination and its opposite, so it meets both values of each other factor; which combination it is goes
-    round from fault to fault, so the other factors meet each other too.
+    Each fault meets each state of the breaker, the first two of them with a combination of cache and keys and with its opposite, so
+    it meets both values of these too; which combination it is goes round from fault to fault, so all the others meet each other.
     """
-    halves = [(False, True, False), (False, False, False), (False, True, True), (False, False, True)]
+    combinations = [(False, True), (False, False), (True, False), (True, True)]
     for number, trouble in enumerate(TROUBLES.values()):
-        warm, keyset, opened = halves[number % len(halves)]
-        yield Row(trouble, warm, keyset, opened)
-        yield Row(trouble, not warm, not keyset, not opened)
+        warm, keyset = combinations[number % 4]
+        yield Row(trouble, warm, keyset, State.CLOSED)
+        yield Row(trouble, not warm, not keyset, State.OPEN)
+        yield Row(trouble, *combinations[(number + 3) % 4], State.HALF_OPEN)
 
 
 def scenarios() -> Sequence[Scenario]:
@@ -91,14 +99,14 @@ def _scenario(row: Row) -> Scenario:
     return Scenario(
         name=row.name,
         family="matrix",
-        title=f"{row.trouble.title}; {factors['cache']} cache, {factors['keys']} key set, breaker {factors['breaker']}",
+        title=f"{row.trouble.title}; {factors['cache']} cache, {factors['keys']} key set, breaker {row.breaker.replace('_', ' ')}",
         steps=tuple(_steps(row, crowd)),
-        rules=Rules(expectations(circumstances(row, crowd))),
+        rules=Rules(expectations(circumstances(row, crowd)), felt=row.trouble.reach is not Reach.NEVER),
         factors=factors,
         settings={"cache.positive_seconds": FRESH_SECONDS} if row.warm else {},
         keyset=row.keyset,
         trouble=row.trouble.name,
-        quick=(row.trouble.name, factors["cache"]) in QUICK,
+        quick=row.name in QUICK,
     )
 
 
@@ -107,9 +115,9 @@ def _steps(row: Row, crowd: Crowd) -> Iterator[Step]:
     yield Baseline()
     if row.warm:
         yield Warm(WARMED[Kind.WARM_JWT], WARMED[Kind.WARM_OPAQUE], FRESH_SECONDS)
-    if row.breaker_open:
+    if row.breaker is State.OPEN:
         yield OpenBreaker()
-    yield Strike(row.trouble.name)
+    yield Strike(row.trouble.name, half_open=row.breaker is State.HALF_OPEN)
     yield Burst(Phase.FAULT, crowd)
     yield Stream(Phase.FAULT, [kind for kind in crowd if kind is not Kind.NO_TOKEN], STREAM_PER_SECOND, STREAM_SECONDS)
     yield Repair()
@@ -117,13 +125,13 @@ def _steps(row: Row, crowd: Crowd) -> Iterator[Step]:
 
 
 def circumstances(row: Row, crowd: Crowd) -> Circumstances:
-    """An open breaker adds its own cause, and closes by itself if the fault can be lived with."""
+    """A breaker that is not closed adds its own cause, and closes by itself if the fault can be lived with."""
     trouble = row.trouble
     unproven = [kind for kind in crowd if kind is not Kind.NO_TOKEN and not (row.keyset and kind in PROVEN)]
     at_once = sum(crowd[kind] for kind in unproven) + STREAM_PER_SECOND * min(STREAM_SECONDS, DEADLINE_SECONDS)
     causes = trouble.causes | {Cause.BREAKER_OPEN}
     reach = trouble.reach
-    if row.breaker_open:
+    if row.breaker is not State.CLOSED:
         causes |= {Cause.UPSTREAM}
         reach = Reach.SOMETIMES if reach is Reach.ALWAYS else reach
     return Circumstances(reach, causes, keyset=row.keyset, crowded=at_once > UNPROVEN_LANE)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from doorward.drill.clients import Dialer
-from doorward.drill.door_process import COMMAND, DoorProcess, DoorTrouble
-from doorward.drill.faults import TROUBLES, Trouble
-from doorward.drill.judge import Evidence, Stray, judge
-from doorward.drill.purse import Purse
+from doorward.drill.clients import Conversation, Dialer
+from doorward.drill.control import Control
+from doorward.drill.crowds import CROWD_ADDRESSES, Crowd, besiege
+from doorward.drill.door_process import COMMAND, DoorTrouble
+from doorward.drill.evidence import Evidence, Stray
+from doorward.drill.faults import TROUBLES
+from doorward.drill.judge import judge
 from doorward.drill.recovery import Streak
-from doorward.drill.results import CurvePoint, Decision, Kind, Outcome, Phase, Reading, Sample, ScenarioResult
+from doorward.drill.results import CurvePoint, Decision, Kind, Phase, Reading, Sample, ScenarioResult
 from doorward.drill.scenarios import (
     Baseline,
     Behaviour,
@@ -40,21 +39,25 @@ from doorward.drill.scenarios import (
     Strike,
     Warm,
 )
+from doorward.drill.stage import Stage
 from doorward.drill.strays import stray
-from doorward.testing import DnsFault, Endpoint, FakeAuthService, Fault, FaultDns, FaultProxy, eventually, throwaway_tls
+from doorward.testing import Fault, eventually
 
-NAME = "auth.drill.test"
 GIVE_UP_FACTOR = 4.0
 """A client waits so many deadlines before it counts as never answered."""
-SETTLE_SECONDS = 10.0
 LOOK_SECONDS = 0.5
 LAG_SECONDS = 0.02
 PROBE_SECONDS = 0.1
 LIVE_IN_A_ROW = 3
 BALANCED_SECONDS = 5.0
-PINGS = 500
-CROWD_ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 201)) if sys.platform == "linux" else ()
-"""Every address of 127/8 is there on Linux alone."""
+PATIENCE_SECONDS = 5.0
+"""A client at fault is watched for so long after it should have ended."""
+ECHO_SECONDS = 0.5
+HALF_OPEN_SECONDS = 0.5
+"""How long the canary that is to close a breaker waits for its answer: in that time the breaker is half open."""
+HALF_OPEN_TRIES = 4
+CATCH_SECONDS = 10.0
+GLANCE_SECONDS = 0.03
 
 Say = Callable[[str], None]
 
@@ -74,7 +77,8 @@ class _Books:
     asked: list[_Asked] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
     strays: list[Stray] = field(default_factory=list)
-    curve: list[CurvePoint] = field(default_factory=list)
+    echoes: list[float | None] = field(default_factory=list)
+    returns: list[float] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     marks: dict[str, float] = field(default_factory=dict)
     baseline: Reading | None = None
@@ -83,6 +87,11 @@ class _Books:
     returned: int = 0
     returned_within_seconds: float | None = None
     client_lag_seconds: float = 0.0
+    felt: int = 0
+
+    @property
+    def repaired_at(self) -> float:
+        return self.marks.get("repair", 0.0)
 
 
 class Play:
@@ -108,27 +117,27 @@ class Play:
         up: Say = lambda _: None,
     ) -> None:
         self._scenario = scenario
-        self._folder = folder
-        self._seed = seed
+        self._stage = Stage(scenario, folder, seed=seed, command=command)
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
-        self._command = command
-        self._null_url = null_url
         self._say = say
         self._up = up
         self._books = _Books()
         self._wall_began = time.time()
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self._waves: asyncio.Task[None] | None = None
-        self._secure = scenario.trouble is not None and TROUBLES[scenario.trouble].tls
-        self._named = scenario.trouble is not None and TROUBLES[scenario.trouble].dns is not None
+        self._control = Control(
+            null_url,
+            began=self._began,
+            give_up_seconds=scenario.rules.deadline_seconds,
+            addresses=CROWD_ADDRESSES,
+        )
 
     async def run(self) -> ScenarioResult:
         """Play it to its end, whatever happens, and judge it.
 
         Cancellation: everything that was started is stopped.
         """
-        null_seconds = await self._measured_null()
+        await self._measure_control()
         try:
             async with self._staged(), self._watched():
                 for step in self._scenario.steps:
@@ -137,72 +146,34 @@ class Play:
                 await self._balance()
         except (DoorTrouble, AssertionError, OSError) as error:
             self._books.troubles.append(f"{type(error).__name__}: {error}")
-        decisions, lost = await asyncio.to_thread(self._door.decisions, self._wall_began)
-        return self._judged(decisions, lost, null_seconds)
-
-    # --- the stage ----------------------------------------------------------------------------------------------------
+        decisions, lost = await asyncio.to_thread(self._stage.door.decisions, self._wall_began)
+        if self._control.unanswered:
+            self._books.troubles.append(f"{self._control.unanswered} clients of the null server got no answer")
+        return self._judged(decisions, lost)
 
     @asynccontextmanager
     async def _staged(self) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            tls = await asyncio.to_thread(throwaway_tls) if self._secure else None
-            self._auth = await stack.enter_async_context(FakeAuthService(ssl_context=tls.server if tls else None))
-            self._proxy = await stack.enter_async_context(FaultProxy(self._auth.host, self._auth.port, seed=self._seed))
-            self._dns = await stack.enter_async_context(FaultDns({NAME: ["127.0.0.1"]}, ttl_seconds=1))
-            self._purse = Purse(self._auth)
-            settings = self._settings()
-            if tls is not None:
-                ca_file = self._folder / "ca.pem"
-                await asyncio.to_thread(ca_file.write_bytes, tls.ca_pem)
-                settings["auth.ca_file"] = ca_file
-            if not self._scenario.keyset:
-                self._auth.answer_with(503, endpoint=Endpoint.JWKS)
-            self._door = DoorProcess(self._folder, settings, command=self._command)
-            stack.push_async_callback(self._end)
-            if not self._scenario.starts_well and self._scenario.trouble is not None:
-                await self._strike(TROUBLES[self._scenario.trouble])
-            await self._start()
-            if self._scenario.starts_well:
-                await self._settle()
-            yield
-
-    def _settings(self) -> dict[str, Any]:
-        auth, proxy = self._auth, self._proxy
-        host = NAME if self._named else "127.0.0.1"
-        settings: dict[str, Any] = {
-            "auth.url": f"{'https' if self._secure else 'http'}://{host}:{proxy.port}",
-            "auth.issuer": auth.issuer,
-            "auth.audience": auth.audience,
-            "auth.service_id": auth.service_id,
-            "auth.service_secret": auth.service_secret,
-            "degrade.mode": "local_jwt",
-            "deadline_seconds": self._scenario.rules.deadline_seconds,
-        }
-        if self._named:
-            settings |= {"auth.dns_servers": self._dns.address, "environment": "staging"}
-        return settings | dict(self._scenario.settings)
+        async with self._stage.set():
+            if not self._scenario.starts_well:
+                self._books.marks["fault"] = round(self._now(), 3)
+            try:
+                await self._start()
+                if self._scenario.starts_well:
+                    await self._stage.settle()
+                yield
+            finally:
+                await self._end()
 
     async def _start(self) -> None:
-        await self._door.start()
-        self._up(self._door.url)
+        await self._stage.door.start()
+        self._up(self._stage.door.url)
         give_up = self._scenario.rules.deadline_seconds * GIVE_UP_FACTOR
-        self._dialer = Dialer(self._door.url, began=self._began, give_up_seconds=give_up)
+        self._dialer = Dialer(self._stage.door.url, began=self._began, give_up_seconds=give_up)
 
     async def _end(self) -> None:
-        if self._waves is not None:
-            self._waves.cancel()
-        trouble = await self._door.stop()
+        trouble = await self._stage.door.stop()
         if trouble is not None:
             self._books.troubles.append(trouble)
-
-    async def _settle(self) -> None:
-        """Wait until everything that runs in the background has been heard from once."""
-        calls = self._auth.calls
-        await eventually(
-            lambda: calls[Endpoint.VALIDATE] >= 1 and calls[Endpoint.JWKS] >= 1 and calls[Endpoint.REVOCATIONS] >= 2,
-            within_seconds=SETTLE_SECONDS,
-            what="the door has heard from the auth service",
-        )
 
     @asynccontextmanager
     async def _watched(self) -> AsyncIterator[None]:
@@ -228,7 +199,7 @@ class Play:
             self._books.client_lag_seconds = max(self._books.client_lag_seconds, self._loop.time() - due)
 
     async def _look(self) -> Reading | None:
-        reading = await self._door.reading(self._now(), upstream=self._proxy.open_connections)
+        reading = await self._stage.door.reading(self._now(), upstream=self._stage.proxy.open_connections)
         if reading is not None:
             self._books.readings.append(reading)
         return reading
@@ -253,17 +224,17 @@ class Play:
             case OpenBreaker():
                 await self._open_breaker()
             case Strike():
-                await self._strike(TROUBLES[step.trouble])
+                await self._strike(step)
             case Repair():
                 await self._repair(probe=step.probe)
             case Restart():
                 await self._restart(kill=step.kill)
             case Rotate():
-                self._purse.rotate()
+                self._stage.purse.rotate()
             case Pause():
                 await asyncio.sleep(step.seconds)
             case Skew():
-                self._auth.clock_skew_seconds = step.seconds
+                self._stage.auth.clock_skew_seconds = step.seconds
             case Misbehave():
                 await self._misbehave(step)
             case Siege():
@@ -274,7 +245,7 @@ class Play:
     async def _ask(
         self, phase: Phase, kind: Kind, *, token: str | None = None, browser: bool = False, hold: bool = False
     ) -> Sample:
-        token = token or self._purse.take(kind)
+        token = token or self._stage.purse.take(kind)
         sample = await self._dialer.ask(phase, kind, token, browser=browser, hold=hold)
         self._books.asked.append(_Asked(sample, token))
         return sample
@@ -287,25 +258,27 @@ class Play:
         )
 
     async def _stream(self, phase: Phase, kinds: Sequence[Kind], per_second: float, seconds: float) -> None:
+        """For each handshake at the door there is one at the null server in the same moment."""
         ends_at = self._loop.time() + seconds
-        asks: list[asyncio.Task[Sample]] = []
+        number = 0
         async with asyncio.TaskGroup() as group:
             while self._loop.time() < ends_at:
-                kind = kinds[len(asks) % len(kinds)]
-                asks.append(group.create_task(self._ask(phase, kind, browser=len(asks) % 3 == 2)))
+                group.create_task(self._ask(phase, kinds[number % len(kinds)], browser=number % 3 == 2))
+                group.create_task(self._control.ask())
+                number += 1
                 await asyncio.sleep(1 / per_second)
 
     async def _warm(self, step: Warm) -> None:
         for kind, number in ((Kind.WARM_JWT, step.jwts), (Kind.WARM_OPAQUE, step.opaque)):
-            tokens = self._purse.prepare(kind, number)
+            tokens = self._stage.purse.prepare(kind, number)
             await asyncio.gather(*(self._ask(Phase.HEALTHY, kind, token=token) for token in tokens))
         await asyncio.sleep(step.stale_after_seconds * 1.1)
 
     async def _refuse(self, step: Refuse) -> None:
-        for token in self._purse.prepare(Kind.REJECTED, step.rejected):
-            self._auth.reject(token)
+        for token in self._stage.purse.prepare(Kind.REJECTED, step.rejected):
+            self._stage.auth.reject(token)
             await self._ask(Phase.HEALTHY, Kind.REJECTED, token=token)
-        for token in self._purse.prepare_revoked(step.revoked):
+        for token in self._stage.purse.prepare_revoked(step.revoked):
             await self._revoked(token)
 
     async def _revoked(self, token: str) -> None:
@@ -318,7 +291,7 @@ class Play:
         raise DoorTrouble("a revocation was not heard of")
 
     async def _open_breaker(self) -> None:
-        self._proxy.fault = Fault.REFUSE
+        self._stage.proxy.fault = Fault.REFUSE
         for _ in range(30):
             await asyncio.gather(*(self._ask(Phase.FAULT, Kind.JWT) for _ in range(4)))
             reading = await self._look()
@@ -327,28 +300,38 @@ class Play:
             await asyncio.sleep(PROBE_SECONDS)
         raise DoorTrouble("the breaker did not open")
 
-    async def _strike(self, trouble: Trouble) -> None:
-        self._books.marks["fault"] = round(self._now(), 3)
-        if trouble.cut_first:
-            self._proxy.fault = Fault.RESET
-        if trouble.dns is not None:
-            self._dns.fault = trouble.dns
-        if trouble.waves:
-            self._waves = asyncio.create_task(self._wave(trouble))
-        self._proxy.fault = trouble.fault
+    async def _half_open_breaker(self) -> None:
+        for _ in range(HALF_OPEN_TRIES):
+            await self._open_breaker()
+            if await self._caught_half_open():
+                return
+        raise DoorTrouble("the breaker was not caught half open")
 
-    async def _wave(self, trouble: Trouble) -> None:
-        while True:
-            for fault, seconds in trouble.waves:
-                self._proxy.fault = fault
-                await asyncio.sleep(seconds)
+    async def _caught_half_open(self) -> bool:
+        """Let one canary through and hold back the answer to the next: until that comes the breaker is half open.
+
+        True only if it must be so still: it was seen open so lately that the answer which closes it cannot be there yet.
+        """
+        self._stage.proxy.fault = Fault.latency(HALF_OPEN_SECONDS)
+        open_at = self._loop.time()
+        ends_at = open_at + CATCH_SECONDS
+        while (looked_at := self._loop.time()) < ends_at:
+            reading = await self._look()
+            if reading is not None and reading.breaker == "half_open":
+                return self._loop.time() - open_at < HALF_OPEN_SECONDS
+            if reading is not None and reading.breaker == "open":
+                open_at = looked_at
+            await asyncio.sleep(GLANCE_SECONDS)
+        return False
+
+    async def _strike(self, step: Strike) -> None:
+        if step.half_open:
+            await self._half_open_breaker()
+        self._books.marks["fault"] = round(self._now(), 3)
+        self._stage.strike(TROUBLES[step.trouble])
 
     def _mend(self) -> None:
-        if self._waves is not None:
-            self._waves.cancel()
-            self._waves = None
-        self._dns.fault = DnsFault.NONE
-        self._proxy.fault = Fault.NONE
+        self._books.felt = self._stage.mend()
         self._books.marks["repair"] = round(self._now(), 3)
 
     async def _repair(self, *, probe: bool) -> None:
@@ -371,12 +354,12 @@ class Play:
         """A killed door takes the lines with it that it has not written yet."""
         last = self._books.asked[-1].sample.decision_id if self._books.asked else None
         if last is not None:
-            await eventually(lambda: self._door.has_logged(last), what="the last decision is in the log")
+            await eventually(lambda: self._stage.door.has_logged(last), what="the last decision is in the log")
 
     async def _restart(self, *, kill: bool) -> None:
         await self._look()
         await self._logged()
-        trouble = await self._door.stop(kill=kill)
+        trouble = await self._stage.door.stop(kill=kill)
         if trouble is not None:
             raise DoorTrouble(trouble)
         await self._start()
@@ -384,88 +367,63 @@ class Play:
     # --- crowds -------------------------------------------------------------------------------------------------------
 
     async def _misbehave(self, step: Misbehave) -> None:
-        if step.behaviour is Behaviour.STOPS_READING:
-            await self._stop_reading(step)
-            return
-        patience = self._scenario.rules.strays[step.behaviour].within_seconds + step.seconds
+        patience = self._scenario.rules.strays[step.behaviour].within_seconds + step.seconds + PATIENCE_SECONDS
+        token = self._stage.purse.take(Kind.JWT) if step.behaviour is Behaviour.STOPS_READING else None
         async with asyncio.TaskGroup() as group:
             strays = [
-                group.create_task(stray(self._door.url, step.behaviour, patience_seconds=patience))
+                group.create_task(stray(self._stage.door.url, step.behaviour, patience_seconds=patience, token=token))
                 for _ in range(step.clients)
             ]
+            if self._scenario.rules.neighbour:
+                group.create_task(self._neighbour(step.seconds))
             await self._stream(Phase.HEALTHY, [Kind.JWT], step.honest_per_second, step.seconds)
         self._books.strays += [task.result() for task in strays]
 
-    async def _stop_reading(self, step: Misbehave) -> None:
-        await asyncio.gather(*(self._ask(Phase.HEALTHY, Kind.JWT, hold=True) for _ in range(step.clients)))
+    async def _neighbour(self, seconds: float) -> None:
+        """One client that behaves is in all the while, and asks again and again."""
+        ends_at = self._loop.time() + seconds
+        await self._ask(Phase.HEALTHY, Kind.JWT, hold=True)
         for conversation in self._dialer.open:
-            conversation.stop_reading()
-            for number in range(PINGS):
-                conversation.say({"id": f"{'x' * 120}{number}", "type": "ping"})
-        await self._stream(Phase.HEALTHY, [Kind.JWT], step.honest_per_second, step.seconds)
-        while self._dialer.open:
-            self._dialer.open.pop().abort()
+            while self._loop.time() < ends_at:
+                self._books.echoes.append(await self._echo(conversation, len(self._books.echoes)))
+                await asyncio.sleep(ECHO_SECONDS)
+        self._dialer.leave_all()
+
+    async def _echo(self, conversation: Conversation, number: int) -> float | None:
+        began = self._loop.time()
+        try:
+            async with asyncio.timeout(self._dialer.give_up_seconds):
+                await conversation.ping(number)
+        except TimeoutError:
+            return None
+        return self._loop.time() - began
 
     async def _siege(self, step: Siege) -> None:
-        silent: set[asyncio.Transport] = set()
-        besieging = asyncio.create_task(self._besiege(step, silent))
-        try:
+        patience = self._scenario.rules.strays[Behaviour.SAYS_NOTHING].within_seconds + PATIENCE_SECONDS
+        async with asyncio.TaskGroup() as group:
+            silent = group.create_task(besiege(self._stage.door.url, step, patience_seconds=patience))
             await self._stream(Phase.HEALTHY, [Kind.JWT, Kind.OPAQUE], step.honest_per_second, step.seconds)
-        finally:
-            besieging.cancel()
-            await asyncio.wait({besieging})
-            for transport in silent:
-                transport.abort()
-        self._say(f"{len(silent)} silent connections")
-
-    async def _besiege(self, step: Siege, silent: set[asyncio.Transport]) -> None:
-        host, port = self._door.url.removeprefix("ws://").partition("/")[0].rsplit(":", 1)
-        for number in range(int(step.per_second * step.seconds)):
-            local = (CROWD_ADDRESSES[number % len(CROWD_ADDRESSES)], 0) if CROWD_ADDRESSES else None
-            with contextlib.suppress(OSError):
-                transport, _ = await self._loop.create_connection(asyncio.Protocol, host, int(port), local_addr=local)
-                silent.add(transport)
-            due = self._loop.time() if number % 10 else self._loop.time() + 10 / step.per_second
-            await asyncio.sleep(max(due - self._loop.time(), 0.0))
+        self._books.strays += silent.result()
 
     async def _storm(self, step: Storm) -> None:
-        """All come while nobody can be asked; each comes back when it was told to."""
-        door = Dialer(
-            self._door.url, began=self._began, give_up_seconds=self._dialer.give_up_seconds, addresses=CROWD_ADDRESSES
-        )
-        tokens = [self._auth.issue_opaque(f"crowd-{number}") for number in range(step.clients)]
-        arrivals: list[float] = []
-        begun = self._loop.time()
-        repaired: asyncio.Future[float] = self._loop.create_future()
-
-        async def client(token: str, starts_at: float) -> None:
-            await asyncio.sleep(starts_at - self._loop.time())
-            while self._loop.time() < begun + step.repair_after_seconds + step.within_seconds:
-                sample = await door.ask(Phase.FAULT, Kind.OPAQUE, token)
-                if repaired.done():  # who came in the outage and was answered after it may have either answer
-                    sample = replace(sample, phase=Phase.REPAIR)
-                self._books.asked.append(_Asked(sample, token))
-                if sample.outcome is Outcome.ALLOW:
-                    self._books.returned += 1
-                    return
-                await asyncio.sleep((sample.retry_after_ms or 1000) / 1000)
-                arrivals.append(self._loop.time())
-
-        clients = [
-            asyncio.create_task(client(token, begun + step.over_seconds * number / step.clients))
-            for number, token in enumerate(tokens)
-        ]
-        await asyncio.sleep(step.repair_after_seconds)
-        self._mend()
-        repaired.set_result(self._loop.time())
-        healing = asyncio.create_task(self._recovered())
-        await asyncio.wait(clients, timeout=step.within_seconds)
-        over = self._loop.time()
-        for task in clients:
-            task.cancel()
-        self._books.recovery_seconds = await healing
-        self._books.returned_within_seconds = round(over - repaired.result(), 2)
-        self._books.curve = _per_second(arrivals, repaired.result())
+        """All come while nobody can be asked. When the fault is mended, two tokens that nobody has seen find out how it goes."""
+        give_up = self._dialer.give_up_seconds
+        door = Dialer(self._stage.door.url, began=self._began, give_up_seconds=give_up, addresses=CROWD_ADDRESSES)
+        crowd = Crowd(door, [self._stage.auth.issue_opaque(f"crowd-{number}") for number in range(step.clients)])
+        coming = asyncio.create_task(crowd.come(step))
+        try:
+            await asyncio.sleep(step.repair_after_seconds)
+            crowd.repaired = True
+            self._mend()
+            self._books.recovery_seconds = await self._recovered()
+            await asyncio.wait({coming}, timeout=self._books.repaired_at + step.within_seconds - self._now())
+            self._books.returned_within_seconds = round(self._now() - self._books.repaired_at, 2)
+        finally:
+            coming.cancel()
+            await asyncio.wait({coming})
+            self._books.asked += [_Asked(sample, token) for sample, token in crowd.asked]
+            self._books.returns = [at - self._began for at in crowd.returns]
+            self._books.returned = crowd.returned
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -490,42 +448,42 @@ class Play:
                 return
             await asyncio.sleep(PROBE_SECONDS)
 
-    async def _measured_null(self) -> float:
-        """The slowest answer of a server that lets everybody in, under the largest burst of the play."""
-        if self._null_url is None:
-            return 0.0
-        dialer = Dialer(self._null_url, began=self._began, give_up_seconds=self._scenario.rules.deadline_seconds)
-        asks: list[Awaitable[Sample]] = [
-            dialer.ask(Phase.HEALTHY, Kind.JWT, "x") for _ in range(max(self._scenario.crowd, 10))
-        ]
-        return max(sample.seconds for sample in await asyncio.gather(*asks))
+    async def _measure_control(self) -> None:
+        """The null server under the largest burst of the play, and under its crowd. What streams in is measured as it comes."""
+        await self._control.crowd(self._scenario.crowd)
+        for step in self._scenario.steps:
+            if isinstance(step, Storm):
+                await self._control.arrivals(step.clients / step.over_seconds)
 
     @property
     def _has_keys(self) -> bool:
         """The door had the key set all the while."""
         return self._scenario.keyset and self._scenario.starts_well
 
-    def _judged(self, decisions: list[Decision], lost: int, null_seconds: float) -> ScenarioResult:
+    def _judged(self, decisions: list[Decision], lost: int) -> ScenarioResult:
         books, scenario = self._books, self._scenario
-        counts = self._auth.asked_about
+        counts = self._stage.auth.asked_about
         evidence = Evidence(
             samples=[asked.sample for asked in books.asked],
             decisions=decisions,
             readings=books.readings,
             baseline=books.baseline,
             final=books.final,
-            null_seconds=null_seconds,
+            null_seconds=self._control.slowest_seconds,
             client_lag_seconds=books.client_lag_seconds,
             recovery_seconds=books.recovery_seconds,
             strays=books.strays,
-            curve=books.curve,
+            echoes=books.echoes,
+            felt=books.felt,
+            repaired_at=books.repaired_at,
+            returns=books.returns,
             returned=books.returned,
             returned_within_seconds=books.returned_within_seconds,
-            asked_in_vain=sum(counts[token] > 0 for token in self._purse.refusable) if self._has_keys else 0,
+            asked_in_vain=sum(counts[token] > 0 for token in self._stage.purse.refusable) if self._has_keys else 0,
             unasked=[
                 asked.sample.decision_id or "?"
                 for asked in books.asked
-                if asked.sample.assurance == "live" and not counts[asked.token or ""]
+                if asked.sample.assurance in {"live", "cached"} and not counts[asked.token or ""]
             ],
             lost_lines=lost,
             troubles=books.troubles,
@@ -542,11 +500,12 @@ class Play:
             slowest_ms=max((decision.ms for decision in decisions), default=None),
             overrun_ms=max((decision.overrun_ms for decision in decisions), default=None),
             lag_ms=round(evidence.lag_seconds * 1000, 2),
+            null_ms=round(evidence.null_seconds * 1000, 2),
             recovery_seconds=None if books.recovery_seconds is None else round(books.recovery_seconds, 3),
             expected_rate_per_second=scenario.rules.storm.rate_per_second if scenario.rules.storm else None,
             samples=[replace(sample, seconds=round(sample.seconds, 5)) for sample in evidence.samples],
             readings=books.readings,
-            curve=books.curve,
+            curve=_per_second(books.returns, books.repaired_at),
             marks=books.marks,
         )
 

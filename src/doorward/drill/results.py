@@ -194,6 +194,8 @@ class ScenarioResult:
     """The slowest decision on the door's clock."""
     overrun_ms: float | None = None
     lag_ms: float | None = None
+    null_ms: float | None = None
+    """The slowest answer of a server that lets everybody in, under the same load."""
     recovery_seconds: float | None = None
     expected_rate_per_second: float | None = None
     """What a storm's curve is held against."""

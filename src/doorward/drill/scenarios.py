@@ -31,6 +31,8 @@ class Behaviour(StrEnum):
     """A cookie of 9 KB."""
     MANY_HEADERS = "many-headers"
     """200 header lines."""
+    NO_AUTH_FRAME = "no-auth-frame"
+    """Is let in to send its token first, and never sends it."""
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -83,9 +85,10 @@ class OpenBreaker:
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """The fault begins."""
+    """The fault begins. `half_open`: in the moment in which the breaker is half open, one canary back and the next under way."""
 
     trouble: str
+    half_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +136,16 @@ class Misbehave:
 
 @dataclass(frozen=True, slots=True)
 class Siege:
-    """Silent connections from many addresses, while honest clients come."""
+    """Silent connections from many addresses, while honest clients come. Each is watched until it is cut."""
 
     per_second: float
     seconds: float
     honest_per_second: float
+
+    @property
+    def clients(self) -> int:
+        """How many silent ones there are in all."""
+        return round(self.per_second * self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,23 +180,38 @@ Step = (
 # --- rules ------------------------------------------------------------------------------------------------------------
 
 
+CUT = "cut"
+"""The connection was ended without a word."""
+
+
+def answered(status: int) -> str:
+    """It got this HTTP status, and its connection was ended."""
+    return f"answered {status}"
+
+
+def closed(code: int, word: str = "") -> str:
+    """It got a close frame, after an error frame with this word if there is one, and its connection was ended."""
+    return f"closed {code} {word}".rstrip()
+
+
 @dataclass(frozen=True, slots=True)
 class StrayRule:
-    """How a misbehaving client must end: with this status, or cut; after so many seconds at the latest."""
+    """How each of so many misbehaving clients must end: in one of these ways, after so many seconds at the latest."""
 
+    clients: int
     within_seconds: float
-    status: int | None = None
+    ends: frozenset[str] = frozenset({CUT})
+    at_once: int | None = None
+    """The door never holds more connections than this."""
 
 
 @dataclass(frozen=True, slots=True)
 class StormRule:
-    """A crowd that was sent away comes back spread out."""
+    """A crowd of `clients` was sent away, each comes back when it was told to, spread out to this rate, and all get in."""
 
     rate_per_second: float
     clients: int
     within_seconds: float
-    peak_factor: float = 4.0
-    """The busiest second may see so many times the rate: the first in a crowd cannot know how large it will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +225,10 @@ class Rules:
     """`None`: there was nothing to recover from."""
     strays: Mapping[Behaviour, StrayRule] = field(default_factory=dict)
     storm: StormRule | None = None
+    neighbour: bool = False
+    """A client that behaves is in all the while, and each of its questions must be answered within the deadline."""
+    felt: bool = False
+    """The answers may be the same with and without the fault, so something must have met it."""
     inside: bool = True
     """The door's own log and metrics can be read: it is ours."""
 

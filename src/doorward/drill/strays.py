@@ -1,15 +1,24 @@
-"""Clients that misbehave before they are anybody: half a request, no request, too much of one."""
+"""Clients that misbehave, and how each of them ends: cut, answered, closed, or not at all."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from itertools import count, islice
+from urllib.parse import urlsplit
 
-from doorward.drill.clients import http_address
-from doorward.drill.judge import Stray
-from doorward.drill.scenarios import Behaviour
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from doorward.drill.clients import PROTOCOL, Conversation, http_address, word_of
+from doorward.drill.evidence import Stray
+from doorward.drill.results import Outcome
+from doorward.drill.scenarios import CUT, Behaviour, answered, closed
 
 UPGRADE = "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 REST = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
@@ -21,40 +30,139 @@ _SAID: Mapping[Behaviour, str] = {
     Behaviour.MANY_HEADERS: UPGRADE + REST + "".join(f"X-{number}: y\r\n" for number in range(200)) + "\r\n",
 }
 
+CHUNK_BYTES = 65_536
+KERNEL_BYTES = 4_096
+"""Who stops reading has small buffers in its kernel. That of the door may take some megabytes before the door itself notices."""
+PING_PADDING = "\x01" * 120
+"""Six bytes each in JSON, and it comes back in the answer."""
+PINGS_A_LOOK = 40
+LOOK_SECONDS = 0.05
+UNSENT_BYTES = 16_384
+"""Who cannot get rid of so much is not listened to any more: then the door is full, and its clock runs."""
+LEFT_SECONDS = 1.0
+"""After its patience a reader that stopped reads what is left, for so long: the end must be in it."""
 
-async def stray(url: str, behaviour: Behaviour, *, patience_seconds: float) -> Stray:
+
+async def stray(
+    url: str, behaviour: Behaviour, *, patience_seconds: float, token: str | None = None, address: str | None = None
+) -> Stray:
     """Behave like this, and see how it ends.
+
+    Args:
+        patience_seconds: whoever has not ended by then was left open.
+        token: for who must be let in first.
+        address: local address to call from.
 
     Cancellation: the connection is cut.
     """
     loop = asyncio.get_running_loop()
-    began = loop.time()
-    answer: bytes | None = None
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(patience_seconds), _saying(url, _SAID[behaviour]) as reader:
-            answer = await _end_of(reader)
-    return Stray(behaviour, round(loop.time() - began, 4), answer is not None, _status(answer or b""))
+    end: str | None = None
+    began = ended_at = loop.time()
+    try:
+        if behaviour is Behaviour.STOPS_READING:
+            end, began, ended_at = await _stopped_reading(url, token, patience_seconds)
+        else:
+            async with asyncio.timeout(patience_seconds), _connected(url, address) as (reader, writer):
+                if behaviour is Behaviour.NO_AUTH_FRAME:
+                    end, ended_at = await _unspoken(url, reader, writer)
+                else:
+                    writer.write(_SAID[behaviour].format(host=urlsplit(url).netloc).encode())
+                    end, ended_at = await _answer(reader)
+    except (
+        OSError,
+        asyncio.IncompleteReadError,
+    ):  # TimeoutError is an OSError; so is a connection that could not be had
+        ended_at = loop.time()
+    return Stray(behaviour, round(ended_at - began, 4), end)
 
 
 @asynccontextmanager
-async def _saying(url: str, said: str) -> AsyncIterator[asyncio.StreamReader]:
-    host, port = http_address(url)
-    reader, writer = await asyncio.open_connection(host, port)
+async def _connected(url: str, address: str | None) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    local = (address, 0) if address is not None else None
+    reader, writer = await asyncio.open_connection(*http_address(url), local_addr=local)
     try:
-        writer.write(said.format(host=f"{host}:{port}").encode())
-        yield reader
+        yield reader, writer
     finally:
         writer.transport.abort()
 
 
-async def _end_of(reader: asyncio.StreamReader) -> bytes:
-    """The first line of an answer, or nothing if the connection was cut."""
-    try:
-        return await reader.readline()
-    except ConnectionError:
-        return b""
-
-
-def _status(line: bytes) -> int | None:
+async def _answer(reader: asyncio.StreamReader) -> tuple[str, float]:
+    """What it was told and when, once the connection has ended too."""
+    line = b""
+    with contextlib.suppress(ConnectionError):
+        line = await reader.readline()
+    heard_at = asyncio.get_running_loop().time()
+    await _end_of(reader)
     parts = line.split()
-    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else None
+    return answered(int(parts[1])) if len(parts) > 1 and parts[1].isdigit() else CUT, heard_at
+
+
+async def _unspoken(url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[str, float]:
+    """Shake hands, and say nothing any more: not even the answer to a close frame."""
+    websocket = ClientProtocol(parse_uri(url), subprotocols=[Subprotocol(PROTOCOL)])
+    websocket.send_request(websocket.connect())
+    writer.write(b"".join(websocket.data_to_send()))
+    loop = asyncio.get_running_loop()
+    word, end, heard_at = "", CUT, 0.0
+    with contextlib.suppress(ConnectionError):
+        while chunk := await reader.read(CHUNK_BYTES):
+            websocket.receive_data(chunk)
+            for event in websocket.events_received():
+                if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
+                    word = word_of(bytes(event.data))
+                elif isinstance(event, Frame) and event.opcode is Opcode.CLOSE and websocket.close_rcvd is not None:
+                    end, heard_at = closed(websocket.close_rcvd.code, word), loop.time()
+    return end, heard_at or loop.time()
+
+
+async def _end_of(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(ConnectionError):
+        while await reader.read(CHUNK_BYTES):
+            pass
+
+
+async def _stopped_reading(url: str, token: str | None, patience_seconds: float) -> tuple[str | None, float, float]:
+    """Be let in, ask and ask, and read none of it; at last read what is left, for the end may be in it.
+
+    Returns:
+        The end, since when nothing was taken from it any more, and when it ended.
+    """
+    loop = asyncio.get_running_loop()
+    conversation = Conversation(parse_uri(url), token, browser=False, headers=())
+    with socket.socket() as kernel:
+        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            kernel.setsockopt(socket.SOL_SOCKET, buffer, KERNEL_BYTES)
+        kernel.setblocking(False)
+        await loop.sock_connect(kernel, http_address(url))
+        await loop.create_connection(lambda: conversation, sock=kernel.dup())
+    stuck_at = loop.time()
+    try:
+        async with asyncio.timeout(patience_seconds):
+            told = await conversation.told
+        if told.outcome is not Outcome.ALLOW:
+            return f"not let in: {told.code or told.status}", stuck_at, loop.time()
+        conversation.stop_reading()
+        stuck_at = await _ask_on(conversation, loop.time() + patience_seconds)
+        conversation.read_on()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEFT_SECONDS):
+                await conversation.ended.wait()
+    finally:
+        conversation.abort()
+    code = conversation.close_received
+    end = closed(code) if code is not None else CUT if conversation.ended.is_set() else None
+    return end, stuck_at, loop.time()
+
+
+async def _ask_on(conversation: Conversation, until: float) -> float:
+    """Until the connection ends, or until then. Returns when the last of it was taken."""
+    loop = asyncio.get_running_loop()
+    numbers = count()
+    stuck_at = loop.time()
+    while not conversation.ended.is_set() and loop.time() < until:
+        if conversation.unsent_bytes < UNSENT_BYTES:
+            stuck_at = loop.time()
+            for number in islice(numbers, PINGS_A_LOOK):
+                conversation.ping(number, padding=PING_PADDING)
+        await asyncio.sleep(LOOK_SECONDS)
+    return stuck_at
