@@ -47,6 +47,8 @@ async def test_our_own_door_holds_and_the_quick_drill_is_quick(tmp_path: Path) -
         ("no_deadline.py", "two-hundred-at-once", {"decision", "in-time"}),
         ("fail_open.py", "silence/cold/*", {"proof", "verdict"}),
         ("outage_as_invalid.py", "silence/cold/*", {"verdict"}),
+        ("leaks_sockets.py", "big-cookie", {"leaks: sockets", "leaks: admitted sockets", "leaks: open files"}),
+        ("advice_in_step.py", "reconnect-crowd", {"storm: spread out"}),
     ],
 )
 async def test_a_broken_door_is_caught_for_the_right_reason(
@@ -54,5 +56,6 @@ async def test_a_broken_door_is_caught_for_the_right_reason(
 ) -> None:
     found = await broken(door, scenario, tmp_path)
     assert rules <= found.keys(), found
+    assert "proof" in rules or "proof" not in found
     if door == "outage_as_invalid.py":
         assert "an outage was told as a refusal" in found["verdict"]["text"]
