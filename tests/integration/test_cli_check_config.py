@@ -182,3 +182,15 @@ async def test_an_agent_of_the_folder_one_is_in(tmp_path: Path) -> None:
     outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR, chat__agent="mine:agent")
     assert outcome.json["problems"] == []
     assert outcome.json["meaning"]["chat"] == "mine:agent answers"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "words"),
+    [
+        ({}, "behind a proxy that is one for all of them, so name it in trusted_proxies (not set)"),
+        ({"trusted_proxies": "10.0.0.0/24"}, "told apart by what 10.0.0.0/24 say in X-Forwarded-For"),
+    ],
+)
+async def test_how_clients_are_told_apart(tmp_path: Path, trusted: dict[str, str], words: str) -> None:
+    outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR, **trusted)
+    assert words in outcome.json["meaning"]["clients"]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
-from tests.cli_support import Outcome, assert_in_time
+from tests.cli_support import Outcome, assert_in_time, environment, serving
 from tests.cli_support import doorward as run_doorward
 
+from doorward.core.proxies import ENOUGH
 from doorward.testing import DnsFault, Endpoint, FakeAuthService, Fault, FaultDns, FaultProxy, throwaway_tls
 
 SECRET = "a-secret-never-to-be-shown"
 LIMIT_SECONDS = 5.0
+NO_DOOR = 9
+"""A port where nobody listens: the discard service of old."""
+
 REFUSED = (
     "The auth service refuses our own service credential: "
     "check auth.service_id and auth.service_secret (doorward authd init makes a pair)."
@@ -36,9 +42,8 @@ async def proxy(auth: FakeAuthService) -> AsyncIterator[FaultProxy]:
 
 async def doctor(cwd: Path, url: str, *arguments: str, **variables: str) -> Outcome:
     """Each run keeps the two promises that hold whatever is wrong: the time, and the secret."""
-    outcome = await run_doorward(
-        "doctor", *arguments, cwd=cwd, auth__url=url, **({"auth__service_secret": SECRET} | variables)
-    )
+    others = {"auth__service_secret": SECRET, "serve__port": str(NO_DOOR)} | variables
+    outcome = await run_doorward("doctor", *arguments, cwd=cwd, auth__url=url, **others)
     await assert_in_time(outcome, LIMIT_SECONDS, cwd)
     assert SECRET not in outcome.out + outcome.err
     return outcome
@@ -64,12 +69,12 @@ async def test_healthy(auth: FakeAuthService, tmp_path: Path) -> None:
         f"All is well: the auth service at {auth.url} answers, knows us, and keeps to the contract.",
     )
     assert statuses(steps) == {
-        "settings": "ok", "dns": "ok", "tcp": "ok", "tls": "skipped", "credential": "ok", "health": "ok", "key set": "ok",
-        "clock": "ok", "revocations": "ok",
+        "settings": "ok", "dns": "ok", "tcp": "ok", "tls": "skipped", "credential": "ok", "contract": "ok", "health": "ok",
+        "key set": "ok", "clock": "ok", "revocations": "ok", "clients": "skipped",
     }  # fmt: skip
     assert steps["key set"]["facts"]["kids"] == [key["kid"] for key in auth.mint.key_set()["keys"]]
-    assert steps["credential"]["duration_ms"] > 0
-    assert auth.calls[Endpoint.VALIDATE] == 1
+    assert [name for name, step in steps.items() if not step["duration_ms"] and step["status"] != "skipped"] == []
+    assert auth.calls[Endpoint.VALIDATE] == 2
 
 
 async def test_the_verdict_comes_first_for_people(auth: FakeAuthService, tmp_path: Path) -> None:
@@ -83,7 +88,7 @@ async def test_the_verdict_comes_first_for_people(auth: FakeAuthService, tmp_pat
 async def test_a_wrong_secret_is_named(auth: FakeAuthService, tmp_path: Path) -> None:
     code, verdict, steps = await report(tmp_path, auth.url, auth__service_secret="another")
     assert (code, verdict) == (1, REFUSED)
-    assert statuses(steps)["health"] == "ok"
+    assert [statuses(steps)[name] for name in ("credential", "contract", "health")] == ["fail", "skipped", "ok"]
 
 
 @pytest.mark.parametrize(
@@ -104,10 +109,12 @@ async def test_a_wrong_secret_is_named(auth: FakeAuthService, tmp_path: Path) ->
 )
 async def test_trouble_has_one_sentence(proxy: FaultProxy, tmp_path: Path, fault: Fault, words: str) -> None:
     proxy.fault = fault
-    code, verdict, _ = await report(tmp_path, proxy.url)
+    code, verdict, steps = await report(tmp_path, proxy.url)
     assert code == 1
     assert words in verdict
     assert verdict.endswith(".")
+    assert statuses(steps)["credential"] == "skipped", "nothing was said about it"
+    assert statuses(steps)["contract"] == ("skipped" if statuses(steps)["tcp"] == "fail" else "fail")
 
 
 async def test_a_string_for_a_boolean_is_not_the_contract(auth: FakeAuthService, tmp_path: Path) -> None:
@@ -129,7 +136,7 @@ async def test_slow_but_right_is_a_warning(auth: FakeAuthService, tmp_path: Path
     code, verdict, steps = await report(tmp_path, auth.url)
     assert code == 0
     assert f"The auth service at {auth.url} works, but: The auth service takes 1." in verdict
-    assert statuses(steps)["credential"] == "warn"
+    assert (statuses(steps)["credential"], statuses(steps)["contract"]) == ("ok", "warn")
 
 
 async def test_sick_by_its_own_word(auth: FakeAuthService, tmp_path: Path) -> None:
@@ -181,7 +188,8 @@ async def test_clock_skew(auth: FakeAuthService, tmp_path: Path, skew_seconds: i
         auth.answer_with(code, body, {"Date": formatdate(began + skew_seconds, usegmt=True)}, endpoint=endpoint)
     _, verdict, steps = await report(tmp_path, auth.url)
     assert steps["clock"]["status"] == status
-    assert abs(steps["clock"]["facts"]["skew_seconds"] - skew_seconds) < LIMIT_SECONDS
+    passed = time.time() - began  # the answers' date stands still meanwhile
+    assert -1 <= skew_seconds - steps["clock"]["facts"]["skew_seconds"] <= passed + 1
     assert words in steps["clock"]["sentence"]
     assert steps["clock"]["sentence"].split(",")[0] in verdict
 
@@ -269,3 +277,29 @@ async def test_settings_that_cannot_work(tmp_path: Path, variables: dict[str, st
     assert outcome.json["verdict"].startswith("The settings cannot work: ")
     assert words in outcome.json["verdict"]
     assert outcome.json["steps"][0]["status"] == "fail"
+
+
+async def test_clients_behind_a_proxy_that_is_not_trusted(auth: FakeAuthService, tmp_path: Path) -> None:
+    """The door notices, says so once, and doctor asks it."""
+    env = environment({"auth__url": auth.url, "auth__service_secret": SECRET, "log_format": "json"})
+    async with serving("serve", cwd=tmp_path, env=env) as door:
+        port = door.url.rpartition(":")[2]
+        _, _, steps = await report(tmp_path, auth.url, serve__port=port)
+        assert steps["clients"]["status"] == "ok"
+        async with aiohttp.ClientSession() as session:
+            for number in range(ENOUGH + 3):
+                with pytest.raises(aiohttp.WSServerHandshakeError):
+                    await session.ws_connect(f"{door.url}/ws", headers={"X-Forwarded-For": f"203.0.113.{number}"})
+        code, verdict, steps = await report(tmp_path, auth.url, serve__port=port)
+        assert (code, steps["clients"]["status"]) == (0, "warn")
+        assert steps["clients"]["facts"] == {"door": f"127.0.0.1:{port}", "untrusted_forwards": ENOUGH + 3}
+        assert "since trusted_proxies does not name it" in verdict
+        _, _, said = await door.stop()
+    noticed = [line for line in map(json.loads, said.splitlines()) if "trusted_proxies" in line["event"]]
+    assert [line["address"] for line in noticed] == ["127.0.0.1"]
+
+
+async def test_who_else_listens_there_is_no_door(auth: FakeAuthService, tmp_path: Path) -> None:
+    code, _, steps = await report(tmp_path, auth.url, serve__port=str(auth.port))
+    assert (code, steps["clients"]["status"]) == (0, "skipped")
+    assert "is not that of a door" in steps["clients"]["sentence"]

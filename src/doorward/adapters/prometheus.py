@@ -82,6 +82,9 @@ class PrometheusMetrics:
         )
         self._e2e = self._counter("e2e_admits", "Let in by an E2E test token; in production there is none")
         self._grace = self._counter("expiry_grace", "Sockets kept past their token's expiry in an outage")
+        self._untrusted_forwards = self._counter(
+            "untrusted_forwards", "Handshakes forwarded by a private address that trusted_proxies does not name"
+        )
         self._revalidations = self._counter("revalidations", "Asked about again after an outage", "result")
         self.breaker(BREAKER_STATES[0])
         for result in ATTEMPTS_FROM_THE_START:
@@ -137,6 +140,10 @@ class PrometheusMetrics:
     def expiry_grace(self) -> None:
         """A socket stays past its token's expiry, because it cannot be refreshed."""
         self._grace.inc()
+
+    def untrusted_forward(self) -> None:
+        """Forwarded by a private address that is not trusted: its client cannot be told from the others behind it."""
+        self._untrusted_forwards.inc()
 
     def revalidation(self, result: str) -> None:
         """Asked again about somebody who came in degraded."""

@@ -25,6 +25,7 @@ from doorward.asgi.session import AdmittedConnection
 from doorward.config import Settings, Verify
 from doorward.core.deadline import Deadline
 from doorward.core.limits import AddressLimit, Waiting
+from doorward.core.proxies import UntrustedProxies
 from doorward.core.verdict import Code, Source, Unavailable
 from doorward.errors import ConfigError
 from doorward.runtime.authenticator import Authenticator
@@ -79,7 +80,8 @@ class Door:
         self.reaper = Reaper()
         self.supervisor = Supervisor()
         self.routes = route_rules(settings)
-        self.reader = HandshakeReader(self.routes, settings.trusted_proxies)
+        self.reader = HandshakeReader(self.routes, settings.trusted_proxies, untrusted=self._forwarded_by)
+        self._untrusted_proxies = UntrustedProxies()
         self._takes_test_tokens = e2e_policy(settings) is not None
         self.draining = False
         self.handshakes = 0
@@ -196,6 +198,16 @@ class Door:
         await self.supervisor.aclose(seconds=CLOSE_SECONDS)
         await self._stack.aclose()
         await self.reaper.aclose(seconds=CLOSE_SECONDS)
+
+    def _forwarded_by(self, address: str) -> None:
+        """A private address says that it forwards for somebody, and is not trusted: all behind it share one limit."""
+        self.metrics.untrusted_forward()
+        if self._untrusted_proxies.noted(address):
+            log.warning(
+                "a proxy that trusted_proxies does not name: all clients behind it count as one",
+                address=address,
+                mend="add it to trusted_proxies, if it is a proxy of yours",
+            )
 
     async def _open_or_undo(self) -> None:
         """What failed may be mended meanwhile, so a later call tries again; calls until then share this failure."""

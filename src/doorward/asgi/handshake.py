@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -11,6 +11,7 @@ import structlog
 from doorward.asgi.types import Scope
 from doorward.core.credential import Presented, Transport, scrubbed
 from doorward.core.limits import UNIX_PEER
+from doorward.core.proxies import is_private
 from doorward.core.routes import Route, path_in_app, route_for
 from doorward.runtime.authenticator import Handshake
 
@@ -22,14 +23,24 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class HandshakeReader:
-    """Knows whose `X-Forwarded-For` and `X-Forwarded-Proto` count. A peer without an address is one on a Unix socket."""
+    """Knows whose `X-Forwarded-For` and `X-Forwarded-Proto` count. A peer without an address is one on a Unix socket.
 
-    def __init__(self, routes: Sequence[Route], trusted_proxies: Sequence[str]) -> None:
+    Args:
+        untrusted: told of each private address that is taken for the client, and says that it only forwards.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        trusted_proxies: Sequence[str],
+        untrusted: Callable[[str], None] = lambda _address: None,
+    ) -> None:
         self._routes = routes
         self._trusts_unix = UNIX_PEER in trusted_proxies
         self._trusted: list[Network] = [
             ip_network(proxy, strict=False) for proxy in trusted_proxies if proxy != UNIX_PEER
         ]
+        self._untrusted = untrusted
         self._has_warned = False
 
     def read(self, scope: Scope, route: Route | None = None) -> Handshake:
@@ -41,6 +52,8 @@ class HandshakeReader:
         if self._is_trusted(address):
             address = self._forwarded_for(headers) or address
             scheme = _last(headers, b"x-forwarded-proto") or scheme
+        elif is_private(address) and _one(headers, b"x-forwarded-for") is not None:
+            self._untrusted(address)
         return Handshake(
             path=path_in_app(scope["path"], root_path),
             address=address,
@@ -60,11 +73,13 @@ class HandshakeReader:
             if name == b"x-forwarded-for"
             for part in value.decode("latin-1").split(",")
         ]
-        for entry in reversed(entries):
-            address = _address(entry)
+        while entries:
+            address = _address(entries.pop())
             if address is None:
                 return None
             if not self._is_trusted(address):
+                if entries and is_private(address):
+                    self._untrusted(address)
                 return address
         return None
 

@@ -137,6 +137,7 @@ def _meaning(settings: Settings) -> Iterator[tuple[str, str]]:
             f" {degrade.grant_seconds / 60:g} min",
         )
     yield "origins", _origins_in_words(settings)
+    yield "clients", _clients_in_words(settings)
     yield "chat", in_words(settings.chat)
 
 
@@ -152,6 +153,16 @@ def _origins_in_words(settings: Settings) -> str:
     if not settings.allowed_origins:
         return "pages of the same origin only (allowed_origins is not set)"
     return f"pages of the same origin and of {', '.join(settings.allowed_origins)}"
+
+
+def _clients_in_words(settings: Settings) -> str:
+    rate = f"{settings.limits.address_rate_per_second:g} handshakes a second each"
+    if not settings.trusted_proxies:
+        return (
+            f"told apart by the address of their connection, {rate}; behind a proxy that is one for all of them, so name it in"
+            " trusted_proxies (not set)"
+        )
+    return f"told apart by what {', '.join(settings.trusted_proxies)} say in X-Forwarded-For, {rate}"
 
 
 def _warnings(settings: Settings, program: Program) -> Iterator[str]:

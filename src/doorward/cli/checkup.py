@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 import ssl
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,9 +26,9 @@ from doorward.asgi.asking import make_validator, service_credential
 from doorward.asgi.policies import phase_caps, route_rules
 from doorward.cli import diagnosis
 from doorward.cli.agent import in_words
-from doorward.cli.diagnosis import NEEDS_SECRET, Asked, Finding, Status, Step, skipped
+from doorward.cli.diagnosis import NEEDS_SECRET, Asked, Dated, Finding, Status, Step, skipped
 from doorward.config import Settings, Verify
-from doorward.core.answer import Valid, shown
+from doorward.core.answer import Invalid, Valid, shown
 from doorward.core.deadline import Deadline
 from doorward.core.keyset import KEY_TYPES, BadKeySet, KeySet, parse_keyset
 from doorward.errors import BackendError, BadAnswer, ConfigError, ConnectError, ConnectTimeout, TlsError
@@ -37,9 +39,11 @@ from doorward.runtime.resolver import Resolver
 
 CONNECT_SECONDS: Final = 0.8
 ASK_SECONDS: Final = 2.0
+DOOR_SECONDS: Final = 0.8
 CLOSE_SECONDS: Final = 0.2
 CONNECTIONS: Final = 8
 MAX_ADDRESSES: Final = 8
+MAX_METRICS_BYTES: Final = 1 << 20
 MAX_SHOWN_KIDS: Final = 5
 
 Look = Callable[[Deadline], Coroutine[Any, Any, Finding]]
@@ -63,7 +67,7 @@ class Checkup:
         self._stack = AsyncExitStack()
         self._findings: dict[Step, Finding] = {}
         self._addresses: Sequence[Address] = ()
-        self._skews: list[float] = []
+        self._dated: list[Dated] = []
         parts = urlsplit(settings.auth.base_url)
         self._host = parts.hostname or ""
         self._tls = parts.scheme == "https"
@@ -92,18 +96,25 @@ class Checkup:
         )
         auth = self._settings.auth
         elsewhere = urlsplit(auth.keyset_url).netloc != urlsplit(auth.base_url).netloc
-        questions = {Step.KEYSET: self._fetch_keys} if reached or elsewhere else {}
+        questions = {Step.CLIENTS: self._ask_the_door}
+        if reached or elsewhere:
+            questions[Step.KEYSET] = self._fetch_keys
         if reached:
-            questions |= {Step.CREDENTIAL: self._ask, Step.HEALTH: self._probe, Step.REVOCATIONS: self._poll}
+            questions |= {
+                Step.CREDENTIAL: self._introduce,
+                Step.CONTRACT: self._ask,
+                Step.HEALTH: self._probe,
+                Step.REVOCATIONS: self._poll,
+            }
         await asyncio.gather(*(self._take(step, ASK_SECONDS, look) for step, look in questions.items()))
-        self._findings[Step.CLOCK] = diagnosis.clock(self._skews)
+        self._findings[Step.CLOCK] = diagnosis.clock(self._dated)
         if self._settings.verify is Verify.REMOTE and auth.service_secret is None and auth.send_credential:
             self._findings[Step.SETTINGS] = diagnosis.no_secret()
 
     async def _take(self, step: Step, cap_seconds: float, look: Look) -> bool:
         """Take one look and note what was found. Says whether to look further."""
         began = self._clock.monotonic()
-        if step is Step.CREDENTIAL:
+        if step in {Step.CREDENTIAL, Step.CONTRACT}:
             cap_seconds = min(cap_seconds, self._settings.deadline_seconds)  # the door waits no longer either
         deadline = self._deadline.earlier(began + cap_seconds)
         try:
@@ -119,15 +130,24 @@ class Checkup:
         auth = self._settings.auth
         what = {
             Step.CREDENTIAL: auth.validate_path,
+            Step.CONTRACT: auth.validate_path,
             Step.HEALTH: auth.health_path,
             Step.KEYSET: shown(auth.keyset_url),
             Step.REVOCATIONS: auth.revocations_path,
+            Step.CLIENTS: self._door,
         }
         return Asked(self._host, self._peer, what.get(step, ""), seconds)
 
     @property
     def _peer(self) -> str:
         return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+
+    @property
+    def _door(self) -> str:
+        """Where a door with these settings listens, as it is reached from its own host."""
+        serve = self._settings.serve
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(serve.host, serve.host)  # noqa: S104 - compared with, not bound to
+        return f"[{host}]:{serve.port}" if ":" in host else f"{host}:{serve.port}"
 
     # --- the steps ----------------------------------------------------------------------------------------------------
 
@@ -141,8 +161,10 @@ class Checkup:
         self._stack.push_async_callback(self._resolver.aclose)
         self._context = await tls_context(auth.ca_file)
         self._transport = _DatedTransport(self._resolver, limit=CONNECTIONS, tls=self._context)
-        self._transport.skews = self._skews
+        self._transport.dated = self._dated
         self._stack.push_async_callback(self._transport.aclose)
+        self._local = HttpTransport(self._resolver, limit=1)
+        self._stack.push_async_callback(self._local.aclose)
         self._credential = service_credential(auth)
         sentence = f"{auth.base_url}, environment {settings.environment.value}, verify = {settings.verify.value}"
         return Finding(Step.SETTINGS, Status.OK, sentence, facts={"agent": in_words(settings.chat)})
@@ -190,29 +212,44 @@ class Checkup:
             raise TlsError("the peer broke the connection off") from error
         return diagnosis.certificate(self._peer, left)
 
+    async def _introduce(self, deadline: Deadline) -> Finding:
+        """Whatever is said about a random token, it is said to somebody who is known."""
+        auth = self._settings.auth
+        if not auth.send_credential:
+            return skipped(Step.CREDENTIAL, "auth.send_credential is false: the service wants no secret")
+        if auth.service_secret is None:
+            return skipped(Step.CREDENTIAL, self._no_secret)
+        await self._random_token_judged(deadline)
+        return Finding(Step.CREDENTIAL, Status.OK, f"It knows us as {auth.service_id}")
+
     async def _ask(self, deadline: Deadline) -> Finding:
-        """A random token: the answer proves the path, our credential and the contract, and is about nobody."""
+        """A random token: the answer proves the path and the contract, and is about nobody."""
         settings, auth = self._settings, self._settings.auth
         if auth.service_secret is None and auth.send_credential:
-            why = "auth.service_secret is not set" + (
-                ", and verify = local needs it for opaque tokens only" if settings.verify is Verify.LOCAL else ""
-            )
-            return skipped(Step.CREDENTIAL, why)
-        validator = make_validator(auth, self._transport, phase_caps(settings))
+            return skipped(Step.CONTRACT, self._no_secret)
         began = self._clock.monotonic()
-        answer = await validator.validate(f"canary-{secrets.token_urlsafe(32)}", deadline=deadline)
+        answer = await self._random_token_judged(deadline)
         took = self._clock.monotonic() - began
         if isinstance(answer, Valid):
             mend = "let nobody in with it: check what listens at auth.url and auth.validate_path"
-            return Finding(Step.CREDENTIAL, Status.FAIL, "The auth service calls a random token valid", mend)
+            return Finding(Step.CONTRACT, Status.FAIL, "The auth service calls a random token valid", mend)
         if took > settings.breaker.slow_seconds:
             sentence = f"The auth service takes {took:.1f} s to answer {auth.validate_path}"
             mend = (
                 f"calls over {settings.breaker.slow_seconds:g} s count as slow and open the breaker; look at its load"
             )
-            return Finding(Step.CREDENTIAL, Status.WARN, sentence, mend)
-        sentence = f"It knows us as {auth.service_id}, and refuses a random token as it must"
-        return Finding(Step.CREDENTIAL, Status.OK, sentence)
+            return Finding(Step.CONTRACT, Status.WARN, sentence, mend)
+        return Finding(Step.CONTRACT, Status.OK, f"{auth.validate_path} refuses a random token as it must")
+
+    async def _random_token_judged(self, deadline: Deadline) -> Valid | Invalid:
+        validator = make_validator(self._settings.auth, self._transport, phase_caps(self._settings))
+        return await validator.validate(f"canary-{secrets.token_urlsafe(32)}", deadline=deadline)
+
+    @property
+    def _no_secret(self) -> str:
+        is_local = self._settings.verify is Verify.LOCAL
+        why = ", and verify = local needs it for opaque tokens only" if is_local else ""
+        return f"auth.service_secret is not set{why}"
 
     async def _probe(self, deadline: Deadline) -> Finding:
         auth = self._settings.auth
@@ -266,18 +303,37 @@ class Checkup:
         sentence = f"The feed is there: {len(page.items)}{' or more' if page.more else ''} revocations in force"
         return Finding(Step.REVOCATIONS, Status.OK, sentence, facts=facts)
 
+    async def _ask_the_door(self, deadline: Deadline) -> Finding:
+        """A door that runs here knows whether it can tell its clients apart; the settings alone do not."""
+        if self._settings.serve.port == 0:
+            return skipped(Step.CLIENTS, "serve.port is 0, so a door that runs is not to be found")
+        token = self._settings.serve.metrics_token
+        answer = await self._local.request(
+            "GET",
+            f"http://{self._door}/metrics",
+            headers={} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"},
+            deadline=deadline.earlier(self._clock.monotonic() + DOOR_SECONDS),
+            caps=phase_caps(self._settings),
+            max_body_bytes=MAX_METRICS_BYTES,
+        )
+        forwarded = re.search(rb"^doorward_untrusted_forwards_total (\S+)$", answer.body, re.MULTILINE)
+        if answer.status != HTTPStatus.OK or forwarded is None:
+            why = f"{self._door}/metrics (answered {answer.status}) is not that of a door of this version"
+            return skipped(Step.CLIENTS, why)
+        return diagnosis.clients(self._door, float(forwarded[1]))
+
 
 class _DatedTransport(HttpTransport):
-    """Notes in `skews` how far the peer's clock runs ahead, by each answer's `Date`."""
+    """Notes in `dated` how far the peer's clock runs ahead, by each answer's `Date`."""
 
-    skews: list[float]
+    dated: list[Dated]
 
     async def request(self, method: str, url: str, **options: Any) -> HttpAnswer:
-        began = time.time()
+        began, started = time.time(), time.monotonic()
         answer = await super().request(method, url, **options)
         skew = skew_of(answer.headers.get("Date", ""), began, time.time())
         if skew is not None and "Age" not in answer.headers:  # a cache repeats the date of the origin
-            self.skews.append(skew)
+            self.dated.append(Dated(skew, time.monotonic() - started))
         return answer
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from doorward.core.claims import ClaimsPolicy
+from doorward.core.proxies import ENOUGH
 from doorward.errors import (
     BackendError,
     BadAnswer,
@@ -46,10 +47,12 @@ class Step(StrEnum):
     TCP = "tcp"
     TLS = "tls"
     CREDENTIAL = "credential"
+    CONTRACT = "contract"
     HEALTH = "health"
     KEYSET = "key set"
     CLOCK = "clock"
     REVOCATIONS = "revocations"
+    CLIENTS = "clients"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,14 @@ def skipped(step: Step, why: str = "An earlier step failed") -> Finding:
 
 
 def failure(step: Step, error: BackendError, asked: Asked) -> Finding:
-    """What this failure at this step means, and what to do."""
+    """What this failure at this step means, and what to do. Credential and contract ask alike, so each tells only its own."""
+    is_ours = isinstance(error, ServiceCredentialRefused)
+    if step is Step.CREDENTIAL and not is_ours:
+        return skipped(step, "What came back says nothing about our credential")
+    if step is Step.CLIENTS:
+        return skipped(step, f"No door answers at {asked.what}; check-config says what trusted_proxies means")
+    if step is Step.CONTRACT and is_ours:
+        return skipped(step, "It judges no token for somebody whom it does not know")
     explain = {Step.DNS: _no_address, Step.TCP: _no_connection, Step.TLS: _no_tls}.get(step, _no_answer)
     sentence, mend = explain(error, asked)
     return Finding(step, Status.FAIL, sentence, mend)
@@ -176,15 +186,23 @@ def _no_answer(error: BackendError, asked: Asked) -> tuple[str, str]:
     return f"{asked.what} could not be asked ({error})", look
 
 
-def clock(skews: Sequence[float]) -> Finding:
-    """How far the auth service's clock is off, by the answer that speaks best for it.
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """An answer with a date: how many seconds its clock runs ahead, and how many it took to come."""
 
-    Args:
-        skews: seconds that it runs ahead, by each answer.
-    """
-    if not skews:
+    skew_seconds: float
+    seconds: float
+
+
+def clock(answers: Sequence[Dated]) -> Finding:
+    """How far the auth service's clock is off, by the answer that speaks best for it."""
+    if not answers:
         return skipped(Step.CLOCK, "No answer with a date")
-    skew = min(skews, key=abs)
+    best = min(answers, key=lambda answer: abs(answer.skew_seconds))
+    return replace(_clock(best.skew_seconds), seconds=best.seconds)
+
+
+def _clock(skew: float) -> Finding:
     facts = {"skew_seconds": round(skew, 1)}
     if abs(skew) <= SKEW_SECONDS:
         return Finding(Step.CLOCK, Status.OK, "The clocks agree, as far as whole seconds tell", facts=facts)
@@ -195,6 +213,16 @@ def clock(skews: Sequence[float]) -> Finding:
     return Finding(
         Step.CLOCK, status, f"{sentence}{beyond}, so {effect}", "run a time service on both hosts", facts=facts
     )
+
+
+def clients(door: str, forwarded: float) -> Finding:
+    """Can the door tell its clients apart? `forwarded`: handshakes that came through a private address it does not trust."""
+    facts = {"door": door, "untrusted_forwards": int(forwarded)}
+    if forwarded < ENOUGH:
+        return Finding(Step.CLIENTS, Status.OK, f"The door at {door} tells its clients apart by address", facts=facts)
+    sentence = f"All clients behind a proxy count as one at {door}, since trusted_proxies does not name it"
+    mend = "its log names the address; add it to trusted_proxies, or they share one rate limit"
+    return Finding(Step.CLIENTS, Status.WARN, f"{sentence} ({forwarded:.0f} handshakes)", mend, facts=facts)
 
 
 def certificate(peer: str, seconds_left: float | None) -> Finding:

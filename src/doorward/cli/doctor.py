@@ -34,14 +34,17 @@ _STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red", S
 def doctor(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Say what is wrong with the connection to the auth service, and the mend.
 
-    The first line is the verdict. Then every step with what it took: settings, DNS, TCP, TLS, our credential and the contract of
-    /auth/validate (asked about a random token), health, key set, clocks, revocation feed. It changes nothing, needs no running
-    door, and answers in under five seconds, whatever hangs.
+    The first line is the verdict. Then every step with what it took and its mend: settings, DNS, TCP, TLS, our credential, the
+    contract of /auth/validate (both asked about a random token), health, key set, clocks, revocation feed. A door that runs at
+    serve.host and serve.port is asked whether it can tell its clients apart. It changes nothing, needs no running door, and answers
+    in under five seconds, whatever hangs.
 
         doorward doctor
         doorward doctor --json | jq -r .verdict
 
-    Exit codes: 0 fine, warnings included; 1 trouble; 2 the settings cannot work.
+    --json: `verdict`, `exit_code`, `url`, `duration_ms`, and for each of `steps` its `step`, `status` (ok, warn, fail, skipped),
+    `duration_ms`, `sentence`, `mend` (or null) and `facts`. Exit codes: 0 fine, warnings included; 1 trouble; 2 the settings cannot
+    work.
     """
     began = time.monotonic() - process_age()
     leave_within(began + HARD_SECONDS - time.monotonic(), 1)

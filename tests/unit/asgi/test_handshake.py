@@ -99,3 +99,25 @@ def test_the_right_most_address_that_is_no_proxy() -> None:
 def test_only_proxies_all_the_way() -> None:
     reader = HandshakeReader([], ["192.0.2.0/24"])
     assert reader.read(scope(("x-forwarded-for", "192.0.2.8, 192.0.2.9"))).address == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("peer", "header", "trusted", "noted"),
+    [
+        ("10.0.0.5", "203.0.113.9", [], ["10.0.0.5"]),
+        ("10.0.0.5", "203.0.113.9", ["10.0.0.0/8"], []),
+        ("10.0.0.5", "198.51.100.7, 172.16.0.9", ["10.0.0.0/8"], ["172.16.0.9"]),
+        ("10.0.0.5", "172.16.0.9", ["10.0.0.0/8"], []),
+        ("10.0.0.5", "198.51.100.7, 8.8.8.8", ["10.0.0.0/8"], []),
+        ("8.8.8.8", "203.0.113.9", [], []),
+        ("10.0.0.5", None, [], []),
+    ],
+    ids=["a proxy", "a trusted one", "one behind it", "a client in the house", "a client outside", "a stranger", "nobody's"],
+)  # fmt: skip
+def test_a_private_address_that_forwards_untrusted_is_noted(
+    peer: str, header: str | None, trusted: list[str], noted: list[str]
+) -> None:
+    seen: list[str] = []
+    lines = () if header is None else (("x-forwarded-for", header),)
+    HandshakeReader([], trusted, untrusted=seen.append).read(scope(*lines, client=(peer, 1)))
+    assert seen == noted

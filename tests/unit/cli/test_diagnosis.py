@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from doorward.cli import diagnosis
-from doorward.cli.diagnosis import Asked, Finding, Status, Step
+from doorward.cli.diagnosis import Asked, Dated, Finding, Status, Step
+from doorward.core.proxies import ENOUGH
 from doorward.errors import (
     BackendError,
     BadAnswer,
@@ -50,7 +51,7 @@ def caused(cause: OSError) -> ConnectError:
         ),
         (Step.CREDENTIAL, ServiceCredentialRefused(""), "The auth service refuses our own service credential"),
         (
-            Step.CREDENTIAL,
+            Step.CONTRACT,
             ReadTimeout(""),
             "The auth service accepts connections and does not answer /auth/validate within 1.5 s",
         ),
@@ -79,6 +80,28 @@ def test_a_failure_in_words(step: Step, error: BackendError, sentence: str) -> N
     assert (finding.step, finding.status, finding.sentence) == (step, Status.FAIL, sentence)
     assert finding.mend
     assert str(finding) == f"{sentence}: {finding.mend}."
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        (Step.CREDENTIAL, ReadTimeout("")),
+        (Step.CREDENTIAL, BadAnswer("not JSON")),
+        (Step.CONTRACT, ServiceCredentialRefused("")),
+        (Step.CLIENTS, ConnectError("refused")),
+    ],
+)
+def test_what_says_nothing_about_a_step_leaves_it_open(step: Step, error: BackendError) -> None:
+    finding = diagnosis.failure(step, error, ASKED)
+    assert (finding.step, finding.status, finding.mend) == (step, Status.SKIPPED, None)
+    assert finding.sentence
+
+
+@pytest.mark.parametrize(("forwarded", "status"), [(0, Status.OK), (ENOUGH - 1, Status.OK), (ENOUGH, Status.WARN)])
+def test_clients_that_cannot_be_told_apart(forwarded: int, status: Status) -> None:
+    finding = diagnosis.clients("127.0.0.1:8000", forwarded)
+    assert finding.status is status
+    assert ("trusted_proxies" in str(finding)) is (status is Status.WARN)
 
 
 def test_the_first_cause_is_the_verdict_whatever_the_order() -> None:
@@ -115,9 +138,12 @@ def test_bad_settings_have_an_exit_code_of_their_own() -> None:
     ],
 )
 def test_clock(skews: list[float], status: Status, words: str) -> None:
-    finding = diagnosis.clock(skews)
+    finding = diagnosis.clock([Dated(skew, abs(skew) / 100) for skew in skews])
     assert finding.status is status
     assert words in finding.sentence
+    assert finding.seconds == min((abs(skew) / 100 for skew in skews), default=0.0), (
+        "of the answer that it is read from"
+    )
 
 
 @pytest.mark.parametrize(
