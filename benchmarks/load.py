@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
 from benchmarks.subjects import Subject
 
 SPARE_SECONDS = 60
+HANDSHAKE_SECONDS = 10
+UPGRADE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",  # of RFC 6455, section 1.3: any will do
+    "Sec-WebSocket-Protocol: doorward.v1",
+)
 HOLD_SECONDS = 120
 
 
@@ -69,6 +79,33 @@ def idle(subject: Subject, count: int, headers: Sequence[str] = ()) -> Iterator[
             yield
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def held(subject: Subject, header_lines: Path) -> Iterator[None]:
+    """A connection for each of these header lines, open while entered; nothing is said on it. One after the other.
+
+    Raises:
+        CannotMeasure: one was not accepted.
+    """
+    with contextlib.ExitStack() as stack:
+        for line in header_lines.read_text().splitlines():
+            stack.enter_context(_accepted(subject, line))
+        yield
+
+
+def _accepted(subject: Subject, header_line: str) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", subject.port), HANDSHAKE_SECONDS)
+    lines = ("GET /ws HTTP/1.1", "Host: 127.0.0.1", header_line, *UPGRADE, "", "")
+    sock.sendall("\r\n".join(lines).encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer and (part := sock.recv(4096)):
+        answer += part
+    status = answer.partition(b"\r\n")[0].decode("latin-1")
+    if not status.startswith("HTTP/1.1 101"):
+        sock.close()
+        raise machine.CannotMeasure(f"{subject.name}: answered {status!r} instead of 101")
+    return sock
 
 
 def _once(subject: Subject, options: Sequence[str]) -> dict[str, Any]:

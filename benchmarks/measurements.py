@@ -20,6 +20,7 @@ from benchmarks.tokens import Purse
 
 IDLE_CONNECTIONS = 5_000
 CALLS_HANDSHAKES = 1_000
+CHAT_SOCKETS = 2_000
 MAX_PER_SECOND = 4_000
 """Never-seen tokens are minted for so many handshakes a second."""
 
@@ -96,6 +97,24 @@ def idle_memory(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterat
         yield _memory_row(name, goal, pairs)
 
 
+def chat_sockets(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
+    """What an open socket costs `doorward serve`, and what the process holds before the first."""
+    files = [purse.header_lines(CHAT_SOCKETS) for _ in range(2)]
+    empty: list[float] = []
+    each: list[float] = []
+    for run in range(plan.pairs):
+        with subjects.chat(auth) as subject:
+            empty.append(subject.memory_bytes() / 1024**2)
+            with load.held(subject, files[0]):
+                pass
+            before = subject.memory_bytes()
+            with load.held(subject, files[1]):
+                each.append((subject.memory_bytes() - before) / 1024 / CHAT_SOCKETS)
+        say(f"run {run + 1}: {each[-1]:.1f} KiB a socket, {empty[-1]:.0f} MiB without any")
+    yield Row("memory per idle chat socket, a token each", statistics.median(each), "KiB", samples=each)
+    yield Row("memory of `doorward serve` without a socket", statistics.median(empty), "MiB", samples=empty)
+
+
 def calls(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
     """How often the auth service is asked while many present the same token at once, to a door that does not know it yet."""
     counts: list[float] = []
@@ -151,7 +170,10 @@ def gateways(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[
             )
 
 
-ALL = {each.__name__: each for each in (cached_token, browser, local_tokens, gateways, idle_memory, calls, steps)}
+ALL = {
+    each.__name__: each
+    for each in (cached_token, browser, local_tokens, gateways, idle_memory, chat_sockets, calls, steps)
+}
 _SERVER_NAMES = {"default": "uvicorn", "granian": "granian"}
 
 

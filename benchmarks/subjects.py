@@ -101,7 +101,7 @@ def door(auth: AuthService, *, verify: str = "remote", server: str = "default") 
 
 
 @contextlib.contextmanager
-def chat(auth: AuthService, *, agent: str) -> Iterator[Subject]:
+def chat(auth: AuthService, *, agent: str = "warden") -> Iterator[Subject]:
     """`doorward serve` with its log in a file, and this agent (`module:name`). Tokens are proven locally: every user is let in."""
     with tempfile.TemporaryDirectory(prefix="doorward-bench-") as folder:
         settings = Path(folder) / "doorward.toml"

@@ -109,6 +109,15 @@ def test_idle_connections_are_held(auth: AuthService, purse: Purse) -> None:
             assert subject.memory_bytes() > before
 
 
+def test_chat_sockets_are_held(auth: AuthService, purse: Purse) -> None:
+    with subjects.chat(auth) as subject:
+        before = subject.memory_bytes()
+        with load.held(subject, purse.header_lines(50)):
+            assert subject.memory_bytes() > before
+        with pytest.raises(CannotMeasure, match="401"):
+            load._accepted(subject, "X-No-Token: 1")
+
+
 def test_timelines_come_from_the_decision_log(auth: AuthService, purse: Purse) -> None:
     with subjects.door(auth, verify="local") as subject:
         load.exactly(subject, 3, ["-F", str(purse.header_lines(3))], concurrency=1)
