@@ -50,12 +50,27 @@ async def knocked(page: Page) -> Locator:
     return page.locator("#knocks li")
 
 
+async def unfolded(page: Page) -> None:
+    """Every group of faults."""
+    for group in await page.locator("#fault-choices details:not([open])").all():
+        await group.locator("summary").click()
+
+
+async def fault(page: Page, label: str) -> Locator:
+    """Its button, with its group open."""
+    group = page.locator("#fault-choices details").filter(has=page.get_by_text(label, exact=True))
+    if await group.get_attribute("open") is None:
+        await group.locator("summary").click()
+    return page.get_by_role("button", name=label, exact=True)
+
+
 @asynccontextmanager
 async def broken(page: Page, label: str) -> AsyncIterator[None]:
     """Broken by hand, and healed for whoever comes next."""
-    await page.get_by_role("button", name=label, exact=True).click()
+    button = await fault(page, label)
+    await button.click()
     try:
-        await expect(page.get_by_role("button", name=label, exact=True)).to_have_attribute("aria-pressed", "true")
+        await expect(button).to_have_attribute("aria-pressed", "true")
         yield
     finally:
         if await page.get_by_role("button", name="Heal").is_enabled():
@@ -101,6 +116,7 @@ async def test_without_the_link_this_host_may_only_look(person: Person) -> None:
     page = await watching(person, "/ops")
     await expect(page.locator("#who")).to_have_text("From this host")
     await expect(page.locator("#faults-locked")).to_be_visible()
+    await unfolded(page)
     for choice in CHOICES:
         await expect(page.get_by_role("button", name=choice.label, exact=True)).to_be_disabled()
 
@@ -219,7 +235,9 @@ async def test_a_connection_is_listed_while_it_lasts(person: Person) -> None:
 async def test_break_watch_the_breaker_open_heal_watch_it_close(person: Person) -> None:
     page = await watching(person)
     async with broken(page, "Silence"):
-        await expect(page.locator("#fault-effect")).to_have_text("Calls are accepted and read, and never answered.")
+        button = page.get_by_role("button", name="Silence", exact=True)
+        await expect(button).to_have_accessible_description("Calls are read, and never answered.")
+        await expect(page.locator("#fault-name")).to_have_text("Silence")
         lines = await knocked(page)
         await expect(page.locator("#headline")).to_have_text(OPEN)
         await expect(lines.filter(has_text="no answer by the deadline").first).to_be_visible()
@@ -244,7 +262,7 @@ async def test_whoever_is_signed_in_gets_in_while_it_is_broken(person: Person) -
         await expect(lines.filter(has_text="told to come back")).not_to_have_count(0)
 
 
-@pytest.mark.parametrize("label", ["401 on our secret", "Error 500", "Reset"])
+@pytest.mark.parametrize("label", ["401 on our secret", "429, too many", "Wrong JSON", "Reset"])
 async def test_each_fault_is_felt_and_healed(person: Person, label: str) -> None:
     page = await watching(person)
     async with broken(page, label):
@@ -259,6 +277,23 @@ async def test_one_fault_follows_another_without_a_repair_between(person: Person
         await expect(page.get_by_role("button", name="300 ms late")).to_have_attribute("aria-pressed", "false")
 
 
+async def test_on_a_phone_what_happens_stays_in_sight(person: Person) -> None:
+    """The last of nineteen faults is as near as the first, and a reload finds it under its heading."""
+    page = await watching(person)
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await unfolded(page)
+    async with broken(page, "Flapping"):
+        for part in ("#fault-name", "#fault-words", "#heal", "#knock"):
+            await expect(page.locator(part)).to_be_in_viewport(ratio=1)
+        await page.reload()
+        await expect(page.get_by_role("button", name="Flapping", exact=True)).to_have_attribute("aria-pressed", "true")
+        await expect(page.get_by_role("button", name="Wrong JSON")).to_have_count(0)
+        await page.get_by_text("It comes and goes").click()
+        await expect(page.locator("#fault-choices summary").filter(has_text="It comes and goes")).to_contain_text(
+            "Flapping"
+        )
+
+
 # ------------------------------------------------------------------------------------------------- how it looks
 
 
@@ -266,6 +301,7 @@ async def test_one_fault_follows_another_without_a_repair_between(person: Person
 async def test_nothing_sticks_out_sideways(person: Person, width: int) -> None:
     page = await watching(person)
     await page.set_viewport_size({"width": width, "height": 800})
+    await unfolded(page)
     await knocked(page)
     await page.locator(".decision summary").first.click()
     assert await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0

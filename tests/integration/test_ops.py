@@ -27,6 +27,7 @@ from doorward.testing import Endpoint, Fault, eventually, opaque_token
 
 CHANGE = "printed-by-up"
 ELSEWHERE = {"X-Forwarded-For": "192.0.2.7"}
+HEALED_SECONDS = 20.0
 
 
 class LateApp:
@@ -404,3 +405,31 @@ async def test_the_state_holds_no_token(tmp_path: Path) -> None:
             text = json.dumps(await with_decisions(page)) + json.dumps((await page.look(ops_token)).content)
         for secret in (token, stranger, ops_token, CHANGE, page.running.auth.service_secret):
             assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("too_many", {"throttled"}),
+        ("overloaded", {"throttled"}),
+        ("secret_refused_late", {"config"}),
+        ("truncated", {"upstream", "protocol"}),
+        ("wrong_json", {"protocol"}),
+        ("huge_body", {"protocol"}),
+        ("flapping", {"", "upstream"}),
+        ("mostly_slow", {"", "deadline"}),
+        ("stale_keep_alive", {"", "upstream"}),
+    ],
+)
+async def test_what_a_stranger_is_told_in_each_fault(tmp_path: Path, fault: str, told: set[str]) -> None:
+    """A token that only the auth service can judge: never a wrong word, and once it is healed the right one."""
+    async with ops(tmp_path, panel=True) as page:
+        assert (await page.change(f'{{"fault":"{fault}"}}')).content["faults"]["now"] == fault
+        answer = await page.running.ask(opaque_token())
+        assert (answer.status, answer.cause or "") in {(503 if cause else 401, cause) for cause in told}
+        await page.change('{"fault":"none"}')
+        deadline = time.monotonic() + HEALED_SECONDS
+        while (answer := await page.running.ask(opaque_token())).status != 401:
+            assert time.monotonic() < deadline, answer
+            await asyncio.sleep(0.1)
+        assert answer.code == "TOKEN_REJECTED"

@@ -147,7 +147,7 @@ def up(
 
     It prints a sign-in link, and the two commands that freeze and thaw the auth service. Freeze it, open new tabs, and watch: each
     one gets in, or is told why, before its deadline. Thaw it, and within five seconds all is as before. The ops page shows each
-    decision as it is made, and breaks the auth service in ten more ways.
+    decision as it is made, and breaks the auth service in nineteen more ways.
 
     The chat is answered by the warden, which knows this door and has no model. With a key of a provider in the environment, or with
     an agent of your own in agent.py:
@@ -240,7 +240,7 @@ def _welcome(console: Console, settings: Settings, process: AuthProcess, admin: 
     print_line(f"\n[bold]Freeze[/]     kill -STOP {process.pid}   the auth service stops answering; open new tabs")
     print_line(f"[bold]Thaw[/]       kill -CONT {process.pid}   within five seconds all is normal\n")
     print_line(f"[bold]Watch[/]      [link={links.ops}]{links.ops}[/]")
-    print_line("           each decision as it is made, and ten more ways to break the auth service")
+    print_line("           each decision as it is made, and nineteen more ways to break the auth service")
     print_line(f"[bold]Agent[/]      {escape(in_words(settings.chat))}")
     print_line(f"[bold]Metrics[/]    {links.page}/metrics")
     print_line(f"[bold]Decisions[/]  tail -f {settings.data_dir}/doorward.log")

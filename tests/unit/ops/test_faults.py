@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import structlog
+from tests.runtime_kit import virtual
 
 from doorward.errors import UsageError
-from doorward.ops.faults import CHOICES, KEPT_SWITCHES, FaultPanel
+from doorward.ops.faults import CHOICES, GROUPS, KEPT_SWITCHES, Choice, FaultPanel
 from doorward.testing import Fault, ManualClock
 
 
@@ -38,19 +41,37 @@ def test_nothing_is_broken_at_first(panel: Panel) -> None:
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.key)
-def test_each_choice_breaks_and_is_healed(panel: Panel, choice: object) -> None:
-    key = getattr(choice, "key", "")
-    panel.panel.switch(key)
-    assert panel.now == key
-    assert panel.wire.fault == getattr(choice, "fault", None)
+async def test_each_choice_breaks_and_is_healed(panel: Panel, choice: Choice) -> None:
+    panel.panel.switch(choice.key)
+    assert panel.now == choice.key
+    assert panel.wire.fault == choice.fault
     assert panel.wire.fault != Fault.NONE
     panel.panel.switch("none")
     assert (panel.now, panel.wire.fault) == ("none", Fault.NONE)
 
 
+@virtual
+async def test_what_comes_and_goes_does_so_until_it_is_healed(panel: Panel) -> None:
+    panel.panel.switch("flapping")
+    seen = [panel.wire.fault]
+    for _ in range(5):
+        await asyncio.sleep(0.5)
+        await asyncio.sleep(0)
+        seen.append(panel.wire.fault)
+    assert seen == [Fault.RESET, Fault.NONE] * 3
+    panel.panel.switch("silence")
+    await asyncio.sleep(5.0)
+    assert panel.wire.fault == Fault.SILENCE, "another fault, and no wave of the old one washes over it"
+
+
 def test_the_choices_are_told_apart() -> None:
     for field in ("key", "label", "effect"):
-        assert len({getattr(choice, field) for choice in CHOICES}) == len(CHOICES) == 10
+        assert len({getattr(choice, field) for choice in CHOICES}) == len(CHOICES) == 19
+
+
+def test_the_page_gets_each_under_its_heading(panel: Panel) -> None:
+    told = [(each["group"], each["key"]) for each in panel.panel.view()["choices"]]
+    assert told == [(group, choice.key) for group, choices in GROUPS.items() for choice in choices]
 
 
 def test_a_switch_has_its_time(panel: Panel) -> None:

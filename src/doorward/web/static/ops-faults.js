@@ -7,7 +7,6 @@ import { BASE } from "./place.js";
 const PROMISED_SECONDS = 5;
 const KNOCKS = 6;
 const KNOCK_WORDS = "Knock six times";
-const SHOWN_KNOCKS = 6;
 const KNOCK_TIMEOUT_MS = 10_000;
 const TICK_MS = 100;
 const BEARER = "base64url.bearer.authorization.doorward.";
@@ -60,6 +59,7 @@ export class Faults {
   #seenAt = 0;
   #knocks = [];
   #timer = null;
+  #opened = null;
 
   /** `change(key)` breaks or heals; `token()` is that of whoever is signed in, or null. */
   constructor({ change, token }) {
@@ -88,19 +88,33 @@ export class Faults {
   #buttons({ faults, viewer }) {
     byId("faults-locked").hidden = viewer.may_change;
     byId("heal").disabled = !viewer.may_change || faults.now === "none";
-    row(byId("fault-choices"), faults.choices.map(({ key }) => key), (key) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.addEventListener("click", () => this.#switch(button.getAttribute("aria-pressed") === "true" ? "none" : key));
-      return button;
-    }, (button, index) => {
-      const { key, label, effect } = faults.choices[index];
-      button.textContent = label;
-      button.title = effect;
-      button.disabled = !viewer.may_change;
-      button.setAttribute("aria-pressed", String(key === faults.now));
+    const chosen = faults.choices.find(({ key }) => key === faults.now);
+    const groups = [...new Set(faults.choices.map(({ group }) => group))];
+    row(byId("fault-choices"), groups, (group) => folded(group, group === groups[0]), (node, index) => {
+      const choices = faults.choices.filter(({ group }) => group === groups[index]);
+      const holds = choices.includes(chosen);
+      if (holds && faults.now !== this.#opened) node.open = true;
+      node.firstChild.lastChild.textContent = holds ? chosen.label : "";
+      row(node.lastChild, choices.map(({ key }) => key), (key) => this.#button(key), (button, at) => {
+        const { key, label, effect } = choices[at];
+        button.firstChild.textContent = label;
+        button.lastChild.textContent = effect;
+        button.disabled = !viewer.may_change;
+        button.setAttribute("aria-pressed", String(key === faults.now));
+      });
     });
-    put("fault-effect", faults.choices.find(({ key }) => key === faults.now)?.effect ?? "");
+    this.#opened = faults.now;
+  }
+
+  /** Pressed it breaks, pressed again it heals. Its name is the label, its description what happens then. */
+  #button(key) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...["label", "effect"].map((name) => Object.assign(document.createElement("span"), { className: name, id: `fault-${key}-${name}` })));
+    button.setAttribute("aria-labelledby", `fault-${key}-label`);
+    button.setAttribute("aria-describedby", `fault-${key}-effect`);
+    button.addEventListener("click", () => this.#switch(button.getAttribute("aria-pressed") === "true" ? "none" : key));
+    return button;
   }
 
   async #switch(key) {
@@ -121,8 +135,10 @@ export class Faults {
     byId("fault-progress").hidden = !(healing && outage);
     byId("fault-progress").value = Math.min(passed, PROMISED_SECONDS);
     put("fault-clock", faults.now !== "none" ? age(passed) : healing && outage ? `${passed.toFixed(1)} s` : "");
+    const label = faults.choices.find(({ key }) => key === faults.now)?.label;
+    put("fault-name", label ?? (healing && outage ? "Healed" : ""));
     if (faults.now !== "none") put("fault-words", this.#broken());
-    else if (healing && outage) put("fault-words", "Healed. The door asks once a second; two answers close the breaker.");
+    else if (healing && outage) put("fault-words", "The door asks once a second; two answers close the breaker.");
     else if (healing) put("fault-words", recovered(last.at, breaker));
     else put("fault-words", "Nothing is broken. Break something, knock, and watch what people get.");
   }
@@ -136,13 +152,13 @@ export class Faults {
 
   async #knock() {
     const token = this.#token();
-    const round = this.#now;
     byId("knock").disabled = true;
     put("knock", "Knocking");
+    this.#knocks = [];
     try {
       for (let count = 0; count < KNOCKS; count += 1) {
         const who = token && count === 0 ? "You" : "Stranger";
-        this.#answered(round, who, await knock(who === "You" ? token : strangeToken()));
+        this.#answered(who, await knock(who === "You" ? token : strangeToken()));
       }
     } finally {
       byId("knock").disabled = false;
@@ -150,12 +166,12 @@ export class Faults {
     }
   }
 
-  /** Equal answers of one round are one line: how many, what, and how long the slowest took. */
-  #answered(round, who, { words, tone, ms }) {
-    const key = `${round} ${who} ${words}`;
+  /** Equal answers are one line: how many, what, and how long the slowest took. */
+  #answered(who, { words, tone, ms }) {
+    const key = `${who} ${words}`;
     const known = this.#knocks.find((each) => each.key === key);
     if (known) Object.assign(known, { ms: Math.max(known.ms, ms), count: known.count + 1 });
-    else this.#knocks = [{ key, who, words, tone, ms, at: this.#now, count: 1 }, ...this.#knocks].slice(0, SHOWN_KNOCKS);
+    else this.#knocks = [{ key, who, words, tone, ms, at: this.#now, count: 1 }, ...this.#knocks];
     row(byId("knocks"), this.#knocks.map(({ key }) => key), () => {
       const node = document.createElement("li");
       node.append(...["time", "span", "b"].map((name) => document.createElement(name)));
@@ -167,6 +183,15 @@ export class Faults {
       node.dataset.tone = each.tone;
     });
   }
+}
+
+/** A group of choices under its heading; what holds of it stands beside the heading. */
+function folded(name, open) {
+  const group = Object.assign(document.createElement("details"), { open });
+  const heading = document.createElement("summary");
+  heading.append(name, document.createElement("b"));
+  group.append(heading, document.createElement("div"));
+  return group;
 }
 
 /** How long the repair took to be noticed, by the door's own clock. */

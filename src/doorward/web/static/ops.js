@@ -190,7 +190,7 @@ class Ops {
     put("because", state.in_outage || service.health === "unhealthy" ? service.last_error ?? "" : "");
     const facts = [
       ["Breaker", `${service.breaker.replace("_", " ")} for ${age(service.breaker_since_seconds)}`],
-      ["Health", service.last_probe_ms === null ? service.health : `${service.health}, probe ${milliseconds(service.last_probe_ms)}`],
+      ["Health", service.last_probe_ms === null ? service.health : `${service.health}, ${milliseconds(service.last_probe_ms)}`],
       ["Last answer", service.last_contact_age_seconds === null ? "never" : `${age(service.last_contact_age_seconds)} ago`],
       ["Key set", service.keyset_age_seconds === null ? "none yet" : `${age(service.keyset_age_seconds)} old`],
       ["Revocations", service.feed_age_seconds === null ? service.feed : `${service.feed}, ${age(service.feed_age_seconds)} old`],
