@@ -122,6 +122,24 @@ async def test_how_many_are_waited_for_is_bounded(tmp_path: Path) -> None:
             assert json.loads(await next_one.recv())["user_id"] == "ada"
 
 
+async def test_how_many_are_waited_for_is_bounded_over_all_addresses(tmp_path: Path) -> None:
+    limits = {"first_message_waiting": 2, "first_message_waiting_per_address": 2}
+    async with (
+        running_door(tmp_path, limits=limits, trusted_proxies=("127.0.0.0/8",), **ROUTES) as running,
+        running.connect(None, headers={"X-Forwarded-For": "192.0.2.1"}) as one,
+        running.connect(None, headers={"X-Forwarded-For": "192.0.2.2"}),
+    ):
+        await eventually(lambda: len(running.door.waiting) == 2, what="both are waited for")
+        third = {"X-Forwarded-For": "192.0.2.3"}
+        refused = await running.ask(None, headers=third)
+        assert (refused.status, refused.code) == (503, "OVERLOADED")
+        token = running.auth.issue("ada")
+        assert (await running.ask(token, headers=third)).status == 101  # who has said it already is not in the way
+        await one.send(auth(token))
+        await eventually(lambda: len(running.door.waiting) == 1, what="one has said it")
+        assert (await running.ask(None, headers=third)).status == 101
+
+
 async def test_a_client_of_ours_gets_its_notices_and_its_refusal(tmp_path: Path) -> None:
     async with running_door(tmp_path, **ROUTES) as running:
         async with opened(running.browser(None)) as page:
