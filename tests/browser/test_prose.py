@@ -238,7 +238,11 @@ async def test_each_block_runs_in_the_direction_of_its_language(ada: Person, pup
     await expect(answer(page).locator("td")).to_have_count(1)
     directions = "(blocks) => blocks.map((block) => getComputedStyle(block).direction)"
     assert await answer(page).locator("> *").evaluate_all(directions) == ["rtl", "ltr", "rtl", "rtl", "ltr"]
-    assert await page.locator(".question p, #title, [aria-current] .thread-title").evaluate_all(directions) == ["rtl", "rtl", "rtl"]
+    assert await page.locator(".question p, #title, [aria-current] .thread-title").evaluate_all(directions) == [
+        "rtl",
+        "rtl",
+        "rtl",
+    ]
 
 
 HALF_WRITTEN = [

@@ -106,7 +106,7 @@ async def _play_strays(trial: Trial, *, behaviour: Behaviour) -> None:
         ]
         await trial.stream(Phase.HEALTHY, STREAM_SECONDS)
     strays = [task.result() for task in tasks]
-    ended = sum(each.ended and each.seconds <= limit for each in strays)
+    ended = sum(each.end is not None and each.seconds <= limit for each in strays)
     slowest = max(each.seconds for each in strays)
     text = f"{ended} of {number} were answered or cut within {limit:.2f} s; the slowest took {slowest:.2f} s"
     trial.findings.append(Finding(f"stray: {behaviour}", ended == number, text, round(slowest, 3), round(limit, 3)))

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from itertools import cycle
 
 from doorward.drill.clients import Dialer
+from doorward.drill.evidence import Evidence
 from doorward.drill.faults import Trouble
-from doorward.drill.judge import Evidence, judge
+from doorward.drill.judge import judge
 from doorward.drill.results import CurvePoint, Finding, Kind, Outcome, Phase, Sample, ScenarioResult
 from doorward.drill.scenarios import RECOVERY_SECONDS, Expectations, Rules
 from doorward.testing import Fault, FaultProxy, opaque_token
