@@ -277,8 +277,11 @@ async def resumed_after_the_kill(folder: Path, auth: FakeAuthService, tabs: Sequ
 
             uncut.append(await read_in_one_go(connect, tab.thread_id))
     await hold(tabs, uncut)
-    assert {tab.frames[-1]["event"].get("code") for tab in tabs} == {"interrupted"}
-    assert all(tab.frames[-1]["event"]["metadata"] == {"retryable": True} for tab in tabs)
+    interrupted = [tab.frames[-1]["event"] for tab in tabs if tab.frames[-1]["event"]["type"] == "RUN_ERROR"]
+    assert len(interrupted) >= len(tabs) - 1, (
+        "only a run that was killed after its last event had been written may be whole"
+    )
+    assert all((event["code"], event["metadata"]) == ("interrupted", {"retryable": True}) for event in interrupted)
     assert {len(runs_of(events_of(tab.frames))) for tab in tabs} == {1}
 
 

@@ -26,17 +26,17 @@ def door(tmp_path: Path) -> App:
     return Doorward(nothing, Settings(auth=auth, deadline_seconds=1.5, data_dir=tmp_path, limits=limits))
 
 
-def test_they_are_those_of_the_door_that_it_serves(tmp_path: Path) -> None:
+async def test_they_are_those_of_the_door_that_it_serves(tmp_path: Path) -> None:
     for app in (door(tmp_path), ProxyHeadersMiddleware(door(tmp_path))):  # type: ignore[arg-type]
         policy = connection(Config(app, http=UvicornProtocol)).watch.policy
         assert (policy.header_seconds, policy.silent_seconds, policy.incomplete_handshakes) == (1.5, 3.0, 7)
 
 
-def test_an_app_without_a_door_gets_the_usual_ones() -> None:
+async def test_an_app_without_a_door_gets_the_usual_ones() -> None:
     assert connection(Config(nothing, http=UvicornProtocol)).watch.policy.header_seconds == 2.0
 
 
-def test_connections_of_one_server_are_watched_together_and_those_of_two_are_not(tmp_path: Path) -> None:
+async def test_connections_of_one_server_are_watched_together_and_those_of_two_are_not(tmp_path: Path) -> None:
     one, another = (Config(door(tmp_path), http=UvicornProtocol) for _ in range(2))
     assert connection(one).watch is connection(one).watch
     assert connection(one).watch is not connection(another).watch

@@ -106,13 +106,12 @@ export class Faults {
     this.#opened = faults.now;
   }
 
-  /** Pressed it breaks, pressed again it heals. Its name is the label, its description what happens then. */
+  /** Pressed it breaks, pressed again it heals. Its name is the label and what happens then: all that is seen in it. */
   #button(key) {
     const button = document.createElement("button");
     button.type = "button";
     button.append(...["label", "effect"].map((name) => Object.assign(document.createElement("span"), { className: name, id: `fault-${key}-${name}` })));
-    button.setAttribute("aria-labelledby", `fault-${key}-label`);
-    button.setAttribute("aria-describedby", `fault-${key}-effect`);
+    button.setAttribute("aria-labelledby", `fault-${key}-label fault-${key}-effect`);
     button.addEventListener("click", () => this.#switch(button.getAttribute("aria-pressed") === "true" ? "none" : key));
     return button;
   }
