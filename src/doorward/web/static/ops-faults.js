@@ -111,7 +111,7 @@ export class Faults {
     const button = document.createElement("button");
     button.type = "button";
     button.append(...["label", "effect"].map((name) => Object.assign(document.createElement("span"), { className: name, id: `fault-${key}-${name}` })));
-    button.setAttribute("aria-labelledby", `fault-${key}-label fault-${key}-effect`);
+    button.firstChild.after(" ");
     button.addEventListener("click", () => this.#switch(button.getAttribute("aria-pressed") === "true" ? "none" : key));
     return button;
   }
