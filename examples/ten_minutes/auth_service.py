@@ -1,6 +1,10 @@
 from fastapi import FastAPI, Header, HTTPException
 
-SESSIONS = {"ada-session": {"id": 17, "roles": ["member"]}, "bob-session": {"id": 42, "roles": ["member"]}}
+SESSIONS = {
+    "ada-session": {"id": 17, "roles": ["member"]},
+    "bob-session": {"id": 42, "roles": ["member"]},
+    "eve-session": {"id": 99, "roles": ["member"]},
+}
 
 app = FastAPI()
 
