@@ -57,8 +57,9 @@ async def knocked(page: Page) -> Locator:
 
 async def unfolded(page: Page) -> None:
     """Every group of faults."""
-    for group in await page.locator("#fault-choices details:not([open])").all():
-        await group.locator("summary").click()
+    closed = page.locator("#fault-choices details:not([open]) > summary")
+    while await closed.count():
+        await closed.first.click()
 
 
 async def fault(page: Page, label: str) -> Locator:
