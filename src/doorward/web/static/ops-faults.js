@@ -110,7 +110,7 @@ export class Faults {
   #button(key) {
     const button = document.createElement("button");
     button.type = "button";
-    button.append(...["label", "effect"].map((name) => Object.assign(document.createElement("span"), { className: name, id: `fault-${key}-${name}` })));
+    button.append(...["label", "effect"].map((name) => Object.assign(document.createElement("span"), { className: name })));
     button.firstChild.after(" ");
     button.addEventListener("click", () => this.#switch(button.getAttribute("aria-pressed") === "true" ? "none" : key));
     return button;
