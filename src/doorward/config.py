@@ -338,6 +338,16 @@ class ChatSettings(Section):
     )
 
 
+class ClientSettings(Section):
+    """Where `doorward chat` goes, and as whom (docs/how-to/chat-from-python.md)."""
+
+    url: str = Field("http://127.0.0.1:8000", description="Address of the chat server")
+    email: str | None = Field(None, description="Who signs in; unset: it is asked for")
+    password: SecretStr | None = Field(None, description="Their password; unset: it is asked for")
+    token: SecretStr | None = Field(None, description="An access token instead of a sign-in; nothing renews it")
+    ca_file: Path | None = Field(None, description="Certificates of a private CA, PEM")
+
+
 class AuthdSettings(Section):
     """Settings of our own auth service, `doorward authd`."""
 
@@ -435,6 +445,7 @@ class Settings(BaseSettings):
     routes: tuple[RouteSettings, ...] = Field((), description="Rules for guarded paths; see below")
     serve: ServeSettings = ServeSettings()
     chat: ChatSettings = ChatSettings()
+    client: ClientSettings = ClientSettings()
     authd: AuthdSettings = AuthdSettings()
 
     def __init__(self, **values: Any) -> None:

@@ -17,6 +17,7 @@ from doorward.errors import ConfigError, DoorwardError, UsageError
 COMMANDS = {
     "up": "doorward.cli.up:up",
     "serve": "doorward.cli.serve:serve",
+    "chat": "doorward.cli.chat.command:chat",
     "authd": "doorward.cli.authd_commands:authd",
     "doctor": "doorward.cli.doctor:doctor",
     "check-config": "doorward.cli.check_config:check_config",

@@ -14,7 +14,7 @@ from doorward.client.commands import Commands, Reply
 from doorward.client.connection import Connection, Ears
 from doorward.client.errors import Refused, Unanswered
 from doorward.client.following import Following
-from doorward.client.http import Network
+from doorward.client.http import Network, base_url
 from doorward.client.line import Carrier, WebSocketDial
 from doorward.client.states import DoorView, State
 from doorward.client.subscription import QUEUE, Subscription
@@ -84,6 +84,8 @@ class Client:
     ) -> None:
         self._timing = timing = timing or Timing()
         self._wall = wall
+        self.url = base_url(url)
+        """Of the server, without `/ws`, query and fragment."""
         self._network = Network(url, tls=tls)
         self._commands = Commands()
         self._following = Following(self._commands, timing, uniform=uniform)
@@ -238,6 +240,17 @@ class Client:
                     if envelope.ends_run:
                         return
 
+    async def has_ended(self, thread_id: str, run_id: str) -> bool:
+        """Ask over HTTP whether a run is over: for whoever was shown a snapshot instead of its events.
+
+        Raises:
+            As `threads.runs`.
+
+        Cancellation: leaves nothing behind.
+        """
+        page = await self.threads.runs(thread_id)
+        return any(run.run_id == run_id and run.ended_at is not None for run in page.items)
+
     async def send(self, command: Mapping[str, Any], *, within_seconds: float | None = None) -> Reply:
         """Any command of the protocol, once, and its reply. Without a connection it waits for one.
 
@@ -271,13 +284,11 @@ class Client:
             return False
         while True:
             try:
-                page = await self.threads.runs(snapshot.thread_id)
+                return await self.has_ended(snapshot.thread_id, run_id)
             except Unanswered:
                 if asyncio.get_running_loop().time() >= ends_at:
                     raise
                 await asyncio.sleep(ASK_AGAIN_SECONDS)
-            else:
-                return any(run.run_id == run_id and run.ended_at is not None for run in page.items)
 
 
 def new_id(prefix: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import os
 import socket
 import ssl
 from contextlib import suppress
@@ -121,8 +122,7 @@ class WebSocketDial:
         except InvalidHandshake:
             raise NotOpened(_ours("CONNECT_FAILED", "what answers there speaks no WebSocket")) from None
         except (OSError, RuntimeError, ValueError) as error:  # uvloop's are RuntimeErrors; a redirect is a ValueError
-            words = getattr(error, "strerror", None) or type(error).__name__
-            raise NotOpened(_ours("CONNECT_FAILED", str(words).lower())) from error
+            raise NotOpened(_ours("CONNECT_FAILED", _in_words(error))) from error
 
     async def _open(self, token: str, deadline: Deadline) -> websockets.ClientConnection:
         tls = await self._network.tls()
@@ -194,6 +194,11 @@ class WebSocketLine:
 
 def _closed(closed: ConnectionClosed) -> LineClosed:
     return LineClosed() if closed.rcvd is None else LineClosed(closed.rcvd.code, closed.rcvd.reason)
+
+
+def _in_words(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    return os.strerror(number).lower() if number else type(error).__name__
 
 
 def _ours(code: str, detail: str) -> Reason:

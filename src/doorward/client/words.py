@@ -41,9 +41,9 @@ def in_words(state: State, *, wall_now: float) -> str:
     reason = state.reason
     match state.name:
         case StateName.WAITING if reason is not None:
-            return f"{_trouble(reason)} {_countdown(state.retry_at, wall_now)}"
+            return f"{trouble(reason)} {_countdown(state.retry_at, wall_now)}"
         case StateName.CONNECTING if reason is not None:
-            return f"{_trouble(reason)} Trying now."
+            return f"{trouble(reason)} Trying now."
         case StateName.CONNECTING:
             return "Connecting."
         case StateName.DEGRADED:
@@ -56,7 +56,8 @@ def in_words(state: State, *, wall_now: float) -> str:
     return ""
 
 
-def _trouble(reason: Reason) -> str:
+def trouble(reason: Reason) -> str:
+    """Why the connection is away, in one or two sentences."""
     if reason.action is Action.SIGN_IN:
         return f"The server does not accept your sign-in yet ({reason.code})."
     if reason.code == "SERVICE_UNAVAILABLE" and reason.cause == "config":

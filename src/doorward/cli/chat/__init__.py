@@ -1,0 +1,1 @@
+"""`doorward chat`: the chat in a terminal, on the Python client."""
