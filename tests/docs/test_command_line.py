@@ -24,7 +24,7 @@ def commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 COMMANDS = dict(commands("doorward", typer.main.get_command(build())))
-OURS = ["doctor", "check-config", "token", "authd", "authd init", "authd rotate-keys"]
+OURS = ["chat", "doctor", "check-config", "token", "authd", "authd init", "authd rotate-keys"]
 
 
 def section(path: str) -> str:
@@ -35,11 +35,12 @@ def section(path: str) -> str:
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_command_and_option_is_on_the_page(path: str) -> None:
-    rows = dict(re.findall(r"^\| `(--[a-z0-9-]+)` \| .*? \| (.*) \|$", section(path), re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(--[a-z0-9-]+|[A-Z]+)` \| .*? \| (.*) \|$", section(path), re.MULTILINE))
     for option in COMMANDS[path].params:
         if getattr(option, "hidden", False):
             continue
-        assert rows[option.opts[0]], f"{path} {option.opts[0]} has no meaning"
+        name = option.name.upper() if option.param_type_name == "argument" else option.opts[0]
+        assert rows[name], f"{path} {name} has no meaning"
 
 
 @pytest.mark.parametrize("path", [f"doorward {name}" for name in OURS])

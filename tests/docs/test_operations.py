@@ -17,6 +17,7 @@ from doorward.asgi.door import log_decision
 from doorward.authd import key_files
 from doorward.authd.store import database_url
 from doorward.chat import database as chat_database
+from doorward.cli.chat import entrance
 from doorward.core.verdict import Cause, Code
 from doorward.errors import BackendError
 from doorward.ops import token as ops_token
@@ -31,6 +32,7 @@ NO_SETTINGS = {
     "auth.expiring",
     "auth.grace",
     "authd.log",
+    "client.py",
     "e2e.key",
     "chat.agent_failed",
     "chat.drill",
@@ -119,6 +121,7 @@ def test_files_have_the_names_on_the_page(tmp_path: Path) -> None:
         re.sub(r"-\w+\.json", "-*.json", keyset.name),
         Path(database_url(settings).database or "").relative_to(tmp_path).as_posix(),
         f"authd/keys/*{key_files.SUFFIX}",
+        entrance.FILE_NAME.format(server="*"),
         chat_database.FILE_NAME,
         chat_database.FILE_NAME + chat_database.MARK_SUFFIX,
         chat_database.FILE_NAME + chat_database.LOCK_SUFFIX,

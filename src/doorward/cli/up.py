@@ -201,7 +201,7 @@ async def _up(settings: Settings, process: AuthProcess, auth_port: int) -> int:
             await process.start()
             await proxy.start()
             admin = await ensure_user(settings, ADMIN, permissions=("admin", "chat"), generate_password=True)
-            code = await issue_one_time_code(settings, ADMIN)
+            codes = [await issue_one_time_code(settings, ADMIN) for _ in range(2)]
         watching = asyncio.create_task(process.watch())
         freeze = f"kill -STOP {process.pid}"
         product = assemble(settings, register=True, fault_hint=freeze, panel=panel)
@@ -210,7 +210,7 @@ async def _up(settings: Settings, process: AuthProcess, auth_port: int) -> int:
                 product,
                 settings,
                 ready=lambda host, port: _welcome(
-                    console, settings, process, admin, _Links(host, port, code, panel.token)
+                    console, settings, process, admin, _Links(host, port, codes, panel.token)
                 ),
             )
         finally:
@@ -223,10 +223,10 @@ async def _up(settings: Settings, process: AuthProcess, auth_port: int) -> int:
 class _Links:
     """The addresses that are printed. Each secret is in the fragment, which a browser sends to nobody."""
 
-    def __init__(self, host: str, port: int, code: str, change_token: str) -> None:
+    def __init__(self, host: str, port: int, codes: list[str], change_token: str) -> None:
         shown_host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared with, not bound to
         self.page = f"http://{shown_host}:{port}"
-        self.sign_in = f"{self.page}/#signin={code}"
+        self.sign_in, self.terminal = (f"{self.page}/#signin={code}" for code in codes)
         self.ops = f"{self.page}/ops#change={change_token}"
 
 
@@ -235,6 +235,8 @@ def _welcome(console: Console, settings: Settings, process: AuthProcess, admin: 
     print_line("\n[bold green]Doorward is up.[/]\n")
     print_line(f"[bold]Open[/]       [link={links.sign_in}]{links.sign_in}[/]")
     print_line("           signs you in once as an admin")
+    print_line(f"[bold]Or here[/]    doorward chat '{links.terminal}'")
+    print_line("           the same chat in a terminal; good once too")
     if admin.password is not None:
         print_line(f"[bold]Or with[/]    {ADMIN}  {escape(admin.password)}   (shown this once)")
     print_line(f"\n[bold]Freeze[/]     kill -STOP {process.pid}   the auth service stops answering; open new tabs")

@@ -1,14 +1,11 @@
-"""The Python client against `doorward serve` and `doorward authd` as processes: cuts, outages, restarts, revocation.
-
-The door reminds clients of their tokens' end all the time here, so every connection renews its token every two seconds.
-"""
+"""The Python client against `doorward serve` and `doorward authd` as processes: cuts, outages, restarts, revocation."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.chat_checker import Frame, Tab, findings
-from tests.chat_product import EMAIL, PASSWORD, ROOT, Paths, Product, paths, product
-from tests.integration.test_up import free_port
+from tests.chat_product import EMAIL, PASSWORD, ROOT, Paths, Product
 
 from doorward.client import (
     Client,
@@ -42,19 +38,6 @@ from doorward.testing import Fault
 BOUND_SECONDS = 40.0
 QUICK = Timing(backoff_base_seconds=0.05, backoff_cap_seconds=0.5)
 QUESTION = "pace=0.02 | a long answer has more words than this but no other kinds of events"
-SETTINGS = {"session__expiring_notice_seconds": "600", "cache__positive_seconds": "0"}
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    with product(tmp_path_factory.mktemp("product"), auth_port=free_port(), **SETTINGS) as running:
-        yield running
-
-
-@pytest.fixture
-async def ways(running: Product) -> AsyncIterator[Paths]:
-    async with paths(running) as ways:
-        yield ways
 
 
 @asynccontextmanager

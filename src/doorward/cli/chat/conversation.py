@@ -204,7 +204,7 @@ class Conversation:
                 self.check()
                 now = "sending" if self._starting is not None else self._scene.now
                 banner = room.weather.banner(time.monotonic(), wall_now=time.time())
-                if now or banner:
+                if (now or banner) and not room.keyboard.is_open:
                     room.screen.draw(self._scene.growing, now, banner)
                 self._changed.clear()
                 with contextlib.suppress(TimeoutError):

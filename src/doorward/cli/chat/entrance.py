@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LINK = "signin"
 """The sign-in link of `doorward up` ends with `#signin=<code>`."""
+FILE_NAME = "session-{server}.json"
 TRIES = 3
 CHECK_SECONDS = 5.0
 
@@ -73,7 +74,8 @@ class Entrance:
         self.tls = _tls(settings.client.ca_file)
         token = settings.client.token
         self._token = FixedToken(token.get_secret_value()) if token is not None else None
-        self.file = settings.data_dir / f"session-{re.sub(r'[^A-Za-z0-9.-]+', '-', urlsplit(self.url).netloc)}.json"
+        server = re.sub(r"[^A-Za-z0-9.-]+", "-", urlsplit(self.url).netloc)
+        self.file = settings.data_dir / FILE_NAME.format(server=server)
         self.session = None if self._token else Session(self.url, store=FileStore(self.file), tls=self.tls)
 
     @property

@@ -47,10 +47,12 @@ class Keyboard:
         self._loop = asyncio.get_running_loop()
         self._prompts: queue.SimpleQueue[_Prompt] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._asking: _Prompt | None = None
+        self._open: _Prompt | None = None
+        self._unclaimed: _Prompt | None = None
+        """It was finished while nobody waited for it."""
+        self._is_awaited = False
         self._terminal: list[Any] | None = None
         self._readline = _readline()
-        self._line_is_open = False
 
     def __enter__(self) -> Self:
         with contextlib.suppress(termios.error, OSError):
@@ -60,45 +62,61 @@ class Keyboard:
 
     def __exit__(self, *_: object) -> None:
         self._loop.remove_signal_handler(signal.SIGINT)
-        if self._line_is_open:
+        if self._open is not None:
             print(flush=True)
         if self._terminal is not None:
             with contextlib.suppress(termios.error, OSError):  # the thread may have left it without an echo
                 termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._terminal)
 
     @property
-    def is_asking(self) -> bool:
-        return self._asking is not None
+    def is_open(self) -> bool:
+        """A line is being typed, whether or not anybody still waits for it."""
+        return self._open is not None
 
     async def ask(self, prompt: str, sort: Sort = Sort.QUESTION) -> str | None:
-        """The next line; `None`: Ctrl-D.
+        """The next line; `None`: Ctrl-D. One at a time.
 
-        Cancellation: the thread goes on waiting for that line. It is for who leaves.
+        A line that was begun for somebody who no longer waits for it cannot be taken back. Who asks for the same sort next gets it;
+        for another sort its end is waited for, and it is dropped.
+
+        Cancellation: the line stays open.
         """
-        asking = self._asking = _Prompt(prompt, sort, self._loop.create_future())
-        self._line_is_open = True
-        self._prompts.put(asking)
+        while self._open is not None and self._open.sort is not sort:
+            await asyncio.shield(self._open.answer)
+        opened, self._unclaimed = self._open or self._unclaimed, None
+        if opened is None or opened.sort is not sort:
+            opened = self._begin(prompt, sort)
+        elif not opened.answer.done():
+            self._write_prompt(opened)
+        self._is_awaited = True
+        try:
+            return await asyncio.shield(opened.answer)
+        finally:
+            self._is_awaited = False
+
+    def _begin(self, prompt: str, sort: Sort) -> _Prompt:
+        opened = self._open = _Prompt(prompt, sort, self._loop.create_future())
+        self._prompts.put(opened)
         if self._thread is None:
             self._thread = threading.Thread(target=self._read, name="doorward-keyboard", daemon=True)
             self._thread.start()
-        try:
-            return await asking.answer
-        finally:
-            self._asking = None
+        return opened
 
     def above(self, show: Callable[[], None]) -> None:
         """Print something above the line that is being typed."""
-        asking = self._asking
-        if asking is None:
+        if self._open is None:
             show()
             return
         sys.stdout.write(_CLEAR_LINE)
         sys.stdout.flush()
         show()
+        self._write_prompt(self._open)
+
+    def _write_prompt(self, opened: _Prompt) -> None:
         typed = (
-            self._readline.get_line_buffer() if self._readline is not None and asking.sort is not Sort.SECRET else ""
+            self._readline.get_line_buffer() if self._readline is not None and opened.sort is not Sort.SECRET else ""
         )
-        sys.stdout.write(asking.text + typed)
+        sys.stdout.write(_CLEAR_LINE + opened.text + typed)
         sys.stdout.flush()
 
     def _read(self) -> None:
@@ -111,10 +129,14 @@ class Keyboard:
                 line = None
             except (OSError, ValueError):  # letters that are none: UnicodeDecodeError is a ValueError
                 line = ""
-            self._line_is_open = False
             self._forget(asked.sort)
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                self._loop.call_soon_threadsafe(_settle, asked.answer, line)
+                self._loop.call_soon_threadsafe(self._typed, asked, line)
+
+    def _typed(self, asked: _Prompt, line: str | None) -> None:
+        self._open = None
+        self._unclaimed = None if self._is_awaited else asked
+        asked.answer.set_result(line)
 
     def _forget(self, sort: Sort) -> None:
         """Only questions are worth being brought back by the up-arrow."""
@@ -132,8 +154,3 @@ def _readline() -> Any:
     except ImportError:
         return None
     return readline
-
-
-def _settle(answer: asyncio.Future[str | None], line: str | None) -> None:
-    if not answer.done():
-        answer.set_result(line)

@@ -73,6 +73,13 @@ class Screen:
             _, now, banner = self._drawn
             self._live.update(self._picture("", now, banner, time.monotonic()), refresh=True)
 
+    def forget_banner(self) -> None:
+        """It is no longer true."""
+        if self._live is not None and self._drawn is not None:
+            growing, now, _ = self._drawn
+            self._drawn = growing, now, ""
+            self._live.update(self._picture(growing, now, "", time.monotonic()), refresh=True)
+
     def rest(self) -> None:
         """Nothing grows any more. Twice is once."""
         live, self._live, self._drawn = self._live, None, None
@@ -110,8 +117,18 @@ class _Lines:
         if self._only_the_end:
             lines = lines[-max(console.size.height - SPARE_LINES, 3) :]
         for line in lines:
-            yield Segments(line)
+            yield Segments(_without_padding(line))
             yield Segment.line()
+
+
+def _without_padding(line: list[Segment]) -> list[Segment]:
+    """Without the spaces that fill a line up: whoever copies an answer does not want them. A coloured ground stays whole."""
+    kept = list(line)
+    while kept and not kept[-1].text.strip() and not (kept[-1].style and kept[-1].style.bgcolor):
+        kept.pop()
+    if kept and not (kept[-1].style and kept[-1].style.bgcolor):
+        kept[-1] = Segment(kept[-1].text.rstrip(), kept[-1].style)
+    return kept
 
 
 def _is_empty(line: list[Segment]) -> bool:

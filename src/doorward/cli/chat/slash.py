@@ -61,10 +61,11 @@ class Slash:
             "/delete": self._delete,
             "/status": self._status,
             "/signout": self._sign_out,
+            "/help": self._help,
             "/quit": self._quit,
         }
         try:
-            return await known.get(name, self._help)(thread_id, rest.strip())
+            return await known.get(name, self._unknown)(thread_id, rest.strip())
         except (SignedOut, Ended):
             raise
         except Refused as error:
@@ -132,6 +133,11 @@ class Slash:
 
     async def _quit(self, _: str, __: str) -> None:
         raise Leaving
+
+    async def _unknown(self, _: str, __: str) -> None:
+        self._room.note(
+            "There is no such command; /help shows them. To ask what begins with a slash, put a space before it."
+        )
 
     async def _help(self, _: str, __: str) -> None:
         self._room.note(HELP, "")

@@ -59,7 +59,8 @@ class Talk:
                     try:
                         await self._with_client(room, entrance)
                     except SignedOut as error:
-                        room.note(f"{str(error).capitalize()}. Sign in again, or Ctrl-C to leave.")
+                        enter = "Press Enter to sign in again" if keyboard.is_open else "Sign in again"
+                        room.note(f"{str(error).capitalize()}. {enter}, or Ctrl-C to leave.")
                         keyboard.on_interrupt = room.leaving.set
                         await or_leave(room.leaving, entrance.again(error))
                     else:
@@ -73,6 +74,8 @@ class Talk:
         room.weather = Weather(time.monotonic())
 
         def on_state(state: State) -> None:
+            if state.is_in:
+                room.screen.forget_banner()
             if words := room.weather.changed(state, time.monotonic()):
                 room.note(words, "dim")
 
@@ -149,7 +152,7 @@ class Visit:
         """While somebody types, nothing can be drawn: say once that the connection is away."""
         while True:
             await asyncio.sleep(NEWS_SECONDS)
-            if self._room.keyboard.is_asking and (words := self._room.weather.news(time.monotonic())):
+            if self._room.keyboard.is_open and (words := self._room.weather.news(time.monotonic())):
                 self._room.note(words)
 
     async def _in(self, thread_id: str, *, is_new: bool) -> str | None:
@@ -167,8 +170,8 @@ class Visit:
                     move = await self._slash.do(line, thread_id)
                     if move is not None and move.thread_id != thread_id:
                         return move.thread_id
-                elif line:
-                    await conversation.ask(line)
+                elif line.strip():
+                    await conversation.ask(line.strip())
         raise Leaving
 
     async def _next_line(self, conversation: Conversation) -> str:
@@ -186,6 +189,6 @@ class Visit:
                 asking.cancel()
             if line is None:
                 raise Leaving
-            return line.strip()
+            return line.rstrip()
 
         return await or_leave(room.leaving, typed())
