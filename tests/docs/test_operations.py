@@ -32,6 +32,7 @@ NO_SETTINGS = {
     "auth.expiring",
     "auth.grace",
     "authd.log",
+    "chat.log",
     "client.py",
     "e2e.key",
     "chat.agent_failed",
