@@ -87,7 +87,8 @@ class Renewal:
             failures, token = 0, fresh
             on_new(token)
             said = reply.get("expires_at")
-            wait = self._life(token.expires_at, said if isinstance(said, int | float) else None)
+            life = self._life(token.expires_at, said if isinstance(said, int | float) else None)
+            wait = None if life is None else max(life - BETWEEN_SECONDS, 0.0)
             await asyncio.sleep(BETWEEN_SECONDS)
 
     async def _pause(self, seconds: float | None) -> None:

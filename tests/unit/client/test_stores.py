@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -62,5 +61,7 @@ async def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 async def test_its_thread_ends_with_it(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "session.json")
     await store.save(TOKENS)
+    thread = store._worker._thread
+    assert thread is not None
     del store
-    await eventually(lambda: not [t for t in threading.enumerate() if t.name == "doorward-session-file"])
+    await eventually(lambda: not thread.is_alive(), what="its thread has ended")
