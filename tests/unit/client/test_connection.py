@@ -272,7 +272,7 @@ async def test_the_token_is_renewed_on_the_open_line_before_it_ends() -> None:
     async with meeting(watching, tokens=tokens) as met:
         await met.until(lambda: len(renewed) == 2)
         assert [token for _, token in renewed] == ["t2", "t3"]
-        assert [at for at, _ in renewed] == pytest.approx([75.0, 75.0 + 0.75 * 925.0], abs=3.0)
+        assert [at for at, _ in renewed] == pytest.approx([75.0, 75.0 + 0.75 * 925.0])
         assert met.tokens.asked == [None, "t1", "t2"]
         assert len(met.door.lines) == 1
 
