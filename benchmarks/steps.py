@@ -62,7 +62,7 @@ class Parts:
         self.record = self._recorded()
 
     def in_order(self) -> Iterator[tuple[str, Part]]:
-        authenticator, verifier = self.door.authenticator, self.door.issuers[0].verifier
+        authenticator, verifier = self.door.authenticator, self.door.issuers["auth"].verifier
         reader = verifier._reader
         subject = self.judgement.subject
         if subject is None:
@@ -142,7 +142,7 @@ def scope_of(token: str) -> Scope:
 
 def local_parts(token: str, door: Door) -> Iterator[tuple[str, Part]]:
     """What a JWT costs that was never seen before."""
-    issuer = door.issuers[0]
+    issuer = door.issuers["auth"]
     policy, keyset = issuer.verifier.policy, issuer.keys.keyset
     parsed = parse_token(token, policy.algorithms, policy.typ)
     claims = verify(parsed, keyset) if isinstance(parsed, Parsed) and keyset is not None else None
@@ -207,7 +207,7 @@ async def measured(folder: Path, auth: subjects.AuthService, purse: Purse) -> li
     app, token = behind_the_door(settings), purse.token()
     await app.door.open()
     try:
-        await eventually(lambda: app.door.issuers[0].keys.keyset, within_seconds=START_SECONDS, what="the key set")
+        await eventually(lambda: app.door.issuers["auth"].keys.keyset, within_seconds=START_SECONDS, what="the key set")
         parts = Parts(app, token)
         await parts.learn()
         rows = [(name, lowest(part)) for name, part in parts.in_order()]

@@ -15,7 +15,10 @@ from doorward.core.verdict import Assurance, Principal
 from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView, Statistics, Step
 
 HEALTHY = ServiceView(
+    issuer="auth",
+    tenant=None,
     url="https://auth.internal",
+    in_outage=False,
     breaker="closed",
     breaker_since_seconds=720.0,
     health="healthy",
@@ -31,6 +34,7 @@ HEALTHY = ServiceView(
 )
 BROKEN = replace(
     HEALTHY,
+    in_outage=True,
     breaker="open",
     breaker_since_seconds=14.0,
     health="unhealthy",
@@ -73,12 +77,13 @@ class FakeInsight:
     """An `Insight` that says what the test put in."""
 
     state: ServiceView = HEALTHY
+    others: Sequence[ServiceView] = ()
     counts: dict[str, int] = field(default_factory=lambda: {"allow": 40, "deny": 1, "unavailable": 1})
     records: list[DecisionRecord] = field(default_factory=list)
     views: list[ConnectionView] = field(default_factory=list)
 
-    def service(self) -> ServiceView:
-        return self.state
+    def services(self) -> Sequence[ServiceView]:
+        return [self.state, *self.others]
 
     def statistics(self, window_seconds: float = 300.0) -> Statistics:
         total = sum(self.counts.values())
@@ -130,10 +135,11 @@ class Person:
     assurance: Assurance = Assurance.LIVE
     degraded: bool = False
     expires_at: float | None = None
+    tenant: str | None = None
 
     @property
     def principal(self) -> Principal:
-        return Principal(self.user_id, "https://auth.internal", permissions=self.permissions)
+        return Principal(self.user_id, "https://auth.internal", permissions=self.permissions, tenant=self.tenant)
 
 
 ADMIN = Person("root", frozenset({"admin"}), "d-root")

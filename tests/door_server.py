@@ -76,7 +76,7 @@ class RunningDoor:
     @property
     def issuer(self) -> Issuer:
         """The only one, or the first of several."""
-        return self.door.issuers[0]
+        return next(iter(self.door.issuers.values()))
 
     @property
     def connections(self) -> int:
@@ -129,7 +129,7 @@ class RunningDoor:
     async def settled(self) -> None:
         """Wait until everything that runs in the background has been heard from once."""
         await eventually(
-            lambda: all(_has_been_heard(issuer) for issuer in self.door.issuers),
+            lambda: all(_has_been_heard(issuer) for issuer in self.door.issuers.values()),
             what="the door has heard from the auth service",
         )
 
@@ -139,7 +139,7 @@ class RunningDoor:
         try:
             await eventually(lambda: not self.issuer.gate.in_outage, within_seconds=within_seconds, what="healed")
         except AssertionError as error:
-            raise AssertionError(f"{error}: {self.door.insight.service()}, {self.issuer.gate.suspect}") from None
+            raise AssertionError(f"{error}: {self.door.insight.services()}, {self.issuer.gate.suspect}") from None
         return time.monotonic() - began
 
 

@@ -21,7 +21,7 @@ from doorward.core.e2e import E2ePolicy
 from doorward.core.keyset import Key
 from doorward.core.limits import AddressLimit, Bulkhead, TokenBucket
 from doorward.core.routes import Route
-from doorward.core.verdict import Verdict
+from doorward.core.verdict import Allow, Cause, Source, Unavailable, Verdict
 from doorward.errors import ConnectError, StoreError
 from doorward.runtime.authenticator import Authenticator, Handshake, HandshakePolicy
 from doorward.runtime.bounded import Reaper
@@ -35,9 +35,11 @@ from doorward.runtime.memory import NodeMemory
 from doorward.runtime.ports import Clock, NodeState, RevocationItem, RevocationPage, StoredBar, StoredKeySet
 from doorward.runtime.telemetry import Telemetry, Trace
 from doorward.runtime.verifier import AuthPolicy, Judgement, Verifier
+from doorward.runtime.verifiers import Verifiers
 from doorward.testing import TokenMint, VirtualClock, run_virtual
 
 ISSUER = "https://auth.example.test"
+NAME = "auth"
 AUDIENCE = "doorward"
 DEADLINE_SECONDS = 2.0
 HANG_SECONDS = 3_600.0
@@ -72,11 +74,11 @@ class FakeMetrics:
     def decision(self, verdict: str, source: str, reason: str, seconds: float) -> None:
         self.counts["decision", verdict, source, reason] += 1
 
-    def attempt(self, result: str, seconds: float) -> None:
-        self.counts["attempt", result] += 1
+    def attempt(self, issuer: str, result: str, seconds: float) -> None:
+        self.counts["attempt", issuer, result] += 1
 
-    def probe(self, result: str, seconds: float) -> None:
-        self.counts["probe", result] += 1
+    def probe(self, issuer: str, result: str, seconds: float) -> None:
+        self.counts["probe", issuer, result] += 1
 
     def wait_bounded(self, step: str) -> None:
         self.counts["wait_bounded", step] += 1
@@ -84,11 +86,11 @@ class FakeMetrics:
     def deadline_overrun(self, seconds: float) -> None:
         self.counts["deadline_overrun",] += 1
 
-    def breaker(self, state: str) -> None:
-        self.counts["breaker", state] += 1
+    def breaker(self, issuer: str, state: str) -> None:
+        self.counts["breaker", issuer, state] += 1
 
-    def breaker_transition(self, to: str) -> None:
-        self.counts["breaker_transition", to] += 1
+    def breaker_transition(self, issuer: str, to: str) -> None:
+        self.counts["breaker_transition", issuer, to] += 1
 
     def degraded_admit(self, assurance: str) -> None:
         self.counts["degraded_admit", assurance] += 1
@@ -278,11 +280,23 @@ def page(cursor: str, *items: RevocationItem, epoch: str = "e1", more: bool = Fa
     return RevocationPage(epoch, cursor, 0.0, more, items)
 
 
+def allowed(verdict: Verdict) -> Allow:
+    assert isinstance(verdict, Allow), verdict
+    return verdict
+
+
+def told(verdict: Verdict) -> tuple[str, Source, Cause | None]:
+    """Code, step and cause of a refusal."""
+    assert not isinstance(verdict, Allow), verdict
+    return verdict.code, verdict.source, verdict.cause if isinstance(verdict, Unavailable) else None
+
+
 class Runtime:
     """A door's runtime without the door. `start` loads what is stored and fetches the key set; nothing runs in the background."""
 
     def __init__(
         self,
+        name: str = NAME,
         *,
         clock: Clock | None = None,
         mint: TokenMint | None = None,
@@ -310,24 +324,28 @@ class Runtime:
         self.rejected: set[str] = set()
         now = self.clock.monotonic()
         self.gate = Gate(
+            name,
             CircuitBreaker(breaker or BreakerPolicy(), now),
             bulkhead or Bulkhead(64, unproven=16, abandoned=64),
             clock=self.clock,
             telemetry=self.telemetry,
         )
-        self.memory = NodeMemory(self.store, self.clock)
-        self.keys = KeysetRefresher(self.source, self.files, clock=self.clock, reaper=self.reaper, uniform=lambda: 0.5)
+        claims: ClaimsPolicy = policy.get("claims", ClaimsPolicy(ISSUER, frozenset({AUDIENCE})))
+        self.memory = NodeMemory(self.store, self.clock, tenant=claims.tenant)
+        self.keys = KeysetRefresher(
+            name, self.source, self.files, clock=self.clock, reaper=self.reaper, uniform=lambda: 0.5
+        )
         self.inquirer = Inquirer(
             self.validator, self.gate, clock=self.clock, reaper=self.reaper, telemetry=self.telemetry
         )
         self.canary = Canary(self.inquirer, self.gate, self.memory, clock=self.clock, seconds=DEADLINE_SECONDS)
-        claims = ClaimsPolicy(ISSUER, frozenset({AUDIENCE}))
         handshakes = HandshakePolicy(max_pending=max_pending)
         self.policy = AuthPolicy(
-            **{"claims": claims, "algorithms": frozenset({"ES256"}), "typ": None, "audience": AUDIENCE, **policy}
+            **{"claims": claims, "algorithms": frozenset({"ES256"}), "typ": None, "audiences": (AUDIENCE,), **policy}
         )
         degraded_rate = degraded_rate or TokenBucket(500, 2_000, now)
         self.verifier = Verifier(
+            name,
             self.policy,
             inquirer=self.inquirer,
             gate=self.gate,
@@ -341,7 +359,7 @@ class Runtime:
         )
         self.authenticator = Authenticator(
             handshakes,
-            self.verifier,
+            Verifiers([self.verifier], opaque=self.verifier),
             addresses=AddressLimit(max_addresses_rate, max_addresses_rate),
             clock=self.clock,
         )
@@ -352,7 +370,7 @@ class Runtime:
             key,
             degraded=self.policy.degraded,
             degraded_rate=degraded_rate,
-            published=lambda: self.keys.keyset,
+            published=lambda: [self.keys.keyset] if self.keys.keyset is not None else [],
             gate=self.gate,
             memory=self.memory,
             reaper=self.reaper,

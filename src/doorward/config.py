@@ -11,8 +11,9 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -20,7 +21,14 @@ from typing import Annotated, Any, Literal, Self, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from doorward.core.degrade import Mode
 from doorward.core.e2e import is_test_type
@@ -34,6 +42,10 @@ ADMIN = "admin"
 CONFIG_FILE_VARIABLE = "DOORWARD_CONFIG"
 DEFAULT_FILE = Path("doorward.toml")
 MASK = "***"
+AUTH = "auth"
+"""The name of the issuer that `[auth]` is."""
+
+MAX_ISSUERS = 32
 _PASSWORD_IN_URL = re.compile(r"(://[^/?#\s:]*:)[^/?#\s]*@")
 
 
@@ -109,7 +121,7 @@ class AuthSettings(Section):
     jwks_url: str | None = Field(None, description="Key set (RFC 7517); default: <url>/.well-known/jwks.json")
     issuer: str | None = Field(None, description="Exact `iss` of its tokens; default: the URL")
     audience: Strings = Field(
-        ("doorward",), min_length=1, description="Accepted `aud` values; the first is sent along when we ask"
+        ("doorward",), min_length=1, description="Accepted `aud` values; when we ask, the one that the token names is sent along"
     )
     algorithms: Strings = Field(("ES256", "RS256", "EdDSA"), min_length=1, description="Accepted JWS algorithms")
     typ: str | None = Field(
@@ -184,6 +196,28 @@ class BreakerSettings(Section):
     open_seconds: float = Field(5, gt=0, description="First open time without a canary; it doubles")
     max_open_seconds: float | None = Field(None, gt=0, description="Longest open time without a canary")
     canary: bool = Field(True, description="While open, ask about a random token once a second; two answers close it")
+
+
+_NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+
+
+class IssuerSettings(AuthSettings):
+    """One more issuer beside `[auth]`: another auth service, whose users are other people. All keys of `[auth]`, and these."""
+
+    name: str = Field(pattern=_NAME, max_length=32, description="What it is called in variables, metrics and logs")
+    url: str = Field(description="Base URL of its auth service")
+    tenant: str | None = Field(
+        None,
+        pattern=_NAME,
+        max_length=32,
+        description="The id of each of its users is this, a colon, and what it calls them; default: the name",
+    )
+    opaque: bool | None = Field(
+        None, description="Whether tokens that are no JWT are its own; default: those are of the first issuer"
+    )
+    verify: Verify | None = Field(None, description="remote or local; unset: as for all")
+    degrade: DegradeSettings = Field(DegradeSettings(), description="Keys of `[degrade]` that differ for it")
+    breaker: BreakerSettings = Field(BreakerSettings(), description="Keys of `[breaker]` that differ for it")
 
 
 class CapsSettings(Section):
@@ -271,6 +305,9 @@ class E2eSettings(Section):
         "e2e", pattern=r"^[a-z][a-z0-9-]{0,31}$", description="A test user's id is this, a colon and its name"
     )
     permissions: Strings = Field(("chat",), description="Permissions of every test user; none that is privileged")
+    issuer: str | None = Field(
+        None, description="In the outages of which issuer they count, by its name; default: the first"
+    )
 
 
 class TelemetrySettings(Section):
@@ -376,6 +413,26 @@ class AuthdSettings(Section):
     login_account_burst: int = Field(10, gt=0, description="Failed sign-ins per account at once")
 
 
+@dataclass(frozen=True, slots=True)
+class OneIssuer:
+    """An issuer, and the settings as if it were the only one: `auth`, `verify`, `degrade` and `breaker` are its own.
+
+    `reserved`: the beginnings of ids that none of its users may have, because they are those of other tenants' users.
+    """
+
+    name: str
+    tenant: str | None
+    takes_opaque: bool
+    takes_test_tokens: bool
+    reserved: tuple[str, ...]
+    settings: Settings
+
+    @property
+    def section(self) -> str:
+        """Where its keys are."""
+        return AUTH if self.tenant is None else f"issuers.{self.name}"
+
+
 class Settings(BaseSettings):
     """All settings of Doorward. `Settings(auth={"url": ...})` in code, or `Settings.load()` for a program.
 
@@ -433,6 +490,7 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
 
     auth: AuthSettings = AuthSettings()
+    issuers: tuple[IssuerSettings, ...] = Field((), max_length=MAX_ISSUERS, description="More issuers; see below")
     degrade: DegradeSettings = DegradeSettings()
     breaker: BreakerSettings = BreakerSettings()
     caps: CapsSettings = CapsSettings()
@@ -449,11 +507,15 @@ class Settings(BaseSettings):
     authd: AuthdSettings = AuthdSettings()
 
     def __init__(self, **values: Any) -> None:
-        _refuse_unknown_variables(os.environ)
+        entries = _issuers_in(values)
+        names = _names_of(entries)
+        _refuse_unknown_variables(os.environ, names)
+        if entries:
+            values["issuers"] = [_with_variables(entry) for entry in entries]
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from error
+            raise ConfigError(_explain(error, names)) from error
         except SettingsError as error:
             raise ConfigError(f"environment: {error}; write it as JSON") from error
 
@@ -487,10 +549,29 @@ class Settings(BaseSettings):
                     f"allowed_origins: {origin!r} is not an origin; write scheme://host[:port] in lower case, with no path "
                     "and no slash"
                 )
-        _check_auth(self.auth, self.environment)
+        _check_issuers(self)
         _check_e2e(self)
         _check_agent(self.chat, self.environment)
         return self
+
+    def each_issuer(self) -> Sequence[OneIssuer]:
+        """`[auth]`, where it has a URL, and then `[[issuers]]`. One at least: whoever reads its URL is told if there is none."""
+        entries: list[tuple[str, str | None, bool | None, Settings]] = []
+        if self.auth.url is not None or not self.issuers:
+            entries.append((AUTH, None, None, self))
+        entries.extend((one.name, one.tenant or one.name, one.opaque, _as_only(self, one)) for one in self.issuers)
+        names = [name for name, *_ in entries]
+        said = next((name for name, _, opaque, _ in entries if opaque), None)
+        opaque = said or (names[0] if entries[0][2] is None else None)
+        tenants = [tenant for _, tenant, _, _ in entries if tenant is not None]
+        if self.e2e.enabled:
+            tenants.append(self.e2e.tenant)
+        reserved = tuple(f"{tenant}:" for tenant in tenants)
+        testing = self.e2e.issuer or names[0]
+        return [
+            OneIssuer(name, tenant, name == opaque, name == testing, reserved if tenant is None else (), settings)
+            for name, tenant, _, settings in entries
+        ]
 
     def described(self) -> Iterator[tuple[str, str, bool]]:
         """Every setting as (dotted key, value with secrets masked, whether it was set). For `check-config` and the docs."""
@@ -518,57 +599,123 @@ def file_in_use(file: Path | None = None) -> Path | None:
     return file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
 
 
+def variable_for(key: str) -> str:
+    """The environment variable by which this dotted key may be set."""
+    return ENV_PREFIX + _as_variable(key)
+
+
 def variable_of(key: str) -> str | None:
     """The environment variable that sets this dotted key, if there is one now."""
-    name = ENV_PREFIX + key.upper().replace(".", "__")
+    name = variable_for(key)
     return next((given for given in os.environ if given.upper() == name), None)
 
 
 def child_environment(values: Mapping[str, str]) -> dict[str, str]:
     """The environment for a process of ours: what is here without any `DOORWARD_*`, and these settings (dotted key to text)."""
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(ENV_PREFIX)}
-    return inherited | {ENV_PREFIX + key.upper().replace(".", "__"): value for key, value in values.items()}
+    return inherited | {variable_for(key): value for key, value in values.items()}
 
 
-def _check_auth(auth: AuthSettings, environment: Environment) -> None:
-    for key, url in (("auth.url", auth.url), ("auth.jwks_url", auth.jwks_url)):
+def _as_variable(key: str) -> str:
+    """How a dotted key, or the name of an issuer, is written in a variable."""
+    return key.upper().replace(".", "__").replace("-", "_")
+
+
+def _check_issuers(settings: Settings) -> None:
+    """Each by itself, and that no two could be taken for one."""
+    names = [issuer.name for issuer in settings.issuers]
+    for name in names:
+        if name == AUTH or names.count(name) > 1:
+            raise ValueError(f"issuers: {name!r} is the name of another; call each of them something else")
+    every = settings.each_issuer()
+    for issuer in every:
+        _check_auth(issuer.section, issuer.settings.auth, settings.environment)
+    if len(every) == 1 and every[0].settings.auth.url is None:
+        return
+    _check_apart("tenant", {one.section: one.tenant for one in every if one.tenant is not None})
+    _check_apart("issuer", {one.section: one.settings.auth.expected_issuer for one in every})
+    taken = next((one for one in every if settings.e2e.enabled and one.tenant == settings.e2e.tenant), None)
+    if taken is not None:
+        raise ValueError(f"e2e.tenant: {settings.e2e.tenant!r} is that of {taken.section}; test users are nobody's")
+    opaque = [issuer.name for issuer in settings.issuers if issuer.opaque]
+    if len(opaque) > 1:
+        raise ValueError(f"issuers.{opaque[1]}.opaque: {opaque[0]} has the opaque tokens; nobody can tell whose one is")
+
+
+def _check_apart(key: str, values: Mapping[str, str]) -> None:
+    first: dict[str, str] = {}
+    for section, value in values.items():
+        other = first.setdefault(value, section)
+        if other != section:
+            raise ValueError(f"{section}.{key}: {value!r} is that of {other} already; two issuers must not share it")
+
+
+def _check_auth(section: str, auth: AuthSettings, environment: Environment) -> None:
+    for key, url in (("url", auth.url), ("jwks_url", auth.jwks_url)):
         if url is not None:
-            _check_url(key, url, environment)
-    _check_asking(auth)
+            _check_url(f"{section}.{key}", url, environment)
+    _check_asking(section, auth)
     unknown = sorted(set(auth.algorithms) - set(KEY_TYPES))
     if unknown:
-        raise ValueError(f"auth.algorithms: {unknown[0]!r} is not accepted; known are {', '.join(KEY_TYPES)}")
+        raise ValueError(f"{section}.algorithms: {unknown[0]!r} is not accepted; known are {', '.join(KEY_TYPES)}")
     if (auth.service_id_header is None) != (auth.service_secret_header is None):
-        raise ValueError("auth.service_id_header and auth.service_secret_header go together")
+        raise ValueError(f"{section}.service_id_header and {section}.service_secret_header go together")
+    if auth.typ is not None and is_test_type(auth.typ):
+        raise ValueError(f"{section}.typ is the type of E2E test tokens, which are never asked about")
 
 
-def _check_asking(auth: AuthSettings) -> None:
+def _check_asking(section: str, auth: AuthSettings) -> None:
     """What cannot be asked is said at the start."""
     if auth.token_header is not None and auth.token_cookie is not None:
-        raise ValueError("auth.token_header and auth.token_cookie exclude each other: the token goes in one place")
+        raise ValueError(
+            f"{section}.token_header and {section}.token_cookie exclude each other: the token goes in one place"
+        )
     elsewhere = auth.token_header or auth.token_cookie
     if auth.protocol == "introspection" and (elsewhere or auth.validate_method != "POST"):
-        raise ValueError("auth.protocol: introspection sends the token by POST in a form; leave the other settings out")
+        raise ValueError(
+            f"{section}.protocol: introspection sends the token by POST in a form; leave the other settings out"
+        )
     if auth.validate_method == "GET" and not elsewhere:
-        raise ValueError("auth.validate_method: GET has no body; set auth.token_header or auth.token_cookie")
+        raise ValueError(
+            f"{section}.validate_method: GET has no body; set {section}.token_header or {section}.token_cookie"
+        )
     taken = auth.send_credential and auth.service_id_header is None
     if taken and (auth.token_header or "").lower() == "authorization":
         raise ValueError(
-            "auth.token_header: Authorization is where our own credential goes; set auth.send_credential to false, or name "
-            "auth.service_id_header and auth.service_secret_header"
+            f"{section}.token_header: Authorization is where our own credential goes; set {section}.send_credential to "
+            f"false, or name {section}.service_id_header and {section}.service_secret_header"
         )
     wrong = [status for status in auth.invalid_statuses if not 400 <= status <= 499 or status in {407, 408, 425, 429}]
     if wrong:
-        raise ValueError(f"auth.invalid_statuses: {wrong[0]} says nothing about a token; only some of 400 to 499 do")
+        raise ValueError(
+            f"{section}.invalid_statuses: {wrong[0]} says nothing about a token; only some of 400 to 499 do"
+        )
     if any("=" not in claim for claim in auth.claims.required):
-        raise ValueError("auth.claims.required: write name=value")
+        raise ValueError(f"{section}.claims.required: write name=value")
+
+
+def _as_only(settings: Settings, issuer: IssuerSettings) -> Settings:
+    return settings.model_copy(
+        update={
+            "auth": issuer,
+            "verify": issuer.verify or settings.verify,
+            "degrade": settings.degrade.model_copy(update=_set_in(issuer.degrade)),
+            "breaker": settings.breaker.model_copy(update=_set_in(issuer.breaker)),
+            "issuers": (),
+        }
+    )
+
+
+def _set_in(section: Section) -> dict[str, Any]:
+    return {name: getattr(section, name) for name in section.model_fields_set}
 
 
 def _check_e2e(settings: Settings) -> None:
     """Whoever holds the key of test tokens gets in during an outage: never where real users are."""
     e2e = settings.e2e
-    if settings.auth.typ is not None and is_test_type(settings.auth.typ):
-        raise ValueError("auth.typ is the type of E2E test tokens, which are never asked about")
+    names = [issuer.name for issuer in settings.each_issuer()]
+    if e2e.issuer is not None and e2e.issuer not in names:
+        raise ValueError(f"e2e.issuer: there is no issuer {e2e.issuer!r}; there is {', '.join(names)}")
     if not e2e.enabled:
         return
     if settings.environment is Environment.PRODUCTION:
@@ -578,7 +725,10 @@ def _check_e2e(settings: Settings) -> None:
         )
     if e2e.audience is None:
         raise ValueError("e2e.audience is not set: name this deployment, so that a test token is good for no other")
-    privileged = sorted({ADMIN, *settings.degrade.privileged_scopes} & set(e2e.permissions))
+    degrades = [settings.degrade, *(issuer.degrade for issuer in settings.issuers)]
+    privileged = sorted(
+        {ADMIN, *(scope for each in degrades for scope in each.privileged_scopes)} & set(e2e.permissions)
+    )
     if privileged:
         raise ValueError(f"e2e.permissions: {privileged[0]!r} is privileged; test users get none of that kind")
 
@@ -646,9 +796,48 @@ def _without_environment(content: dict[str, Any], prefix: str = ENV_PREFIX) -> d
         name = f"{prefix}{key.upper()}"
         if isinstance(value, dict):
             kept[key] = _without_environment(value, f"{name}__")
-        elif name not in names:
+        elif name in names:
+            continue
+        elif name == _ISSUERS and isinstance(value, list):
+            kept[key] = [_entry_without_environment(entry) for entry in value]
+        else:
             kept[key] = value
     return kept
+
+
+_ISSUERS = f"{ENV_PREFIX}ISSUERS"
+
+
+def _entry_without_environment(entry: Any) -> Any:
+    name = entry.get("name") if isinstance(entry, dict) else None
+    return _without_environment(entry, f"{_ISSUERS}__{_as_variable(name)}__") if isinstance(name, str) else entry
+
+
+def _issuers_in(values: Mapping[str, Any]) -> Sequence[Any]:
+    """The entries of `[[issuers]]`, from arguments or file, else from the one variable that may hold them all."""
+    given = values.get("issuers")
+    if given is None:
+        text = next((value for name, value in os.environ.items() if name.upper() == _ISSUERS), "null")
+        with suppress(ValueError):  # what is wrong with it is told where it is read as a setting
+            given = json.loads(text)
+    if not isinstance(given, list | tuple):
+        return ()
+    return [one.model_dump(exclude_unset=True) if isinstance(one, IssuerSettings) else one for one in given]
+
+
+def _names_of(entries: Iterable[Any]) -> Sequence[str | None]:
+    names = (entry.get("name") if isinstance(entry, Mapping) else None for entry in entries)
+    return [name if isinstance(name, str) else None for name in names]
+
+
+def _with_variables(entry: Any) -> Any:
+    """With what the environment says of it, as far as it does not say so itself: `DOORWARD_ISSUERS__ACME__SERVICE_SECRET`."""
+    (name,) = _names_of([entry])
+    if name is None:
+        return entry
+    prefix = f"{_ISSUERS}__{_as_variable(name)}__"
+    variables = EnvSettingsSource(IssuerSettings, env_prefix=prefix, env_nested_delimiter="__", case_sensitive=False)  # type: ignore[arg-type]  # it reads no more of a class than its fields
+    return _merged(variables(), entry)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -675,6 +864,12 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
+def _leaves(model: type[BaseModel]) -> Iterator[str]:
+    """The keys that have a value, and not keys of their own."""
+    keys = _keys(model)
+    return (key for key in keys if not any(other.startswith(f"{key}.") for other in keys))
+
+
 def _unknown_keys(content: Mapping[str, Any], model: type[BaseModel], prefix: str) -> Iterator[str]:
     sections = dict(_sections(model))
     for key, value in content.items():
@@ -690,28 +885,49 @@ def _suggestion(key: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else "; see docs/reference/settings.md"
 
 
-def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+def _refuse_unknown_variables(environment: Mapping[str, str], issuers: Iterable[str | None]) -> None:
     """A whole section in one variable is unknown too: it would be merged with the file in an order nobody can tell."""
-    sections = {name for name, section in _sections(Settings) if section is not None}
-    keys = (key for key in _keys(Settings) if key not in sections)
-    known = {ENV_PREFIX + key.upper().replace(".", "__") for key in keys} | {CONFIG_FILE_VARIABLE}
+    known = {ENV_PREFIX + key.upper().replace(".", "__") for key in _leaves(Settings)} | {CONFIG_FILE_VARIABLE}
+    known |= {
+        f"{_ISSUERS}__{_as_variable(name)}__{key.upper().replace('.', '__')}"
+        for name in issuers
+        if name is not None
+        for key in _leaves(IssuerSettings)
+        if key != "name"
+    }
     for name in environment:
         if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
             raise ConfigError(f"environment: unknown variable {name}{_suggestion(name.upper(), sorted(known))}")
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, issuers: Sequence[str | None]) -> str:
     """One sentence a problem: the key, what is wrong, where it was read. Never the value: it may be a secret."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
-        key = ".".join(str(part) for part in problem["loc"])
-        variable = ENV_PREFIX + key.upper().replace(".", "__")
-        where = f"environment variable {variable}" if variable in os.environ else "arguments or doorward.toml"
+        key = ".".join(str(part) for part in _named(problem["loc"], issuers))
+        variable = variable_of(key)
+        where = f"environment variable {variable}" if variable is not None else "arguments or doorward.toml"
         message = problem["msg"].removeprefix("Value error, ")
-        hint = _suggestion(key, _keys(Settings)) if problem["type"] == "extra_forbidden" else ""
+        hint = _suggestion(key, _keys_beside(key)) if problem["type"] == "extra_forbidden" else ""
         message = "unknown key" if problem["type"] == "extra_forbidden" else message
         lines.append(f"{key}: {message}{hint} ({where})" if key else message)
     return "; ".join(lines)
+
+
+def _named(place: Sequence[int | str], issuers: Sequence[str | None]) -> Sequence[int | str]:
+    """An entry of `[[issuers]]` by its name, where it has one, and not by its number."""
+    if place[:1] != ("issuers",) or len(place) < 2 or not isinstance(place[1], int):
+        return place
+    name = issuers[place[1]] if place[1] < len(issuers) else None
+    return ("issuers", name, *place[2:]) if name else place
+
+
+def _keys_beside(key: str) -> list[str]:
+    """What may be written where this stands."""
+    section, *rest = key.split(".")
+    if section != "issuers" or len(rest) < 2:
+        return _keys(Settings)
+    return _keys(IssuerSettings, f"issuers.{rest[0]}.")
 
 
 def _described(model: BaseModel, prefix: str) -> Iterator[tuple[str, str, bool]]:
@@ -720,6 +936,9 @@ def _described(model: BaseModel, prefix: str) -> Iterator[tuple[str, str, bool]]
         key = prefix + name
         if isinstance(value, BaseModel):
             yield from _described(value, f"{key}.")
+        elif key == "issuers" and value:
+            for issuer in value:
+                yield from _described(issuer, f"{key}.{issuer.name}.")
         else:
             yield key, _shown(value), name in model.model_fields_set
 
@@ -735,12 +954,16 @@ def _shown(value: object) -> str:
 
 
 __all__ = [
+    "AUTH",
     "ENV_PREFIX",
     "Environment",
+    "IssuerSettings",
+    "OneIssuer",
     "RouteSettings",
     "Settings",
     "Verify",
     "child_environment",
     "file_in_use",
+    "variable_for",
     "variable_of",
 ]

@@ -267,7 +267,9 @@ async def test_a_poll_of_the_revocation_feed() -> None:
         item, store = RevocationItem(jti="j"), FakeStore(seconds=0.01)
         feed, memory, reaper = Feed([page("1", item)]), NodeMemory(store, CLOCK), Reaper()
         await memory.open()
-        follower = RevocationFollower(feed, memory, clock=CLOCK, reaper=reaper, uniform=lambda: 0.5, on_items=hear)
+        follower = RevocationFollower(
+            "auth", feed, memory, clock=CLOCK, reaper=reaper, uniform=lambda: 0.5, on_items=hear
+        )
         struck = await struck_at(at, moment, follower._poll())
         await nothing_left(tasks)
         assert len(reaper) == 0
@@ -293,7 +295,7 @@ async def test_a_health_probe() -> None:
     async def world(at: int, moment: Moment) -> bool:
         reaper = Reaper()
         monitor = HealthMonitor(
-            Probe(), FakeMetrics(), clock=CLOCK, reaper=reaper, uniform=lambda: 0.5, in_outage=lambda: False
+            "auth", Probe(), FakeMetrics(), clock=CLOCK, reaper=reaper, uniform=lambda: 0.5, in_outage=lambda: False
         )
         struck = await struck_at(at, moment, monitor.check())
         await nothing_left(tasks)

@@ -55,7 +55,7 @@ async def test_a_call_to_the_auth_service(auth: FakeAuthService, warm: bool) -> 
             validator = HttpValidator(
                 transport,
                 url=f"http://auth.test:{auth.port}{Endpoint.VALIDATE}",
-                audience="doorward",
+                audiences=("doorward",),
                 credential=ServiceCredential(auth.service_id, auth.service_secret),
                 caps=CAPS,
             )

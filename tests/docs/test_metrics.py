@@ -29,13 +29,7 @@ def registry(tmp_path: Path) -> CollectorRegistry:
     """What `/metrics` of `doorward serve` shows."""
     settings = Settings(data_dir=tmp_path, auth={"url": "http://127.0.0.1:9", "service_secret": "made-up"})
     metrics = assemble(settings).door.metrics
-    metrics.watch(
-        keyset_age=lambda: None,
-        feed_age=lambda: None,
-        bars=lambda: 0,
-        abandoned_tasks=lambda: 0,
-        connections=lambda: 0,
-    )
+    metrics.watch(bars=lambda: 0, abandoned_tasks=lambda: 0, connections=lambda: 0)
     return metrics.registry
 
 

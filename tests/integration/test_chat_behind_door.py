@@ -34,8 +34,8 @@ class LateInsight:
 
     door: Door
 
-    def service(self) -> ServiceView:
-        return self.door.insight.service()
+    def services(self) -> Sequence[ServiceView]:
+        return self.door.insight.services()
 
     def statistics(self, window_seconds: float = 300.0) -> Statistics:
         return self.door.insight.statistics(window_seconds)

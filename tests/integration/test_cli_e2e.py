@@ -18,7 +18,7 @@ LIMIT_SECONDS = 5.0
 
 def token_of(text: str, data_dir: Path) -> E2eToken:
     policy = E2ePolicy("here", "e2e", frozenset({"chat"}))
-    found = read(text, policy, public_part(prepare_key(data_dir / "e2e.key")), None, SystemClock().wall())
+    found = read(text, policy, public_part(prepare_key(data_dir / "e2e.key")), (), SystemClock().wall())
     assert isinstance(found, E2eToken), found
     return found
 

@@ -23,7 +23,7 @@ from doorward.ops.faults import FaultPanel
 from doorward.ops.page import LOOKS_AT_ONCE, MAX_BODY_BYTES, ops_routes
 from doorward.ops.token import issue, prepare_key
 from doorward.runtime.clock import SystemClock
-from doorward.testing import Endpoint, Fault, eventually, opaque_token
+from doorward.testing import Endpoint, FakeAuthService, Fault, eventually, opaque_token
 
 CHANGE = "printed-by-up"
 ELSEWHERE = {"X-Forwarded-For": "192.0.2.7"}
@@ -119,7 +119,7 @@ async def test_nobody_looks_without_a_credential(tmp_path: Path) -> None:
         answer = await page.look()
         assert (answer.status, answer.code) == (401, "AUTH_REQUIRED")
         assert answer.headers["WWW-Authenticate"] == "Bearer"
-        assert "service" not in answer.content
+        assert "services" not in answer.content
 
 
 async def test_an_admin_looks_and_is_asked_about_once(tmp_path: Path) -> None:
@@ -169,6 +169,18 @@ async def test_an_admin_whose_session_is_revoked_is_out_at_once(tmp_path: Path) 
         deadline = time.monotonic() + 5
         while not await out():
             assert time.monotonic() < deadline
+
+
+async def test_an_admin_of_a_tenant_is_none_of_the_door(tmp_path: Path) -> None:
+    """All tenants are seen here. Each auth service is shown by its name."""
+    async with FakeAuthService(service_secret="of-acme") as acme:
+        entry = {"name": "acme", "url": acme.url, "service_secret": "of-acme"}
+        async with ops(tmp_path, issuers=(entry,)) as page:
+            refused = await page.look(acme.issue("root", permissions=("admin",)))
+            assert (refused.status, refused.code) == (403, "FORBIDDEN")
+            seen = await page.look(page.admin())
+            assert [service["issuer"] for service in seen.content["services"]] == ["auth", "acme"]
+            assert {service["breaker"] for service in seen.content["services"]} == {"closed"}
 
 
 # ------------------------------------------------------------------------------------------------- in an outage
@@ -379,14 +391,14 @@ async def test_break_watch_heal_watch(tmp_path: Path) -> None:
         assert broken.content["faults"]["now"] == "silence"
         assert broken.content["viewer"]["may_change"] is True
         await asyncio.gather(*(page.running.ask(opaque_token()) for _ in range(8)))
-        state = (await seen(page, lambda state: state["service"]["breaker"] == "open")).content
-        assert state["breaker"][-1]["after"] == "open"
+        state = (await seen(page, lambda state: state["services"][0]["breaker"] == "open")).content
+        assert state["services"][0]["breaker_changes"][-1]["after"] == "open"
         assert state["in_outage"] is True
         healed = await page.change('{"fault":"none"}')
         assert [switch["key"] for switch in healed.content["faults"]["switches"]] == ["silence", "none"]
-        closed = (await seen(page, lambda state: state["service"]["breaker"] == "closed")).content
-        assert closed["breaker"][-1]["after"] == "closed"
-        assert closed["breaker"][-1]["at"] - closed["faults"]["switches"][-1]["at"] < 5.0
+        closed = (await seen(page, lambda state: state["services"][0]["breaker"] == "closed")).content
+        assert closed["services"][0]["breaker_changes"][-1]["after"] == "closed"
+        assert closed["services"][0]["breaker_changes"][-1]["at"] - closed["faults"]["switches"][-1]["at"] < 5.0
 
 
 async def seen(page: Ops, condition: Any, within_seconds: float = 8.0) -> Answer:

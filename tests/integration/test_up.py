@@ -38,7 +38,7 @@ class Up:
 
     async def is_well(self) -> bool:
         state = await self.state()
-        return not state["in_outage"] and state["service"]["keyset_age_seconds"] is not None
+        return not state["in_outage"] and state["services"][0]["keyset_age_seconds"] is not None
 
     async def answers(self, address: str) -> bool:
         """Does the auth service answer behind this address?"""

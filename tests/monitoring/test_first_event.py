@@ -20,7 +20,10 @@ Labels = frozenset[tuple[str, str]]
 Numbers = Mapping[tuple[str, Labels], float]
 
 _CHOSEN = re.compile(r"(doorward_\w+)\{([^}]*)\}")
-MISMATCH = ("doorward_auth_attempt_duration_seconds_count", frozenset({("result", "identity_mismatch")}))
+MISMATCH = (
+    "doorward_auth_attempt_duration_seconds_count",
+    frozenset({("issuer", "auth"), ("result", "identity_mismatch")}),
+)
 
 
 async def numbers(address: str) -> Numbers:

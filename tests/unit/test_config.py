@@ -8,7 +8,17 @@ import pytest
 from pydantic import ValidationError
 
 from doorward.asgi.policies import breaker_policy, phase_caps
-from doorward.config import ENV_PREFIX, Environment, Settings, Verify, child_environment, file_in_use, variable_of
+from doorward.config import (
+    ENV_PREFIX,
+    Environment,
+    IssuerSettings,
+    Settings,
+    Verify,
+    child_environment,
+    file_in_use,
+    variable_for,
+    variable_of,
+)
 from doorward.core.degrade import Mode
 from doorward.errors import ConfigError
 
@@ -482,3 +492,212 @@ def test_ways_of_asking_that_can_work() -> None:
     Settings(auth={"token_header": "Authorization", **named})
     Settings(auth={"token_header": "Authorization", "send_credential": False, "validate_method": "GET"})
     assert Settings(auth={"invalid_statuses": (401, 404)}).auth.invalid_statuses == (401, 404)
+
+
+# Several issuers
+
+
+def issuers(*entries: dict[str, Any], **values: Any) -> Settings:
+    named = [{"url": f"https://{entry['name']}.example", **entry} for entry in entries]
+    return Settings(**{"auth": {"url": "https://auth.example"}, "issuers": named, **values})
+
+
+def test_auth_is_the_first_issuer_and_each_entry_one_more(toml: Path) -> None:
+    toml.write_text(
+        '[auth]\nurl = "https://auth.example"\n'
+        '[[issuers]]\nname = "acme"\nurl = "https://acme.example/"\n[issuers.claims]\nuser_id = "uid"\n'
+        '[[issuers]]\nname = "b-2"\nurl = "https://b.example"\ntenant = "beta"\nissuer = "https://b.example/"\n'
+    )
+    first, acme, beta = Settings.load(toml).each_issuer()
+
+    assert [(each.name, each.tenant, each.section) for each in (first, acme, beta)] == [
+        ("auth", None, "auth"),
+        ("acme", "acme", "issuers.acme"),
+        ("b-2", "beta", "issuers.b-2"),
+    ]
+    assert [each.settings.auth.expected_issuer for each in (first, acme, beta)] == [
+        "https://auth.example",
+        "https://acme.example",
+        "https://b.example/",
+    ]
+    assert acme.settings.auth.claims.user_id == "uid"
+    assert [each.reserved for each in (first, acme, beta)] == [("acme:", "beta:"), (), ()]
+
+
+def test_one_issuer_is_the_settings_themselves() -> None:
+    settings = Settings(auth={"url": "https://auth.example"})
+    (only,) = settings.each_issuer()
+
+    assert only.settings is settings
+    assert (only.name, only.tenant, only.takes_opaque, only.takes_test_tokens) == ("auth", None, True, True)
+
+
+def test_without_a_url_auth_is_no_issuer_beside_others() -> None:
+    (only,) = issuers({"name": "acme"}, auth={"service_id": "of-authd"}).each_issuer()
+
+    assert (only.name, only.tenant, only.settings.auth.service_id) == ("acme", "acme", "doorward")
+
+
+@pytest.mark.parametrize(
+    ("opaque", "taker"),
+    [((None, None), "auth"), ((True, None), "acme"), ((None, True), "beta"), ((False, None), "auth")],
+)
+def test_opaque_tokens_are_of_the_first_unless_another_says_so(opaque: tuple[bool | None, ...], taker: str) -> None:
+    entries = [{"name": name, "opaque": said} for name, said in zip(("acme", "beta"), opaque, strict=True)]
+
+    assert [each.name for each in issuers(*entries).each_issuer() if each.takes_opaque] == [taker]
+
+
+def test_nobody_needs_to_take_opaque_tokens() -> None:
+    every = issuers({"name": "acme", "opaque": False}, {"name": "beta"}, auth={}).each_issuer()
+
+    assert not any(each.takes_opaque for each in every)
+
+
+def test_an_entry_says_what_differs_and_no_more() -> None:
+    entry = {"name": "acme", "verify": "local", "degrade": {"mode": "deny"}, "breaker": {"canary": False}}
+    settings = issuers(entry, degrade={"grant_seconds": 60}, breaker={"failures": 3})
+    first, acme = settings.each_issuer()
+
+    assert first.settings is settings
+    assert (acme.settings.verify, acme.settings.degrade.mode) == (Verify.LOCAL, Mode.DENY)
+    assert acme.settings.degrade.grant_seconds == 60
+    assert (acme.settings.breaker.canary, acme.settings.breaker.failures) == (False, 3)
+    assert (first.settings.verify, first.settings.degrade.mode) == (Verify.REMOTE, None)
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ([{"name": "auth"}], "issuers: 'auth' is the name of another"),
+        ([{"name": "acme"}, {"name": "acme", "url": "https://b.example"}], "issuers: 'acme' is the name of another"),
+        ([{"name": "acme"}, {"name": "beta", "tenant": "acme"}], "issuers.beta.tenant: 'acme' is that of issuers.acme"),
+        (
+            [{"name": "acme", "issuer": "https://auth.example"}],
+            "issuers.acme.issuer: 'https://auth.example' is that of auth already",
+        ),
+        (
+            [{"name": "acme", "opaque": True}, {"name": "beta", "opaque": True}],
+            "issuers.beta.opaque: acme has the opaque tokens",
+        ),
+        ([{"name": "acme", "url": "http://acme.example"}], "issuers.acme.url: https is required in production"),
+        ([{"name": "acme", "algorithms": ["HS256"]}], "issuers.acme.algorithms: 'HS256' is not accepted"),
+        ([{"name": "acme", "typ": "doorward-e2e+jwt"}], "issuers.acme.typ is the type of E2E test tokens"),
+        ([{"name": "acme", "claims": {"user": "uid"}}], "issuers.acme.claims.user: unknown key"),
+        ([{"name": "acme", "urll": "x"}], "issuers.acme.urll: unknown key; did you mean 'issuers.acme.url'?"),
+        ([{"name": "Acme"}], "issuers.Acme.name: String should match pattern"),
+        ([{"name": "acme:x"}], "name: String should match pattern"),
+        ([{"name": "acme", "tenant": "a:b"}], "issuers.acme.tenant: String should match pattern"),
+        ([{"name": f"n{number}"} for number in range(33)], "issuers: Tuple should have at most 32 items"),
+    ],
+)
+def test_issuers_that_could_be_taken_for_one_another(entries: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        issuers(*entries)
+    assert words in str(caught.value)
+
+
+def test_an_entry_needs_a_name_and_a_url() -> None:
+    assert "issuers.0.name: Field required" in problem(issuers=[{"url": "https://acme.example"}])
+    assert "issuers.acme.url: Field required" in problem(issuers=[{"name": "acme"}])
+
+
+def test_test_users_are_of_no_issuers_tenant() -> None:
+    e2e = {"enabled": True, "audience": "here", "tenant": "acme"}
+    with pytest.raises(ConfigError, match=r"e2e\.tenant: 'acme' is that of issuers\.acme"):
+        issuers({"name": "acme"}, environment="staging", e2e=e2e)
+    with pytest.raises(ConfigError, match=r"e2e\.issuer: there is no issuer 'beta'; there is auth, acme"):
+        issuers({"name": "acme"}, e2e={"issuer": "beta"})
+    with pytest.raises(ConfigError, match=r"e2e\.permissions: 'write' is privileged"):
+        issuers(
+            {"name": "acme", "degrade": {"privileged_scopes": ["write"]}},
+            environment="staging",
+            e2e={"enabled": True, "audience": "here", "permissions": ["write"]},
+        )
+    first, acme = issuers(
+        {"name": "acme"}, environment="staging", e2e={"enabled": True, "audience": "here", "issuer": "acme"}
+    ).each_issuer()
+    assert (first.takes_test_tokens, acme.takes_test_tokens) == (False, True)
+    assert first.reserved == ("acme:", "e2e:")
+
+
+def test_the_secret_of_an_entry_may_be_in_the_environment(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text(
+        '[[issuers]]\nname = "acme-eu"\nurl = "https://file"\nservice_id = "file"\naudience = ["file"]\n'
+        '[[issuers]]\nname = "beta"\nurl = "https://beta.example"\n'
+    )
+    monkeypatch.setenv("DOORWARD_ISSUERS__ACME_EU__SERVICE_SECRET", "of-acme")
+    monkeypatch.setenv("DOORWARD_ISSUERS__ACME_EU__URL", "https://environment")
+    monkeypatch.setenv("doorward_issuers__acme_eu__audience", "one, two")
+    monkeypatch.setenv("DOORWARD_ISSUERS__ACME_EU__INVALID_STATUSES", "[401]")
+    monkeypatch.setenv("DOORWARD_ISSUERS__ACME_EU__DEGRADE__MODE", "deny")
+    acme, beta = Settings.load(toml).issuers
+
+    assert acme.service_secret is not None
+    assert acme.service_secret.get_secret_value() == "of-acme"
+    assert (acme.url, acme.service_id, acme.audience) == ("https://environment", "file", ("one", "two"))
+    assert (acme.invalid_statuses, acme.degrade.mode) == ((401,), Mode.DENY)
+    assert (beta.url, beta.service_secret) == ("https://beta.example", None)
+    assert Settings.load(toml, issuers=[{"name": "acme-eu", "url": "https://arguments"}]).issuers[0].url == (
+        "https://arguments"
+    )
+
+
+def test_all_entries_may_be_in_one_variable(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text('[[issuers]]\nname = "file"\nurl = "https://file"\n')
+    monkeypatch.setenv("DOORWARD_ISSUERS", '[{"name": "acme", "url": "https://acme.example"}]')
+    monkeypatch.setenv("DOORWARD_ISSUERS__ACME__SERVICE_SECRET", "of-acme")
+    (acme,) = Settings.load(toml).issuers
+
+    assert (acme.name, acme.service_secret is not None) == ("acme", True)
+    monkeypatch.delenv("DOORWARD_ISSUERS__ACME__SERVICE_SECRET")
+    monkeypatch.setenv("DOORWARD_ISSUERS", "acme")
+    assert "write it as JSON" in problem()
+
+
+@pytest.mark.parametrize(
+    ("variable", "suggestion"),
+    [
+        ("DOORWARD_ISSUERS__ACNE__SERVICE_SECRET", "DOORWARD_ISSUERS__ACME__SERVICE_SECRET"),
+        ("DOORWARD_ISSUERS__ACME__SERVICE_SECRT", "DOORWARD_ISSUERS__ACME__SERVICE_SECRET"),
+        ("DOORWARD_ISSUERS__ACME", None),
+        ("DOORWARD_ISSUERS__ACME__NAME", None),
+        ("DOORWARD_ISSUERS__ACME__CLAIMS", None),
+    ],
+)
+def test_a_variable_of_no_issuer_is_unknown(
+    variable: str, suggestion: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(ConfigError, match="unknown variable") as caught:
+        issuers({"name": "acme"})
+    assert suggestion is None or f"did you mean {suggestion!r}" in str(caught.value)
+
+
+def test_a_wrong_value_of_an_entry_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOORWARD_ISSUERS__ACME__DEGRADE__GRANT_SECONDS", "soon")
+    with pytest.raises(ConfigError) as caught:
+        issuers({"name": "acme"})
+    assert "issuers.acme.degrade.grant_seconds" in str(caught.value)
+    assert "environment variable DOORWARD_ISSUERS__ACME__DEGRADE__GRANT_SECONDS" in str(caught.value)
+
+
+def test_every_key_of_an_entry_is_described_and_its_secret_masked() -> None:
+    described = {
+        key: (value, was_set)
+        for key, value, was_set in issuers({"name": "acme", "service_secret": "s3cret"}).described()
+    }
+
+    assert described["issuers.acme.url"] == ("https://acme.example", True)
+    assert described["issuers.acme.service_secret"] == ("***", True)
+    assert described["issuers.acme.degrade.mode"] == ("-", False)
+    assert "s3cret" not in str(described)
+    assert variable_for("issuers.acme-eu.service_secret") == "DOORWARD_ISSUERS__ACME_EU__SERVICE_SECRET"
+
+
+def test_an_entry_may_be_an_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOORWARD_ISSUERS__ACME__SERVICE_SECRET", "of-acme")
+    entry = IssuerSettings(name="acme", url="https://acme.example", service_id="chat")
+    (acme,) = Settings(issuers=[entry]).issuers
+
+    assert (acme.url, acme.service_id, acme.service_secret is not None) == ("https://acme.example", "chat", True)

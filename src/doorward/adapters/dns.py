@@ -32,12 +32,16 @@ class AresDnsClient:
     A c-ares channel can die for good: made while another one is closed, or after an outage of the network, it refuses every
     query without asking anybody, or never comes back (c-ares issue 1000). So one that gave no answer at all is replaced.
 
+    Args:
+        key: of `nameservers` in the settings, for an error.
+
     Raises:
         ConfigError: an entry of `nameservers` is not an address.
     """
 
-    def __init__(self, nameservers: Sequence[str] = ()) -> None:
+    def __init__(self, nameservers: Sequence[str] = (), *, key: str = "auth.dns_servers") -> None:
         self._nameservers = list(nameservers)
+        self._key = key
         self._retired: aiodns.DNSResolver | None = None
         self._is_suspect = False
         self._resolver = self._channel()
@@ -85,7 +89,7 @@ class AresDnsClient:
             )
         except pycares.AresError as error:
             raise ConfigError(
-                f"auth.dns_servers: {', '.join(self._nameservers)}: write IP addresses, each with an optional :port"
+                f"{self._key}: {', '.join(self._nameservers)}: write IP addresses, each with an optional :port"
             ) from error
 
     async def _renew(self, now: float) -> None:

@@ -61,22 +61,28 @@ class PrometheusMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry if registry is not None else CollectorRegistry()
-        self._children: dict[tuple[object, str], Counter | Histogram] = {}
+        self._children: dict[tuple[object, tuple[str, ...]], Counter | Histogram] = {}
         self._decisions = _Decisions()
         self.registry.register(self._decisions)
         self._attempt_duration = self._histogram(
-            "auth_attempt_duration_seconds", "One question to the auth service", ("result",), DECISION_BUCKETS
+            "auth_attempt_duration_seconds",
+            "One question to the auth service",
+            ("issuer", "result"),
+            DECISION_BUCKETS,
         )
         self._probe_duration = self._histogram(
-            "health_probe_duration_seconds", "One health probe of the auth service", ("result",), DECISION_BUCKETS
+            "health_probe_duration_seconds",
+            "One health probe of the auth service",
+            ("issuer", "result"),
+            DECISION_BUCKETS,
         )
         self._waits_bounded = self._counter("wait_bounded", "Answers that we stopped waiting for", "step")
         self._overrun = self._histogram(
             "deadline_overrun_seconds", "How far past its deadline a decision was; only late ones", (), DELAY_BUCKETS
         )
         self._lag = self._histogram("event_loop_lag_seconds", "How late the event loop ran a timer", (), DELAY_BUCKETS)
-        self._breaker_state = self._gauge("breaker_state", "1 for the state that the breaker is in", "state")
-        self._breaker_transitions = self._counter("breaker_transitions", "Breaker transitions", "to")
+        self._breaker_state = self._gauge("breaker_state", "1 for the state that the breaker is in", "issuer", "state")
+        self._breaker_transitions = self._counter("breaker_transitions", "Breaker transitions", "issuer", "to")
         self._degraded = self._counter(
             "degraded_admits", "Admitted while the auth service could not be asked", "assurance"
         )
@@ -86,31 +92,41 @@ class PrometheusMetrics:
             "untrusted_forwards", "Handshakes forwarded by a private address that trusted_proxies does not name"
         )
         self._revalidations = self._counter("revalidations", "Asked about again after an outage", "result")
-        self.breaker(BREAKER_STATES[0])
-        for result in ATTEMPTS_FROM_THE_START:
-            self._duration_of(self._attempt_duration, result)
-        for result in ("success", "failure"):
-            self._duration_of(self._probe_duration, result)
+        self._keyset_age = self._gauge("keyset_age_seconds", "Since the key set was fetched", "issuer")
+        self._feed_age = self._gauge(
+            "revocation_feed_age_seconds",
+            "Since the start of the last successful poll of the revocation feed",
+            "issuer",
+        )
         for family, labels in (
             (self._waits_bounded, ("patience", "remote")),
-            (self._breaker_transitions, BREAKER_STATES),
             (self._degraded, (Assurance.CACHED, Assurance.LOCAL)),
             (self._revalidations, ("allow", "deny", "unavailable")),
         ):
             for label in labels:
                 self._count_of(family, label)
 
+    def begin(self, issuer: str) -> None:
+        """Show what is counted by issuer, before anything of it happens."""
+        self.breaker(issuer, BREAKER_STATES[0])
+        for result in ATTEMPTS_FROM_THE_START:
+            self._duration_of(self._attempt_duration, issuer, result)
+        for result in ("success", "failure"):
+            self._duration_of(self._probe_duration, issuer, result)
+        for state in BREAKER_STATES:
+            self._count_of(self._breaker_transitions, issuer, state)
+
     def decision(self, verdict: str, source: str, reason: str, seconds: float) -> None:
         """One verdict on one opening handshake."""
         self._decisions.add(verdict, source, reason, seconds)
 
-    def attempt(self, result: str, seconds: float) -> None:
+    def attempt(self, issuer: str, result: str, seconds: float) -> None:
         """One question to the auth service: valid, invalid, or the kind of error."""
-        self._duration_of(self._attempt_duration, result).observe(seconds)
+        self._duration_of(self._attempt_duration, issuer, result).observe(seconds)
 
-    def probe(self, result: str, seconds: float) -> None:
+    def probe(self, issuer: str, result: str, seconds: float) -> None:
         """One health probe: success or failure."""
-        self._duration_of(self._probe_duration, result).observe(seconds)
+        self._duration_of(self._probe_duration, issuer, result).observe(seconds)
 
     def wait_bounded(self, step: str) -> None:
         """We stopped waiting for an answer."""
@@ -120,14 +136,14 @@ class PrometheusMetrics:
         """A decision was late by this much."""
         self._overrun.observe(seconds)
 
-    def breaker(self, state: str) -> None:
+    def breaker(self, issuer: str, state: str) -> None:
         """The state that the breaker is in now."""
         for name in BREAKER_STATES:
-            self._breaker_state.labels(name).set(name == state)
+            self._breaker_state.labels(issuer, name).set(name == state)
 
-    def breaker_transition(self, to: str) -> None:
+    def breaker_transition(self, issuer: str, to: str) -> None:
         """The breaker changed its state."""
-        self._count_of(self._breaker_transitions, to).inc()
+        self._count_of(self._breaker_transitions, issuer, to).inc()
 
     def degraded_admit(self, assurance: str) -> None:
         """Let in on cached or local proof, while the auth service could not be asked."""
@@ -153,12 +169,13 @@ class PrometheusMetrics:
         """The event loop ran a timer this much late."""
         self._lag.observe(seconds)
 
-    def watch(
-        self, *, keyset_age: Reading, feed_age: Reading, bars: Reading, abandoned_tasks: Reading, connections: Reading
-    ) -> None:
+    def watch_issuer(self, issuer: str, *, keyset_age: Reading, feed_age: Reading) -> None:
         """Read these at each scrape. `None`: there is none, shown as NaN, which no alert compares true with."""
-        self._gauges["keyset_age_seconds"].set_function(_number(keyset_age))
-        self._gauges["revocation_feed_age_seconds"].set_function(_number(feed_age))
+        self._keyset_age.labels(issuer).set_function(_number(keyset_age))
+        self._feed_age.labels(issuer).set_function(_number(feed_age))
+
+    def watch(self, *, bars: Reading, abandoned_tasks: Reading, connections: Reading) -> None:
+        """Read these at each scrape."""
         self._gauges["bars"].set_function(_number(bars))
         self._gauges["abandoned_tasks"].set_function(_number(abandoned_tasks))
         self._gauges["connections"].set_function(_number(connections))
@@ -166,24 +183,22 @@ class PrometheusMetrics:
     @cached_property
     def _gauges(self) -> dict[str, Gauge]:
         texts = {
-            "keyset_age_seconds": "Since the key set was fetched",
-            "revocation_feed_age_seconds": "Since the start of the last successful poll of the revocation feed",
             "bars": "Tokens that were refused once and stay out",
             "abandoned_tasks": "Calls given up on whose clean-up is still running",
             "connections": "Admitted sockets that are open",
         }
         return {name: self._gauge(name, text) for name, text in texts.items()}
 
-    def _duration_of(self, family: Histogram, label: str) -> Histogram:
-        child = self._children.get((family, label))
+    def _duration_of(self, family: Histogram, *labels: str) -> Histogram:
+        child = self._children.get((family, labels))
         if not isinstance(child, Histogram):
-            child = self._children[family, label] = family.labels(label)
+            child = self._children[family, labels] = family.labels(*labels)
         return child
 
-    def _count_of(self, family: Counter, label: str) -> Counter:
-        child = self._children.get((family, label))
+    def _count_of(self, family: Counter, *labels: str) -> Counter:
+        child = self._children.get((family, labels))
         if not isinstance(child, Counter):
-            child = self._children[family, label] = family.labels(label)
+            child = self._children[family, labels] = family.labels(*labels)
         return child
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

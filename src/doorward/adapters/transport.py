@@ -178,8 +178,11 @@ class HttpTransport:
             closing.cancel()
 
 
-async def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+async def tls_context(ca_file: Path | None, *, key: str = "auth.ca_file") -> ssl.SSLContext:
     """What we trust: the certificates of `ca_file`, or the system's. Read on a thread of its own.
+
+    Args:
+        key: of `ca_file` in the settings, for an error.
 
     Raises:
         ConfigError: the file cannot be read or holds no certificate.
@@ -188,7 +191,7 @@ async def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return await worker.run(partial(_load_context, ca_file), bound_seconds=TLS_CONTEXT_SECONDS)
     except (OSError, ValueError) as error:  # ssl.SSLError and TimeoutError are OSErrors
-        raise ConfigError(f"auth.ca_file: {ca_file or 'the certificates of the system'}: {error}") from error
+        raise ConfigError(f"{key}: {ca_file or 'the certificates of the system'}: {error}") from error
     finally:
         worker.stop_nowait()
 

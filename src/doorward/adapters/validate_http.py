@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,6 +15,7 @@ from doorward.adapters.service_credential import ServiceCredential
 from doorward.adapters.transport import Caps, HttpAnswer, HttpTransport
 from doorward.core.answer import Fields, Invalid, Valid, parse_answer
 from doorward.core.deadline import Deadline
+from doorward.core.unverified import expected_audience
 
 _BASIC_CHALLENGE = re.compile(r"(?:^|,)\s*basic(?:\s|,|$)", re.IGNORECASE)
 
@@ -46,7 +47,9 @@ class HttpValidator:
 
     Args:
         url: of the endpoint.
-        audience: sent along; the service checks it against the token's.
+        audiences: those that are accepted. The one of them that the token names is sent along, for the service to check; the
+            first, where it says none or cannot be read.
+        audience_claim: where a JWT says its own.
         credential: our own; `None` where the service wants none.
         traceparent: gives the W3C trace context of the current decision, or `None`.
     """
@@ -56,16 +59,18 @@ class HttpValidator:
         transport: HttpTransport,
         *,
         url: str,
-        audience: str,
+        audiences: Sequence[str],
         credential: ServiceCredential | None,
         caps: Caps,
+        audience_claim: str = "aud",
         manner: Manner = CONTRACT,
         traceparent: Callable[[], str | None] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._transport = transport
         self._url = url
-        self._audience = audience
+        self._audiences = audiences
+        self._audience_claim = audience_claim
         self._manner = manner
         self._headers = {"Accept": "application/json", **(credential.headers() if credential is not None else {})}
         self._caps = caps
@@ -103,7 +108,8 @@ class HttpValidator:
         if manner.token_header is not None:
             is_bearer = manner.token_header.lower() == "authorization"
             return {manner.token_header: f"Bearer {token}" if is_bearer else token}, None
-        body = msgspec.json.encode({"token": token, "audience": self._audience})
+        audience = expected_audience(token, self._audiences, self._audience_claim)
+        body = msgspec.json.encode({"token": token, "audience": audience})
         return {"Content-Type": "application/json"}, body
 
     def _request_headers(self, deadline: Deadline) -> dict[str, str]:

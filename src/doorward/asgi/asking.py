@@ -46,7 +46,8 @@ def make_validator(
     return HttpValidator(
         transport,
         url=url,
-        audience=auth.audience[0],
+        audiences=auth.audience,
+        audience_claim=auth.claims.audience,
         credential=credential,
         caps=caps,
         manner=manner,

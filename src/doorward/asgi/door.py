@@ -7,7 +7,7 @@ import logging
 import random
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
@@ -22,12 +22,13 @@ from doorward.asgi.insight import DoorInsight
 from doorward.asgi.issuer import House, Issuer
 from doorward.asgi.policies import e2e_key_file, e2e_policy, handshake_policy, route_rules
 from doorward.asgi.session import AdmittedConnection
-from doorward.config import Settings, Verify
+from doorward.config import OneIssuer, Settings, Verify, variable_for
 from doorward.core.deadline import Deadline
+from doorward.core.keyset import KeySet
 from doorward.core.limits import AddressLimit, Waiting
 from doorward.core.proxies import UntrustedProxies
 from doorward.core.verdict import Code, Source, Unavailable
-from doorward.errors import ConfigError
+from doorward.errors import ConfigError, UsageError
 from doorward.runtime.authenticator import Authenticator
 from doorward.runtime.bounded import Reaper
 from doorward.runtime.clock import SystemClock
@@ -38,6 +39,7 @@ from doorward.runtime.supervisor import Supervisor
 from doorward.runtime.telemetry import Telemetry
 from doorward.runtime.tickets import Tickets
 from doorward.runtime.tracing import Tracing
+from doorward.runtime.verifiers import Verifiers
 from doorward.runtime.wakes import Wakes
 
 CLOSE_SECONDS = 2.0
@@ -57,7 +59,7 @@ class Door:
 
     Args:
         validator: another way to ask; gets the same breaker, bulkhead, deadline and single-flight as ours. If it has a
-            coroutine `aclose`, that is awaited when the door closes.
+            coroutine `aclose`, that is awaited when the door closes. Where there are several issuers: by their names.
         emit: receives each decision record, for the log.
         tracing: receives each decision and each question as spans; default: OpenTelemetry, where it is set up.
     """
@@ -66,13 +68,16 @@ class Door:
         self,
         settings: Settings,
         *,
-        validator: Validator | None = None,
+        validator: Validator | Mapping[str, Validator] | None = None,
         emit: Callable[[DecisionRecord], None] | None = None,
         metrics: PrometheusMetrics | None = None,
         clock: Clock | None = None,
         tracing: Tracing | None = None,
     ) -> None:
-        _check(settings, validator)
+        plans = settings.each_issuer()
+        validators = _validators(plans, validator)
+        for plan in plans:
+            _check(plan, validators.get(plan.name))
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.metrics = metrics or PrometheusMetrics()
@@ -104,7 +109,6 @@ class Door:
         )
         self.waiting = Waiting(limits.first_message_waiting, per_address=limits.first_message_waiting_per_address)
         house = House(
-            settings=settings,
             clock=self.clock,
             metrics=self.metrics,
             telemetry=self.telemetry,
@@ -113,8 +117,13 @@ class Door:
             denier=self.denier,
             wakes=self._wakes,
             uniform=uniform,
+            verifier_of=lambda token: self.authenticator.verifiers.of(token),
+            published=self._published,
         )
-        self.issuers: Sequence[Issuer] = (Issuer(house, validator=validator),)
+        self.issuers: Mapping[str, Issuer] = {
+            plan.name: Issuer(plan, house, validator=validators.get(plan.name)) for plan in plans
+        }
+        self._takes_opaque = next((plan.name for plan in plans if plan.takes_opaque), None)
         self.insight = DoorInsight(self)
 
     async def open(self) -> None:
@@ -135,24 +144,24 @@ class Door:
         if self.unready or self.draining or self.opened_at is None:
             return False
         waited = self.clock.monotonic() - self.opened_at
-        return waited >= READY_SECONDS or all(issuer.keys.keyset is not None for issuer in self.issuers)
+        return waited >= READY_SECONDS or all(issuer.keys.keyset is not None for issuer in self.issuers.values())
 
     @property
     def in_outage(self) -> bool:
         """Is there an auth service by which tokens cannot be refreshed now, as far as this process can see?"""
-        return any(issuer.in_outage for issuer in self.issuers)
+        return any(issuer.in_outage for issuer in self.issuers.values())
 
     @property
     def connections(self) -> Iterator[AdmittedConnection]:
         """Those that are open now."""
-        for issuer in self.issuers:
+        for issuer in self.issuers.values():
             for connection in issuer.registry:
                 if isinstance(connection, AdmittedConnection):
                     yield connection
 
     @property
     def connection_count(self) -> int:
-        return sum(len(issuer.registry) for issuer in self.issuers)
+        return sum(len(issuer.registry) for issuer in self.issuers.values())
 
     def turn_away(self) -> None:
         """Not ready any more, and still serving: a load balancer should look elsewhere."""
@@ -215,7 +224,7 @@ class Door:
             await self._open()
         except BaseException:
             await self._stack.aclose()
-            for issuer in self.issuers:
+            for issuer in self.issuers.values():
                 issuer.forget()
             asyncio.get_running_loop().call_later(REOPEN_SECONDS, self._forget_failure)
             raise
@@ -229,24 +238,24 @@ class Door:
         lag.start()
         self._stack.callback(lag.stop)
         test_key = await load_public_key(e2e_key_file(self.settings)) if self._takes_test_tokens else None
-        for issuer in self.issuers:
+        for issuer in self.issuers.values():
             await issuer.open(self._stack, tracing=self.tracing, test_key=test_key)
         self._stack.callback(self._wakes.aclose)
         self.tickets = Tickets(
             seconds=self.settings.tickets.seconds,
-            memory=self.issuers[0].memory,
+            memory=next(iter(self.issuers.values())).memory,
             clock=self.clock,
             reaper=self.reaper,
         )
         limits = self.settings.limits
         self.authenticator = Authenticator(
             handshake_policy(self.settings),
-            self.issuers[0].verifier,
+            self._verifiers(),
             addresses=AddressLimit(limits.address_rate_per_second, limits.address_burst),
             clock=self.clock,
             tickets=self.tickets,
         )
-        for issuer in self.issuers:
+        for issuer in self.issuers.values():
             issuer.start()
         self._watch()
         self.opened_at = self.clock.monotonic()
@@ -259,12 +268,17 @@ class Door:
 
         return configured_tracing(client_trace=self.settings.telemetry.client_trace, wall=self.clock.wall)
 
+    def _verifiers(self) -> Verifiers:
+        by_name = {name: issuer.verifier for name, issuer in self.issuers.items()}
+        opaque = by_name[self._takes_opaque] if self._takes_opaque is not None else None
+        return Verifiers(list(by_name.values()), opaque=opaque)
+
+    def _published(self) -> Sequence[KeySet]:
+        return [keyset for issuer in self.issuers.values() if (keyset := issuer.keys.keyset) is not None]
+
     def _watch(self) -> None:
-        issuer = self.issuers[0]
         self.metrics.watch(
-            keyset_age=issuer.keys.age_seconds,
-            feed_age=lambda: issuer.feed_age_seconds,
-            bars=lambda: len(issuer.memory.bars),
+            bars=lambda: sum(len(issuer.memory.bars) for issuer in self.issuers.values()),
             abandoned_tasks=lambda: len(self.reaper),
             connections=lambda: self.connection_count,
         )
@@ -287,6 +301,7 @@ def log_decision(record: DecisionRecord) -> None:
             "provisional": record.provisional,
             "user": record.user_id,
             "token": record.fingerprint,
+            "issuer": record.issuer,
             "kind": record.kind,
             "path": record.path,
             "address": record.address,
@@ -308,13 +323,32 @@ def _decision_ids() -> Iterator[str]:
 new_decision_id: Callable[[], str] = partial(next, _decision_ids())
 
 
-def _check(settings: Settings, validator: Validator | None) -> None:
+def _validators(
+    plans: Sequence[OneIssuer], given: Validator | Mapping[str, Validator] | None
+) -> Mapping[str, Validator]:
+    """Those of the caller's own, by the names of their issuers."""
+    names = [plan.name for plan in plans]
+    if given is None or isinstance(given, Mapping):
+        found = given or {}
+    elif len(names) == 1:
+        found = {names[0]: given}
+    else:
+        raise UsageError(f"there are several issuers: give validator={{name: ...}} with one of {', '.join(names)}")
+    unknown = sorted(set(found) - set(names))
+    if unknown:
+        raise UsageError(f"validator: there is no issuer {unknown[0]!r}; there is {', '.join(names)}")
+    return found
+
+
+def _check(plan: OneIssuer, validator: Validator | None) -> None:
     """What must be there before a handshake can be answered."""
-    _ = settings.auth.base_url
-    asks = settings.verify is Verify.REMOTE and validator is None and settings.auth.send_credential
-    secret = settings.auth.service_secret
+    auth = plan.settings.auth
+    _ = auth.base_url
+    asks = plan.settings.verify is Verify.REMOTE and validator is None and auth.send_credential
+    secret = auth.service_secret
     if asks and not (secret and secret.get_secret_value()):
+        key = f"{plan.section}.service_secret"
         raise ConfigError(
-            "auth.service_secret is not set: without it every question to the auth service would be refused; "
-            "set DOORWARD_AUTH__SERVICE_SECRET (`doorward authd init` makes one)"
+            f"{key} is not set: without it every question to the auth service would be refused; "
+            f"set {variable_for(key)} (`doorward authd init` makes one)"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView
 
 if TYPE_CHECKING:
     from doorward.asgi.door import Door
+    from doorward.asgi.issuer import Issuer
 
 LOOKED_AT_CONNECTIONS = 5_000
 
@@ -23,11 +24,17 @@ class DoorInsight:
     def __init__(self, door: Door) -> None:
         self._door = door
 
-    def service(self) -> ServiceView:
-        clock, issuer = self._door.clock, self._door.issuers[0]
+    def services(self) -> Sequence[ServiceView]:
+        return [self._service(issuer) for issuer in self._door.issuers.values()]
+
+    def _service(self, issuer: Issuer) -> ServiceView:
+        clock = self._door.clock
         contact, suspect = issuer.memory.last_contact, issuer.gate.suspect
         return ServiceView(
+            issuer=issuer.name,
+            tenant=issuer.tenant,
             url=issuer.url,
+            in_outage=issuer.in_outage,
             breaker=issuer.gate.breaker.state,
             breaker_since_seconds=clock.monotonic() - issuer.gate.breaker.since,
             health=issuer.health.health.condition,
@@ -54,7 +61,9 @@ class DoorInsight:
     def connections(self, user_id: str | None = None) -> Sequence[ConnectionView]:
         if user_id is None:
             return [_view(connection) for connection in self._door.connections]
-        found = (connection for issuer in self._door.issuers for connection in issuer.registry.of_user(user_id))
+        found = (
+            connection for issuer in self._door.issuers.values() for connection in issuer.registry.of_user(user_id)
+        )
         return [_view(connection) for connection in found if isinstance(connection, AdmittedConnection)]
 
     # For the ops page alone
@@ -73,11 +82,11 @@ class DoorInsight:
         """The heat map of the last ten minutes, oldest column first."""
         return self._door.telemetry.latency.columns(self._door.clock.wall() - COLUMNS * COLUMN_SECONDS)
 
-    def breaker_changes(self) -> Sequence[Change]:
-        return tuple(self._door.telemetry.breaker_changes)
+    def breaker_changes(self) -> Mapping[str, Sequence[Change]]:
+        return {name: tuple(issuer.gate.changes) for name, issuer in self._door.issuers.items()}
 
-    def health_changes(self) -> Sequence[Change]:
-        return tuple(self._door.issuers[0].health.changes)
+    def health_changes(self) -> Mapping[str, Sequence[Change]]:
+        return {name: tuple(issuer.health.changes) for name, issuer in self._door.issuers.items()}
 
     def newest_connections(self, limit: int) -> tuple[int, Sequence[ConnectionView]]:
         """How many there are, and the newest; where they are very many, the newest of some, so that looking costs little."""

@@ -7,7 +7,7 @@ bars and revocations, nor who is to be closed by them. So when one is sick, the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +35,14 @@ from doorward.asgi.policies import (
     session_policy,
 )
 from doorward.asgi.session import AdmittedConnection, Surroundings
-from doorward.config import Settings, Verify
+from doorward.config import OneIssuer, Verify
 from doorward.core.breaker import CircuitBreaker
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import VerdictCache
-from doorward.core.keyset import Key
+from doorward.core.keyset import Key, KeySet
 from doorward.core.limits import Bulkhead, TokenBucket
 from doorward.core.session import Phase
+from doorward.core.verdict import Deny
 from doorward.errors import DeadlinePassed
 from doorward.runtime.bounded import Reaper, bounded
 from doorward.runtime.canary import Canary
@@ -50,7 +51,7 @@ from doorward.runtime.gate import Gate
 from doorward.runtime.health_monitor import HealthMonitor
 from doorward.runtime.inquiry import Inquirer
 from doorward.runtime.keyset_refresher import KeysetRefresher
-from doorward.runtime.memory import NodeMemory
+from doorward.runtime.memory import NodeMemory, of_tenant
 from doorward.runtime.ports import Clock, RevocationItem, Validator
 from doorward.runtime.registry import Registry
 from doorward.runtime.resolver import Resolver
@@ -71,9 +72,11 @@ log = structlog.get_logger("doorward")
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What a door has once, and its issuers use."""
+    """What a door has once, and its issuers use.
 
-    settings: Settings
+    `verifier_of`: whose a token is; `published`: the key sets of all issuers.
+    """
+
     clock: Clock
     metrics: PrometheusMetrics
     telemetry: Telemetry
@@ -82,14 +85,21 @@ class House:
     denier: Denier
     wakes: Wakes
     uniform: Callable[[], float]
+    verifier_of: Callable[[str], Verifier | Deny]
+    published: Callable[[], Sequence[KeySet]]
 
 
 class Issuer:
-    """Args: validator: another way to ask."""
+    """Args:
+    plan: the settings of this one.
+    validator: another way to ask.
+    """
 
-    def __init__(self, house: House, *, validator: Validator | None = None) -> None:
-        settings = house.settings
+    def __init__(self, plan: OneIssuer, house: House, *, validator: Validator | None = None) -> None:
+        settings = plan.settings
+        self.name = plan.name
         self.registry = Registry()
+        self._plan = plan
         self._house = house
         self._settings = settings
         self._auth = settings.auth
@@ -97,7 +107,9 @@ class Issuer:
         self._validator = validator
         self._revalidating = False
         limits = settings.limits
+        house.metrics.begin(plan.name)
         self.gate = Gate(
+            plan.name,
             CircuitBreaker(breaker_policy(settings), house.clock.monotonic()),
             Bulkhead(limits.bulkhead, unproven=limits.unproven_lane, abandoned=limits.abandoned),
             clock=house.clock,
@@ -109,7 +121,11 @@ class Issuer:
         """Nothing is loaded yet: before an opening, and after one that failed."""
         settings, auth = self._settings, self._auth
         store = SqliteNodeStore(settings.data_dir, issuer=auth.expected_issuer, keyset_url=auth.keyset_url)
-        self.memory = NodeMemory(store, self._clock)
+        self.memory = NodeMemory(store, self._clock, tenant=self.tenant)
+
+    @property
+    def tenant(self) -> str | None:
+        return self._plan.tenant
 
     @property
     def url(self) -> str:
@@ -155,8 +171,8 @@ class Issuer:
         auth, limits = self._auth, self._settings.limits
         stack.push_async_callback(self.memory.aclose)
         await self.memory.open()
-        tls = await tls_context(auth.ca_file)
-        dns = AresDnsClient(auth.dns_servers)
+        tls = await tls_context(auth.ca_file, key=f"{self._plan.section}.ca_file")
+        dns = AresDnsClient(auth.dns_servers, key=f"{self._plan.section}.dns_servers")
         stack.push_async_callback(dns.aclose)
         resolver = Resolver(dns, self._clock, tls=urlsplit(auth.base_url).scheme == "https")
         stack.push_async_callback(resolver.aclose)
@@ -173,12 +189,12 @@ class Issuer:
 
     def start(self) -> None:
         """Begin what runs in the background."""
-        keep, settings = self._house.supervisor.keep, self._settings
-        keep("key set", self.keys.run)
-        keep("health", self.health.run)
-        keep("tidy", self._tidy)
+        settings = self._settings
+        self._keep("key set", self.keys.run)
+        self._keep("health", self.health.run)
+        self._keep("tidy", self._tidy)
         if self._auth.revocations != "off":
-            keep("revocations", self.follower.run)
+            self._keep("revocations", self.follower.run)
         if self._has_canary:
             canary = Canary(
                 self.inquirer,
@@ -188,7 +204,13 @@ class Issuer:
                 seconds=settings.deadline_seconds,
                 failing_since=lambda: self.health.failing_since,
             )
-            keep("canary", canary.run)
+            self._keep("canary", canary.run)
+        self._house.metrics.watch_issuer(
+            self.name, keyset_age=self.keys.age_seconds, feed_age=lambda: self.feed_age_seconds
+        )
+
+    def _keep(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
+        self._house.supervisor.keep(f"{what} of {self.name}", run)
 
     def _follow(self, stack: AsyncExitStack, background: HttpTransport) -> None:
         """What is heard of the auth service apart from its answers: key set, health, revocations."""
@@ -196,6 +218,7 @@ class Issuer:
         files = DirectoryStateFiles(settings.data_dir, issuer=auth.expected_issuer, keyset_url=auth.keyset_url)
         stack.push_async_callback(files.aclose)
         self.keys = KeysetRefresher(
+            self.name,
             HttpKeySetSource(background, url=auth.keyset_url, caps=caps),
             files,
             clock=self._clock,
@@ -204,6 +227,7 @@ class Issuer:
         )
         stack.push_async_callback(self.keys.aclose, seconds=CLOSE_SECONDS)
         self.health = HealthMonitor(
+            self.name,
             HttpHealthProbe(background, url=auth.base_url + auth.health_path, caps=caps),
             house.metrics,
             clock=self._clock,
@@ -215,6 +239,7 @@ class Issuer:
             background, url=auth.base_url + auth.revocations_path, credential=service_credential(auth), caps=caps
         )
         self.follower = RevocationFollower(
+            self.name,
             feed,
             self.memory,
             clock=self._clock,
@@ -245,7 +270,8 @@ class Issuer:
         )
         degraded_rate = TokenBucket(settings.degrade.rate_per_second, settings.degrade.burst, self._clock.monotonic())
         self.verifier = Verifier(
-            auth_policy(settings),
+            self.name,
+            auth_policy(self._plan),
             inquirer=self.inquirer,
             gate=self.gate,
             cache=VerdictCache(cache_policy(settings)),
@@ -260,15 +286,15 @@ class Issuer:
 
     def _test_tokens(self, key: Key | None, degraded_rate: TokenBucket) -> E2eTokens | None:
         policy = e2e_policy(self._settings)
-        if policy is None or key is None:
+        if policy is None or key is None or not self._plan.takes_test_tokens:
             return None
-        log.warning("E2E test tokens are on", audience=policy.audience, tenant=policy.tenant)
+        log.warning("E2E test tokens are on", audience=policy.audience, tenant=policy.tenant, issuer=self.name)
         return E2eTokens(
             policy,
             key,
             degraded=degrade_policy(self._settings),
             degraded_rate=degraded_rate,
-            published=lambda: self.keys.keyset,
+            published=self._house.published,
             gate=self.gate,
             memory=self.memory,
             reaper=self._house.reaper,
@@ -280,6 +306,7 @@ class Issuer:
         house, settings = self._house, self._settings
         return Surroundings(
             verifier=self.verifier,
+            verifier_of=house.verifier_of,
             registry=self.registry,
             denier=house.denier,
             telemetry=house.telemetry,
@@ -301,12 +328,12 @@ class Issuer:
         try:
             await bounded(close(), deadline, clock=self._clock, reaper=self._house.reaper)
         except DeadlinePassed:
-            log.warning("the validator does not close")
+            log.warning("the validator does not close", issuer=self.name)
 
     def _on_revocations(self, items: Sequence[RevocationItem]) -> None:
-        closed = self.registry.revoke(items)
+        closed = self.registry.revoke([of_tenant(item, self.tenant) for item in items])
         if items:
-            log.info("revocations", items=len(items), closed=closed)
+            log.info("revocations", issuer=self.name, items=len(items), closed=closed)
 
     def _recovered(self) -> None:
         if not self.in_outage and not self._revalidating:

@@ -7,6 +7,7 @@ for those that `protect_http` names: these go through the same pipeline.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
@@ -46,7 +47,8 @@ class Doorward:
     Args:
         app: any ASGI 3 application.
         settings: `Settings(auth={"url": ..., "service_secret": ...})`.
-        validator: another way to ask about a token; see `runtime.ports.Validator`.
+        validator: another way to ask about a token; see `runtime.ports.Validator`. By the names of the issuers, where there are
+            several.
         door: an assembled door, where the caller wants to share it.
 
     Raises:
@@ -54,7 +56,12 @@ class Doorward:
     """
 
     def __init__(
-        self, app: App, settings: Settings, *, validator: Validator | None = None, door: Door | None = None
+        self,
+        app: App,
+        settings: Settings,
+        *,
+        validator: Validator | Mapping[str, Validator] | None = None,
+        door: Door | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
@@ -322,7 +329,7 @@ class Doorward:
         verdict = judgement.verdict
         if not isinstance(verdict, Allow) or judgement.subject is None:
             return verdict if not isinstance(verdict, Allow) else Unavailable(Code.INTERNAL, Source.INTERNAL)
-        shared = self.door.issuers[0].surroundings
+        shared = self.door.issuers[judgement.issuer].surroundings
         connection = kind(
             shared,
             scope,
@@ -375,6 +382,7 @@ class Doorward:
             overrun_ms=to_ms(overrun) if overrun > 0 else 0.0,
             steps=trace.steps,
             kind=kind,
+            issuer=judgement.issuer or None,
         )
         self.door.telemetry.decided(record)
         if trace.span is not None:

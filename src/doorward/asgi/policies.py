@@ -8,7 +8,7 @@ from pathlib import Path
 
 from doorward.adapters import e2e_key
 from doorward.adapters.transport import Caps
-from doorward.config import Environment, Settings, Verify
+from doorward.config import Environment, OneIssuer, Settings, Verify
 from doorward.core.breaker import BreakerPolicy
 from doorward.core.claims import ClaimsPolicy
 from doorward.core.credential import Transport
@@ -87,11 +87,13 @@ def degrade_policy(settings: Settings) -> DegradePolicy:
     )
 
 
-def claims_policy(settings: Settings) -> ClaimsPolicy:
-    auth, claims = settings.auth, settings.auth.claims
+def claims_policy(issuer: OneIssuer) -> ClaimsPolicy:
+    auth, claims = issuer.settings.auth, issuer.settings.auth.claims
     return ClaimsPolicy(
         issuer=auth.expected_issuer,
         audiences=frozenset(auth.audience),
+        tenant=issuer.tenant,
+        reserved=issuer.reserved,
         user_claim=claims.user_id,
         session_claim=claims.session_id,
         email_claim=claims.email,
@@ -117,13 +119,13 @@ def session_policy(settings: Settings) -> SessionPolicy:
     )
 
 
-def auth_policy(settings: Settings) -> AuthPolicy:
-    auth = settings.auth
+def auth_policy(issuer: OneIssuer) -> AuthPolicy:
+    settings, auth = issuer.settings, issuer.settings.auth
     return AuthPolicy(
-        claims=claims_policy(settings),
+        claims=claims_policy(issuer),
         algorithms=frozenset(auth.algorithms),
         typ=auth.typ,
-        audience=auth.audience[0],
+        audiences=auth.audience,
         remote=settings.verify is Verify.REMOTE,
         question_seconds=settings.deadline_seconds,
         patience_seconds=settings.patience_seconds,

@@ -46,6 +46,7 @@ class Surroundings:
     """What every connection shares that came in with a token of one issuer."""
 
     verifier: Verifier
+    verifier_of: Callable[[str], Verifier | Deny]
     registry: Registry
     denier: Denier
     telemetry: Telemetry
@@ -452,6 +453,11 @@ class AdmittedConnection:
     async def _refreshed(self, token: str) -> Allow | Deny | Unavailable:
         """The new token goes through the pipeline; if it is good, and about the same person and session, it replaces the old."""
         shared = self._shared
+        verifier = shared.verifier_of(token)
+        if isinstance(verifier, Deny):
+            return verifier
+        if verifier is not shared.verifier:
+            return Deny(Code.FORBIDDEN, Source.POLICY, "the new token is of another issuer")
         deadline = Deadline.after(shared.clock.monotonic(), shared.deadline_seconds)
         trace = Trace(shared.clock)
         judgement = await shared.verifier.judge(token, self._route, deadline, trace, patient=False)

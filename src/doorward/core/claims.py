@@ -8,7 +8,7 @@ from typing import Any
 
 from doorward.core.answer import Valid, one_of_equals
 from doorward.core.paths import value_at, words_at
-from doorward.core.verdict import Code, Deny, Principal, Source
+from doorward.core.verdict import Code, Deny, Principal, Source, user_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,10 @@ class ClaimsPolicy:
 
     issuer: str
     audiences: frozenset[str]
+    tenant: str | None = None
+    """Whose users these are, where the door has several issuers; see `Principal`."""
+    reserved: tuple[str, ...] = ()
+    """What no user of an issuer without a tenant may be called: the beginnings of the ids of the tenants' users."""
     user_claim: str = "sub"
     session_claim: str = "sid"
     email_claim: str = "email"
@@ -38,8 +42,9 @@ def check(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> P
     if wall_now >= expires_at + policy.expiry_leeway_seconds:
         return Deny(Code.TOKEN_EXPIRED, Source.LOCAL)
     return Principal(
-        user_id=_optional_text(claims, policy.user_claim) or "",
+        user_id=user_id_of(_optional_text(claims, policy.user_claim) or "", policy.tenant),
         issuer=policy.issuer,
+        tenant=policy.tenant,
         email=_optional_text(claims, policy.email_claim),
         permissions=_permissions(claims, policy),
         session_id=_optional_text(claims, policy.session_claim),
@@ -53,21 +58,26 @@ def is_expired(principal: Principal, policy: ClaimsPolicy, wall_now: float) -> b
     return principal.expires_at is not None and wall_now >= principal.expires_at + policy.expiry_leeway_seconds
 
 
-def merged(local: Principal | None, answer: Valid, issuer: str) -> Principal | None:
-    """One person: the token's own claims and the auth service's answer together. `None` if they name different ones.
+def merged(local: Principal | None, answer: Valid, policy: ClaimsPolicy) -> Principal | None:
+    """One person: the token's own claims and the auth service's answer together. `None` if they name different ones, or somebody
+    whom this issuer cannot know.
 
     Permissions come from the answer; the expiry is the smaller.
     """
+    if answer.user_id.startswith(policy.reserved):
+        return None
+    user_id = user_id_of(answer.user_id, policy.tenant)
     if local is None:
         return Principal(
-            user_id=answer.user_id,
-            issuer=issuer,
+            user_id=user_id,
+            issuer=policy.issuer,
+            tenant=policy.tenant,
             email=answer.email,
             permissions=answer.permissions,
             session_id=answer.session_id,
             expires_at=answer.expires_at,
         )
-    other_user = answer.user_id != local.user_id
+    other_user = user_id != local.user_id
     other_session = None not in (answer.session_id, local.session_id) and answer.session_id != local.session_id
     if other_user or other_session:
         return None
@@ -75,6 +85,7 @@ def merged(local: Principal | None, answer: Valid, issuer: str) -> Principal | N
     return Principal(
         user_id=local.user_id,
         issuer=local.issuer,
+        tenant=local.tenant,
         email=answer.email or local.email,
         permissions=answer.permissions,
         session_id=local.session_id or answer.session_id,
@@ -88,10 +99,13 @@ def _problem(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -
     """The first rule that the claims break, in words without foreign text."""
     if claims.get("iss") != policy.issuer:
         return "iss is not the expected issuer"
-    if not _audiences(value_at(claims, policy.audience_claim)) & policy.audiences:
+    if not audiences_of(claims, policy.audience_claim) & policy.audiences:
         return f"{policy.audience_claim} does not name this service"
-    if _optional_text(claims, policy.user_claim) is None:
+    subject = _optional_text(claims, policy.user_claim)
+    if subject is None:
         return f"{policy.user_claim} is missing"
+    if subject.startswith(policy.reserved):
+        return f"{policy.user_claim} is a name of another issuer's users"
     for name, value in policy.required:
         if value_at(claims, name) != value:
             return f"{name} is not the required one"
@@ -111,7 +125,9 @@ def _problem_of_dates(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now:
     return None
 
 
-def _audiences(value: object) -> frozenset[str]:
+def audiences_of(claims: Mapping[str, Any], claim: str) -> frozenset[str]:
+    """For whom the token is, by this claim: RFC 7519 allows one text or a list of them."""
+    value = value_at(claims, claim)
     if isinstance(value, str):
         return frozenset({value})
     if isinstance(value, list):

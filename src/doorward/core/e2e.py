@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -20,7 +20,7 @@ from joserfc.jwk import ECKey
 
 from doorward.core.degrade import DegradePolicy, Grant, Mode, Refusal, outage_refusal
 from doorward.core.keyset import Key, KeySet, parse_token, verify
-from doorward.core.verdict import Assurance, Code, Deny, Principal, Source
+from doorward.core.verdict import Assurance, Code, Deny, Principal, Source, user_id_of
 
 TYP = "doorward-e2e+jwt"
 ISSUER = "doorward-e2e"
@@ -114,11 +114,11 @@ def claims(policy: E2ePolicy, *, name: str, jti: str, wall_now: float, seconds: 
     return {"iss": ISSUER, "aud": policy.audience, "sub": name, "jti": jti, **times}
 
 
-def read(token: str, policy: E2ePolicy, key: Key, published: KeySet | None, wall_now: float) -> E2eToken | Deny:
+def read(token: str, policy: E2ePolicy, key: Key, published: Sequence[KeySet], wall_now: float) -> E2eToken | Deny:
     """The test token, or why it is none.
 
     Args:
-        published: the issuer's key set. A key that stands there may sign for anybody, so it is no test key.
+        published: the key sets of the issuers. A key that stands there may sign for anybody, so it is no test key.
     """
     parsed = parse_token(token, frozenset({ALGORITHM}), TYP)
     if parsed is None:
@@ -130,8 +130,8 @@ def read(token: str, policy: E2ePolicy, key: Key, published: KeySet | None, wall
         return replace(said, source=Source.E2E)
     if not isinstance(said, Mapping):
         return _invalid("signed with another key")
-    if published is not None and _stands_in(key, published):
-        return _invalid("the key of test tokens stands in the issuer's key set")
+    if any(_stands_in(key, keyset) for keyset in published):
+        return _invalid("the key of test tokens stands in an issuer's key set")
     return _checked(said, policy, wall_now)
 
 
@@ -169,8 +169,9 @@ def _checked(said: Mapping[str, Any], policy: E2ePolicy, wall_now: float) -> E2e
 
 def _principal(found: _Claims, policy: E2ePolicy) -> Principal:
     return Principal(
-        user_id=f"{policy.tenant}:{found.sub}",
+        user_id=user_id_of(found.sub, policy.tenant),
         issuer=ISSUER,
+        tenant=policy.tenant,
         permissions=policy.permissions,
         jti=found.jti,
         issued_at=found.iat,

@@ -158,6 +158,18 @@ def unverified_claims(parsed: Parsed) -> Mapping[str, Any] | None:
     return _json_object(parsed.payload)
 
 
+def said_by(token: str) -> Mapping[str, Any] | None:
+    """What any JWT says of itself, however bad it is; nothing where it cannot be read. `None`: no JWT, as `parse_token` sees it.
+
+    Nothing of it is proven: it may choose whom to ask and what, and never lets in anybody.
+    """
+    parts = token.split(".")
+    header = _header(parts[0]) if len(parts) == 3 else None
+    if header is None or "alg" not in header:
+        return None
+    return _json_object(_base64url(parts[1])) or {}
+
+
 class Refetch:
     """When a key that we do not know is worth one more look at the issuer's key set.
 

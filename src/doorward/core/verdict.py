@@ -86,7 +86,9 @@ class Source(StrEnum):
 class Principal:
     """Who is on the other side. Never holds the token itself.
 
-    `expires_at` and `issued_at` are wall-clock seconds (RFC 7519 NumericDate); `None` where an opaque token has none.
+    `user_id` is one person's at this door: of an issuer with a tenant it is `<tenant>:<subject>`, because two issuers may call
+    two people by one name. `expires_at` and `issued_at` are wall-clock seconds (RFC 7519 NumericDate); `None` where an opaque
+    token has none.
     """
 
     user_id: str
@@ -97,6 +99,17 @@ class Principal:
     jti: str | None = None
     issued_at: float | None = None
     expires_at: float | None = None
+    tenant: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """What the issuer itself calls them."""
+        return self.user_id if self.tenant is None else self.user_id.removeprefix(f"{self.tenant}:")
+
+
+def user_id_of(subject: str, tenant: str | None) -> str:
+    """One person's id at this door. A tenant has no colon in it, so no two of its own are ever the same."""
+    return subject if tenant is None else f"{tenant}:{subject}"
 
 
 @dataclass(frozen=True, slots=True)

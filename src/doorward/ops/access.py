@@ -1,8 +1,9 @@
 """Who may look at the ops page, and who may break things from it.
 
 Look: the holder of an ops token; an admin, whose access token passes the door's own pipeline (so the answer is bounded, and in an
-outage it may rest on local proof); and in `doorward up` whoever sits at this very host. Change: only in `up`, and only with the
-token that it printed, in a header of its own: no page of another origin can send that, and no cookie counts for anything here.
+outage it may rest on local proof), but no admin of a tenant, for all tenants are seen here; and in `doorward up` whoever sits at
+this very host. Change: only in `up`, and only with the token that it printed, in a header of its own: no page of another origin
+can send that, and no cookie counts for anything here.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from doorward.asgi.door import Door
     from doorward.runtime.authenticator import Handshake
+    from doorward.runtime.verifier import Verifier
 
 ADMIN = "admin"
 CHANGE_HEADER = "x-doorward-change"
@@ -67,6 +69,7 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class _Grant:
+    verifier: Verifier
     principal: Principal
     good_at: float
     until: float
@@ -139,7 +142,7 @@ class Access:
     def _still_good(self, grant: _Grant) -> bool:
         if self._door.clock.wall() >= grant.until:
             return False
-        return not self._door.issuers[0].verifier.is_revoked(grant.principal, grant.good_at)
+        return not grant.verifier.is_revoked(grant.principal, grant.good_at)
 
     async def _judged(self, handshake: Handshake) -> _Grant | Deny | Unavailable:
         door = self._door
@@ -152,10 +155,12 @@ class Access:
         verdict = judgement.verdict
         if not isinstance(verdict, Allow):
             return verdict
+        if verdict.principal.tenant is not None:
+            return Deny(Code.FORBIDDEN, Source.POLICY, "an admin of a tenant is none of the door")
         now = door.clock.wall()
         until = now + (PROVISIONAL_SECONDS if verdict.provisional else GRANT_SECONDS)
         ends = [at for at in (until, verdict.principal.expires_at, verdict.grant_until) if at is not None]
-        return _Grant(verdict.principal, now, min(ends))
+        return _Grant(door.issuers[judgement.issuer].verifier, verdict.principal, now, min(ends))
 
     def _refused(self, verdict: Deny | Unavailable) -> Response:
         refusal = self._door.denier.refusal(verdict, new_decision_id())

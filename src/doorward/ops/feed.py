@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -30,9 +30,13 @@ class OpsInsight(Insight, Protocol):
 
     def latency(self) -> Sequence[Column]: ...
 
-    def breaker_changes(self) -> Sequence[Change]: ...
+    def breaker_changes(self) -> Mapping[str, Sequence[Change]]:
+        """By the names of the issuers."""
+        ...
 
-    def health_changes(self) -> Sequence[Change]: ...
+    def health_changes(self) -> Mapping[str, Sequence[Change]]:
+        """By the names of the issuers."""
+        ...
 
     def newest_connections(self, limit: int) -> tuple[int, Sequence[ConnectionView]]: ...
 
@@ -95,11 +99,9 @@ class OpsFeed:
             "deadline_ms": self._deadline_seconds * 1000,
             "in_outage": self._insight.in_outage,
             "up_seconds": self._insight.up_seconds,
-            "service": self._insight.service(),
+            "services": self._services(),
             "statistics": self._statistics(),
             "latency": self._latency(),
-            "breaker": self._insight.breaker_changes(),
-            "health": self._insight.health_changes(),
             "connections": self._connections(),
         }
         before = self._snapshot.decisions
@@ -108,6 +110,13 @@ class OpsFeed:
             {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in parts.items()},
             {record.id: before.get(record.id) or _encoded(record) for record in newest},
         )
+
+    def _services(self) -> list[dict[str, Any]]:
+        breaker, health = self._insight.breaker_changes(), self._insight.health_changes()
+        return [
+            {**asdict(view), "breaker_changes": breaker[view.issuer], "health_changes": health[view.issuer]}
+            for view in self._insight.services()
+        ]
 
     def _statistics(self) -> dict[str, Any]:
         """Verdicts come from the heat map's books, which miss none; reasons and quantiles from the decisions that are kept."""

@@ -1,8 +1,8 @@
 """The pipeline: one handshake in, one verdict out, before its deadline.
 
-    ORIGIN -> ADMIT -> EXTRACT -> what the issuer's verifier does
+    ORIGIN -> ADMIT -> EXTRACT -> ISSUER -> what that issuer's verifier does
 
-Here is what is asked of a handshake, whoever its token is of; the rest is `verifier.py`.
+Here is what is asked of a handshake, whoever its token is of; `verifiers.py` chooses, the rest is `verifier.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from doorward.core.verdict import Code, Deny, Source, Unavailable
 from doorward.runtime.ports import Clock
 from doorward.runtime.telemetry import Trace
 from doorward.runtime.tickets import Tickets
-from doorward.runtime.verifier import Judgement, Verifier, waiting_of
+from doorward.runtime.verifier import Judgement, waiting_of
+from doorward.runtime.verifiers import Verifiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Authenticator:
     def __init__(
         self,
         policy: HandshakePolicy,
-        verifier: Verifier,
+        verifiers: Verifiers,
         *,
         addresses: AddressLimit,
         clock: Clock,
@@ -66,8 +67,7 @@ class Authenticator:
     ) -> None:
         self.policy = policy
         self.pending = 0
-        self._verifier = verifier
-        self._takes_test_tokens = verifier.takes_test_tokens
+        self.verifiers = verifiers
         self._addresses = addresses
         self._clock = clock
         self._tickets = tickets
@@ -100,9 +100,13 @@ class Authenticator:
         try:
             if credential.transport is Transport.TICKET:
                 return await self._judge_ticket(credential.token, handshake, deadline, trace)
-            if self._takes_test_tokens and is_test_token(credential.token):
-                return await self._verifier.judge_test_token(credential.token, handshake.route, deadline, trace)
-            return await self._verifier.judge(credential.token, handshake.route, deadline, trace)
+            testing = self.verifiers.testing
+            if testing is not None and is_test_token(credential.token):
+                return await testing.judge_test_token(credential.token, handshake.route, deadline, trace)
+            verifier = self.verifiers.of(credential.token)
+            if isinstance(verifier, Deny):
+                return Judgement(verifier)
+            return await verifier.judge(credential.token, handshake.route, deadline, trace)
         finally:
             self.pending -= 1
 
@@ -116,7 +120,10 @@ class Authenticator:
         trace.mark("ticket")
         if not isinstance(token, str):
             return Judgement(token)
-        return await self._verifier.judge(token, handshake.route, deadline, trace)
+        verifier = self.verifiers.of(token)
+        if isinstance(verifier, Deny):
+            return Judgement(verifier)
+        return await verifier.judge(token, handshake.route, deadline, trace)
 
     # ORIGIN, ADMIT
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -33,7 +33,7 @@ class E2eTokens:
     """Judges test tokens. There is one only where the settings switch them on.
 
     Args:
-        published: the issuer's key set, if there is one now.
+        published: the key sets of all issuers, as far as there are any now.
         degraded_rate: shared with everybody else who comes in degraded.
     """
 
@@ -44,7 +44,7 @@ class E2eTokens:
         *,
         degraded: DegradePolicy,
         degraded_rate: TokenBucket,
-        published: Callable[[], KeySet | None],
+        published: Callable[[], Sequence[KeySet]],
         gate: Gate,
         memory: NodeMemory,
         reaper: Reaper,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from doorward.core.breaker import CircuitBreaker, Permit, Refused, State
 from doorward.core.limits import Bulkhead, Lane, RetryBudget, Throttle
 from doorward.core.verdict import Cause, Code
+from doorward.runtime.history import KEPT_CHANGES, Change
 from doorward.runtime.ports import Clock
 from doorward.runtime.telemetry import Telemetry
 
@@ -34,18 +36,27 @@ class Unanswered:
 
 
 class Gate:
-    """Also knows whether there is an outage right now, and tells when it is over."""
+    """Also knows whether there is an outage right now, and tells when it is over.
 
-    def __init__(self, breaker: CircuitBreaker, bulkhead: Bulkhead, *, clock: Clock, telemetry: Telemetry) -> None:
+    Args:
+        issuer: the name of the one whose auth service is behind it.
+    """
+
+    def __init__(
+        self, issuer: str, breaker: CircuitBreaker, bulkhead: Bulkhead, *, clock: Clock, telemetry: Telemetry
+    ) -> None:
+        self.issuer = issuer
         self.breaker = breaker
         self.bulkhead = bulkhead
         self.retries = RetryBudget()
+        self.changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
+        """Of the breaker."""
         self.on_recovered: Callable[[], None] = lambda: None
         self._throttles = {lane: Throttle() for lane in Lane}
         self._clock = clock
         self._telemetry = telemetry
         self._suspect: Unanswered | None = None
-        telemetry.breaker_is(breaker.state)
+        telemetry.breaker_is(issuer, breaker.state)
 
     @property
     def suspect(self) -> Unanswered | None:
@@ -114,4 +125,5 @@ class Gate:
 
     def _watch(self, before: State) -> None:
         if self.breaker.state is not before:
-            self._telemetry.breaker_moved(before, self.breaker.state)
+            self.changes.append(Change(self._clock.wall(), before, self.breaker.state))
+            self._telemetry.breaker_moved(self.issuer, before, self.breaker.state)

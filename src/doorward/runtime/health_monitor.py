@@ -25,8 +25,11 @@ log = structlog.get_logger("doorward")
 
 
 class HealthMonitor:
+    """Args: issuer: the name of the one whose auth service it is."""
+
     def __init__(
         self,
+        issuer: str,
         probe: HealthProbe,
         metrics: Metrics,
         *,
@@ -42,6 +45,7 @@ class HealthMonitor:
         """Wall-clock second of the first of the probes that failed in a row; `None` after a good one."""
         self.last_ms: float | None = None
         self.last_error: str | None = None
+        self._issuer = issuer
         self._probe = probe
         self._metrics = metrics
         self._clock = clock
@@ -67,9 +71,15 @@ class HealthMonitor:
         seconds = self._clock.monotonic() - began
         self.last_ms, self.last_error = round(seconds * 1000, 1), error
         self.failing_since = None if error is None else self.failing_since or wall
-        self._metrics.probe("failure" if error else "success", seconds)
+        self._metrics.probe(self._issuer, "failure" if error else "success", seconds)
         before = self.health.condition
         if self.health.record(succeeded=error is None):
             self.changes.append(Change(self._clock.wall(), before, self.health.condition))
-            log.info("auth service health", condition=self.health.condition.value, ms=self.last_ms, error=error)
+            log.info(
+                "auth service health",
+                issuer=self._issuer,
+                condition=self.health.condition.value,
+                ms=self.last_ms,
+                error=error,
+            )
             self.on_change()

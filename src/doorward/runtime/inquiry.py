@@ -116,7 +116,7 @@ class Inquirer:
         except BackendError as error:
             return self._failed(error, passed, self._clock.monotonic() - began)
         except Exception as error:  # noqa: BLE001 - a validator of the user's own may raise anything; it is not an answer
-            log.error("the validator raised", error=type(error).__name__)
+            log.error("the validator raised", issuer=self.gate.issuer, error=type(error).__name__)
             return self._failed(BadAnswer(f"the validator raised {type(error).__name__}"), passed, 0.0)
         seconds = self._clock.monotonic() - began
         if not _is_answer(answer):
@@ -125,13 +125,13 @@ class Inquirer:
         if problem is not None:
             return self._failed(IdentityMismatch(problem), passed, seconds)
         self.gate.answered(passed.permit, seconds)
-        self._telemetry.metrics.attempt("valid" if isinstance(answer, Valid) else "invalid", seconds)
+        self._telemetry.metrics.attempt(self.gate.issuer, "valid" if isinstance(answer, Valid) else "invalid", seconds)
         self._alarmed = None
         return answer
 
     def _failed(self, error: BackendError, passed: Pass, seconds: float) -> Unanswered | _Retryable:
         unanswered = classified(error)
-        self._telemetry.metrics.attempt(_label(error), seconds)
+        self._telemetry.metrics.attempt(self.gate.issuer, _label(error), seconds)
         if isinstance(error, DeadlinePassed):
             self._telemetry.metrics.wait_bounded("remote")
         if unanswered.cause is Cause.THROTTLED:
@@ -152,10 +152,16 @@ class Inquirer:
         if unanswered.cause is Cause.CONFIG:
             log.critical(
                 "the auth service refuses OUR service credential",
-                mend="check auth.service_id and auth.service_secret; run `doorward doctor`",
+                issuer=self.gate.issuer,
+                mend="check service_id and service_secret of this issuer; run `doorward doctor`",
             )
         else:
-            log.error("the auth service could not be asked", cause=kind, detail=unanswered.detail)
+            log.error(
+                "the auth service could not be asked",
+                issuer=self.gate.issuer,
+                cause=kind,
+                detail=unanswered.detail,
+            )
 
     def _count_abandoned(self) -> Callable[[], None]:
         bulkhead = self.gate.bulkhead

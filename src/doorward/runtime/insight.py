@@ -45,13 +45,19 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
     steps: Sequence[Step]
     kind: str = "websocket"
     """websocket | http"""
+    issuer: str | None = None
+    """The name of the issuer whose token it was; `None` where nobody's was found."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
-    """The auth service as this process sees it. Ages in seconds; `None`: never, or not there."""
+    """An auth service as this process sees it. Ages in seconds; `None`: never, or not there."""
 
+    issuer: str
+    """Its name in the settings."""
+    tenant: str | None
     url: str
+    in_outage: bool
     breaker: str
     """closed | open | half_open"""
     breaker_since_seconds: float
@@ -99,7 +105,9 @@ class Statistics:
 class Insight(Protocol):
     """Read-only, never blocks, safe to call from any task of the loop."""
 
-    def service(self) -> ServiceView: ...
+    def services(self) -> Sequence[ServiceView]:
+        """Of every issuer, in the order of the settings: one at least."""
+        ...
 
     def statistics(self, window_seconds: float = 300.0) -> Statistics: ...
 

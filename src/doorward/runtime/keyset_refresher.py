@@ -27,14 +27,26 @@ log = structlog.get_logger("doorward")
 
 
 class KeysetRefresher:
-    """`keyset` is the last good one, or `None` until there was any."""
+    """`keyset` is the last good one, or `None` until there was any.
+
+    Args:
+        issuer: the name of the one whose keys these are.
+    """
 
     def __init__(
-        self, source: KeySetSource, files: StateFiles, *, clock: Clock, reaper: Reaper, uniform: Callable[[], float]
+        self,
+        issuer: str,
+        source: KeySetSource,
+        files: StateFiles,
+        *,
+        clock: Clock,
+        reaper: Reaper,
+        uniform: Callable[[], float],
     ) -> None:
         self.keyset: KeySet | None = None
         self.loaded = asyncio.Event()
         self.last_error: str | None = None
+        self._issuer = issuer
         self._source = source
         self._files = files
         self._clock = clock
@@ -49,12 +61,12 @@ class KeysetRefresher:
         try:
             stored = await self._files.load_keyset()
         except StoreError as error:
-            log.warning("the stored key set could not be read", error=str(error))
+            log.warning("the stored key set could not be read", issuer=self._issuer, error=str(error))
             return
         if stored is None:
             return
         if stored.fetched_at > self._clock.wall():
-            log.warning("the stored key set is dated in the future; it is not used")
+            log.warning("the stored key set is dated in the future; it is not used", issuer=self._issuer)
             return
         self._take(stored.document, stored.fetched_at)
 
@@ -124,7 +136,7 @@ class KeysetRefresher:
         try:
             await self._files.save_keyset(StoredKeySet(document, fetched_at))
         except StoreError as error:
-            log.warning("the key set could not be stored", error=str(error))
+            log.warning("the key set could not be stored", issuer=self._issuer, error=str(error))
         return True
 
     def _take(self, document: bytes, fetched_at: float) -> bool:
@@ -143,7 +155,7 @@ class KeysetRefresher:
 
     def _failed(self, error: str) -> None:
         if self.last_error is None:
-            log.warning("the key set could not be refreshed; the last good one stays", error=error)
+            log.warning("the key set could not be refreshed; the last good one stays", issuer=self._issuer, error=error)
         self.last_error = error
         self._look_failed.set()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import replace
 
 from doorward.core.answer import Invalid, Valid
 from doorward.core.claims import ClaimsPolicy, merged
 from doorward.core.decisions import Entry, VerdictCache
+from doorward.core.unverified import expected_audience
 from doorward.core.verdict import Code, Deny, Principal, Source
 from doorward.runtime.memory import NodeMemory
 from doorward.runtime.ports import Clock
@@ -21,16 +23,16 @@ class Known:
     """The verdict cache, the revocations and the bars, asked together.
 
     Args:
-        binding: issuer and audience; a bar holds for them alone.
+        audiences: those that are accepted; a bar holds for the issuer and the one of them that was asked for.
     """
 
     def __init__(
-        self, cache: VerdictCache, memory: NodeMemory, claims: ClaimsPolicy, *, binding: bytes, clock: Clock
+        self, cache: VerdictCache, memory: NodeMemory, claims: ClaimsPolicy, *, audiences: Sequence[str], clock: Clock
     ) -> None:
         self.cache = cache
         self.memory = memory
         self._claims = claims
-        self._binding = binding
+        self._audiences = audiences
         self._clock = clock
 
     def entry(self, reading: Reading) -> Entry | None:
@@ -71,7 +73,7 @@ class Known:
 
     def mismatch(self, reading: Reading, answer: Valid | Invalid) -> str | None:
         """What is wrong with an answer that is not about this token; it must not be learned."""
-        if isinstance(answer, Valid) and merged(reading.local, answer, self._claims.issuer) is None:
+        if isinstance(answer, Valid) and merged(reading.local, answer, self._claims) is None:
             return "the answer names another user or session than the token"
         return None
 
@@ -90,8 +92,8 @@ class Known:
         Args:
             asked_at: wall-clock second at which the question went out.
         """
-        reading, issuer = subject.reading, self._claims.issuer
-        principal = merged(reading.local or reading.claimed, answer, issuer) or merged(reading.local, answer, issuer)
+        reading, claims = subject.reading, self._claims
+        principal = merged(reading.local or reading.claimed, answer, claims) or merged(reading.local, answer, claims)
         assert principal is not None  # noqa: S101 - a mismatch was refused as a complaint
         now = self._clock.monotonic()
         self.cache.put_valid(reading.key, principal, now=now, wall_now=asked_at, hint_seconds=answer.cache_seconds)
@@ -103,4 +105,6 @@ class Known:
         """What a refusal is remembered by. Of a JWT without its signature: an ECDSA signature has a twin that holds too."""
         token = subject.token
         signed = f"jwt\0{token.rpartition('.')[0]}" if subject.reading.is_jwt else f"opaque\0{token}"
-        return hmac.digest(self.memory.key, hashlib.sha256(self._binding + signed.encode()).digest(), "sha256")
+        audience = expected_audience(token, self._audiences, self._claims.audience_claim)
+        refused = f"{self._claims.issuer}\0{audience}\0{signed}".encode()
+        return hmac.digest(self.memory.key, hashlib.sha256(refused).digest(), "sha256")

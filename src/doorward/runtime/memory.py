@@ -6,11 +6,13 @@ Reads never wait. A write that fails keeps its effect in this process, and is lo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
 from doorward.core.limits import Lane
 from doorward.core.revocation import Bars, RevocationSet
+from doorward.core.verdict import user_id_of
 from doorward.errors import StoreError
 from doorward.runtime.ports import Clock, NodeStore, RevocationItem, RevocationPage, StoredBar
 
@@ -24,9 +26,14 @@ log = structlog.get_logger("doorward")
 
 
 class NodeMemory:
-    """`last_contact` and `last_feed` are wall-clock seconds; `last_feed` is `None` where there never was a feed."""
+    """`last_contact` and `last_feed` are wall-clock seconds; `last_feed` is `None` where there never was a feed.
 
-    def __init__(self, store: NodeStore, clock: Clock, *, follows_feed: bool = True) -> None:
+    Args:
+        tenant: of the issuer whose tokens this is about; its feed knows the users by the names that it gave them itself, and so
+            does the store.
+    """
+
+    def __init__(self, store: NodeStore, clock: Clock, *, follows_feed: bool = True, tenant: str | None = None) -> None:
         self.bars = Bars()
         self.revocations = RevocationSet()
         self.key = b""
@@ -37,6 +44,7 @@ class NodeMemory:
         self._store = store
         self._clock = clock
         self._follows_feed = follows_feed
+        self._tenant = tenant
         self._contact_written = 0.0
         self._staged: RevocationSet | None = None
         self._reloading = False
@@ -61,7 +69,7 @@ class NodeMemory:
             else:
                 self.bars.add(bar.digest, bar.until, lane)
         for item, forget_at in state.revocations:
-            revoke(self.revocations, item, forget_at)
+            revoke(self.revocations, of_tenant(item, self._tenant), forget_at)
         self.feed_epoch, self.feed_cursor = state.feed_epoch, state.feed_cursor
         self.last_feed = state.last_feed if self._follows_feed else None
         self.last_contact = state.last_contact
@@ -114,7 +122,7 @@ class NodeMemory:
         forget_at = self._clock.wall() + KEEP_REVOCATIONS_SECONDS
         if snapshot:
             self._staged = RevocationSet()
-        for item in page.items:
+        for item in (of_tenant(item, self._tenant) for item in page.items):
             revoke(self.revocations, item, forget_at)
             if self._staged is not None:
                 revoke(self._staged, item, forget_at)
@@ -149,6 +157,13 @@ class NodeMemory:
                     break
         except StoreError as error:
             log.warning("store not tidied", error=str(error))
+
+
+def of_tenant(item: RevocationItem, tenant: str | None) -> RevocationItem:
+    """With the user's id as this door knows it."""
+    if tenant is None or item.user_id is None:
+        return item
+    return replace(item, user_id=user_id_of(item.user_id, tenant))
 
 
 def revoke(known: RevocationSet, item: RevocationItem, forget_at: float) -> None:

@@ -26,10 +26,15 @@ log = structlog.get_logger("doorward")
 
 
 class RevocationFollower:
-    """`on_items` hears of every item as it comes in, so that open connections can be closed."""
+    """`on_items` hears of every item as it comes in, so that open connections can be closed.
+
+    Args:
+        issuer: the name of the one whose feed it is.
+    """
 
     def __init__(
         self,
+        issuer: str,
         source: RevocationSource,
         memory: NodeMemory,
         *,
@@ -40,6 +45,7 @@ class RevocationFollower:
     ) -> None:
         self.state = "unknown"
         self.last_error: str | None = None
+        self._issuer = issuer
         self._source = source
         self._memory = memory
         self._clock = clock
@@ -90,9 +96,11 @@ class RevocationFollower:
 
     def _failed(self, error: CursorExpired | BackendError) -> None:
         if isinstance(error, CursorExpired):
-            log.warning("the revocation cursor has run out; loading a full snapshot")
+            log.warning("the revocation cursor has run out; loading a full snapshot", issuer=self._issuer)
             self._memory.lose_cursor()
         elif self.last_error is None:
-            log.warning("the revocation feed does not answer", error=f"{type(error).__name__}: {error}")
+            log.warning(
+                "the revocation feed does not answer", issuer=self._issuer, error=f"{type(error).__name__}: {error}"
+            )
         self.last_error = f"{type(error).__name__}: {error}"
         self.state = "stale"

@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from doorward.core.breaker import State
-from doorward.runtime.history import KEPT_CHANGES, Change, LatencyHistory
+from doorward.runtime.history import LatencyHistory
 from doorward.runtime.insight import DecisionRecord, Statistics, Step
 from doorward.runtime.ports import Clock
 from doorward.runtime.tracing import DecisionSpan
@@ -23,21 +23,21 @@ log = structlog.get_logger("doorward")
 
 
 class Metrics(Protocol):
-    """Counters and histograms. Every label is a closed set; never a user or a token."""
+    """Counters and histograms. Every label is a closed set; never a user or a token. `issuer`: its name in the settings."""
 
     def decision(self, verdict: str, source: str, reason: str, seconds: float) -> None: ...
 
-    def attempt(self, result: str, seconds: float) -> None: ...
+    def attempt(self, issuer: str, result: str, seconds: float) -> None: ...
 
-    def probe(self, result: str, seconds: float) -> None: ...
+    def probe(self, issuer: str, result: str, seconds: float) -> None: ...
 
     def wait_bounded(self, step: str) -> None: ...
 
     def deadline_overrun(self, seconds: float) -> None: ...
 
-    def breaker(self, state: str) -> None: ...
+    def breaker(self, issuer: str, state: str) -> None: ...
 
-    def breaker_transition(self, to: str) -> None: ...
+    def breaker_transition(self, issuer: str, to: str) -> None: ...
 
     def degraded_admit(self, assurance: str) -> None: ...
 
@@ -93,7 +93,6 @@ class Telemetry:
         self.largest_lag_seconds = 0.0
         self.largest_overrun_seconds = 0.0
         self.latency = LatencyHistory()
-        self.breaker_changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
         self._clock = clock
         self._emit = emit
         self._records: deque[DecisionRecord] = deque(maxlen=KEPT_DECISIONS)
@@ -111,14 +110,13 @@ class Telemetry:
             self.largest_overrun_seconds = max(self.largest_overrun_seconds, record.overrun_ms / 1000)
         self._emit(record)
 
-    def breaker_is(self, state: State) -> None:
-        self.metrics.breaker(state)
+    def breaker_is(self, issuer: str, state: State) -> None:
+        self.metrics.breaker(issuer, state)
 
-    def breaker_moved(self, before: State, after: State) -> None:
-        self.metrics.breaker(after)
-        self.metrics.breaker_transition(after)
-        self.breaker_changes.append(Change(self._clock.wall(), before, after))
-        log.warning("breaker", before=before.value, after=after.value)
+    def breaker_moved(self, issuer: str, before: State, after: State) -> None:
+        self.metrics.breaker(issuer, after)
+        self.metrics.breaker_transition(issuer, after)
+        log.warning("breaker", issuer=issuer, before=before.value, after=after.value)
 
     def lagged(self, seconds: float) -> None:
         self.largest_lag_seconds = max(self.largest_lag_seconds, seconds)

@@ -45,13 +45,14 @@ ANSWER_MARGIN_SECONDS = 0.05
 class AuthPolicy:
     """What the tokens of an issuer are judged by. Seconds.
 
-    `probes`: a handshake that holds a fallback may find out whether the service is back; for where no canary flies.
+    `audiences`: those that are accepted, in order. `probes`: a handshake that holds a fallback may find out whether the service is
+    back; for where no canary flies.
     """
 
     claims: ClaimsPolicy
     algorithms: frozenset[str]
     typ: str | None
-    audience: str
+    audiences: tuple[str, ...]
     remote: bool = True
     question_seconds: float = 2.0
     patience_seconds: float = 0.5
@@ -70,11 +71,15 @@ class Question:
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """A verdict with what is needed to stand by it. `question` is there for a provisional `Allow` only."""
+    """A verdict with what is needed to stand by it. `question` is there for a provisional `Allow` only.
+
+    `issuer`: the name of the issuer whose token it is; empty where nobody's was found.
+    """
 
     verdict: Verdict
     subject: Subject | None = None
     question: Question | None = None
+    issuer: str = ""
 
 
 Finding = Principal | Invalid | Unanswered
@@ -82,10 +87,14 @@ Finding = Principal | Invalid | Unanswered
 
 
 class Verifier:
-    """Args: e2e: judges test tokens, where this is the issuer in whose outages they count."""
+    """Args:
+    name: of the issuer, in the settings.
+    e2e: judges test tokens, where this is the issuer in whose outages they count.
+    """
 
     def __init__(
         self,
+        name: str,
         policy: AuthPolicy,
         *,
         inquirer: Inquirer,
@@ -98,6 +107,7 @@ class Verifier:
         telemetry: Telemetry,
         e2e: E2eTokens | None = None,
     ) -> None:
+        self.name = name
         self.policy = policy
         self._inquirer = inquirer
         self._gate = gate
@@ -106,7 +116,7 @@ class Verifier:
         self._telemetry = telemetry
         self._e2e = e2e
         self._flights: SingleFlight[Finding] = SingleFlight()
-        binding = f"{policy.claims.issuer}\0{policy.audience}\0".encode()
+        binding = "\0".join((policy.claims.issuer, *policy.audiences, "")).encode()
         self._reader = TokenReader(
             keys,
             policy.claims,
@@ -116,7 +126,7 @@ class Verifier:
             binding=binding,
             needs_keys=not policy.remote,
         )
-        self._known = Known(cache, memory, policy.claims, binding=binding, clock=clock)
+        self._known = Known(cache, memory, policy.claims, audiences=policy.audiences, clock=clock)
         self._degraded = Fallback(policy.degraded, self._known, keys, degraded_rate, clock=clock, telemetry=telemetry)
 
     async def aclose(self, *, seconds: float) -> None:
@@ -137,18 +147,18 @@ class Verifier:
         if reading is None:
             if is_test_token(token):
                 detail = "a test token, and not where it may open a connection"
-                return Judgement(Deny(Code.TOKEN_INVALID, Source.E2E, detail))
+                return Judgement(Deny(Code.TOKEN_INVALID, Source.E2E, detail), issuer=self.name)
             reading = await self._reader.read(token, key, waiting_of(deadline))
         trace.mark("local")
         if not isinstance(reading, Reading):
-            return Judgement(reading)
+            return Judgement(reading, issuer=self.name)
         subject = Subject(token, reading)
         verdict: Verdict | None = self._without_asking(subject)
         question = None
         trace.mark("cache")
         if verdict is None:
             verdict, question = await self._remote(subject, route, deadline, trace, patient=patient)
-        return Judgement(self.permitted(verdict, route), subject, question)
+        return Judgement(self.permitted(verdict, route), subject, question, self.name)
 
     async def settle(self, question: Question) -> Verdict:
         """The late verdict on a provisional admission: the answer, or at the deadline the full degraded rules."""
@@ -215,7 +225,7 @@ class Verifier:
         key = self._reader.key_of(token)
         verdict = await self._e2e.judge(token, route, waiting_of(deadline), shown=key.shown)
         trace.mark("e2e")
-        return Judgement(verdict, Subject(token, Reading(key, Lane.UNPROVEN, is_jwt=True)))
+        return Judgement(verdict, Subject(token, Reading(key, Lane.UNPROVEN, is_jwt=True)), None, self.name)
 
     # REVOKED, CACHE
 

@@ -38,7 +38,8 @@ class _Scripted:
 class FakeAuthService:
     """Speaks the auth service contract on a real socket, in the test's own loop.
 
-    A token is valid if this service issued it, it has not expired, and nobody rejected or revoked it.
+    A token is valid if this service issued it, for the audience that is asked about, it has not expired, and nobody rejected or
+    revoked it.
     State outlives `aclose`, and `start` then takes the same port again: that is a restart.
 
     ```python
@@ -345,7 +346,7 @@ class FakeAuthService:
         token = request.token()
         if token is None:
             return web.json_response({"error": "invalid_request"}, status=400)
-        answer = self._valid_answer(token)
+        answer = self._valid_answer(token, request.audience())
         if answer is not None:
             hint = {} if self.cache_seconds is None else {"cache_seconds": self.cache_seconds}
             return web.json_response({"valid": True, **answer, **hint})
@@ -375,9 +376,11 @@ class FakeAuthService:
             return _service_refused()
         return await self._revocations.answer(request)
 
-    def _valid_answer(self, token: str) -> dict[str, Any] | None:
+    def _valid_answer(self, token: str, audience: str | None = None) -> dict[str, Any] | None:
         answer = self._answers.get(token)
         if answer is None or token in self._barred or answer["_exp"] <= self._wall():
+            return None
+        if audience is not None and audience not in answer["_aud"]:
             return None
         if self._revocations.revokes(
             jti=answer["_jti"], session_id=answer["_sid"], user_id=answer["_sub"], issued_at=answer["_iat"]
@@ -408,6 +411,7 @@ def _answer_of(claims: Mapping[str, Any]) -> dict[str, Any]:
         "_sid": claims.get("sid"),
         "_jti": claims.get("jti"),
         "_iat": claims.get("iat", 0),
+        "_aud": [audience] if isinstance(audience := claims.get("aud"), str) else audience or [],
     }
 
 

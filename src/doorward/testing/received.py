@@ -36,12 +36,19 @@ class ReceivedRequest:
         """The token that is asked about, from JSON or, at the introspection endpoint, from a form."""
         if self.endpoint is Endpoint.INTROSPECT:
             return next(iter(parse_qs(self.body.decode("utf-8", "replace")).get("token", [])), None)
+        return self._said("token")
+
+    def audience(self) -> str | None:
+        """For whom the token is to be good, where the asker says so."""
+        return self._said("audience")
+
+    def _said(self, key: str) -> str | None:
         try:
             content = json.loads(self.body)
         except ValueError:
             return None
-        token = content.get("token") if isinstance(content, dict) else None
-        return token if isinstance(token, str) else None
+        value = content.get(key) if isinstance(content, dict) else None
+        return value if isinstance(value, str) else None
 
     def service_credential(self) -> tuple[str, str]:
         """Who asks: HTTP Basic, or else `X-Service-ID` and `X-Service-Secret`; empty where it is missing."""

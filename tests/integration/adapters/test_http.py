@@ -66,7 +66,7 @@ def validator(auth: FakeAuthService, transport: HttpTransport) -> Validator:
     return HttpValidator(
         transport,
         url=auth.url + Endpoint.VALIDATE,
-        audience="doorward",
+        audiences=("doorward",),
         credential=credential(auth),
         caps=CAPS,
         traceparent=lambda: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
@@ -101,7 +101,7 @@ class TestValidate:
     async def test_the_credential_in_two_headers(self, auth: FakeAuthService, transport: HttpTransport) -> None:
         named = credential(auth, id_header="X-Service-ID", secret_header="X-Service-Secret")
         url = auth.url + Endpoint.VALIDATE
-        validator = HttpValidator(transport, url=url, audience="doorward", credential=named, caps=CAPS)
+        validator = HttpValidator(transport, url=url, audiences=("doorward",), credential=named, caps=CAPS)
         assert isinstance(await validator.validate(auth.issue(), deadline=soon()), Valid)
         assert "authorization" not in auth.requests[-1].headers
         assert "traceparent" not in auth.requests[-1].headers

@@ -75,6 +75,7 @@ async def test_an_answer_comes_through_and_the_agent_learns_who_asks() -> None:
     assert asked["forwardedProps"]["user"] == {
         "id": "ada",
         "issuer": "https://auth.internal",
+        "tenant": None,
         "permissions": ["chat"],
         "degraded": False,
     }

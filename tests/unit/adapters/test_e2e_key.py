@@ -28,7 +28,7 @@ def a_path(tmp_path: Path) -> Path:
 async def test_what_one_process_signs_another_one_verifies(path: Path) -> None:
     token = sign(prepare_key(path), claims(POLICY, name="ada", jti="j", wall_now=NOW, seconds=60))
     key = await load_public_key(path)
-    assert isinstance(read(token, POLICY, key, None, NOW), E2eToken)
+    assert isinstance(read(token, POLICY, key, (), NOW), E2eToken)
     assert not key.material.is_private
 
 
@@ -102,6 +102,6 @@ async def test_a_public_key_checks_and_signs_nothing(path: Path) -> None:
     secret = ECKey.generate_key("P-256")
     create_private(path, json.dumps(secret.as_dict(private=False)).encode())
     token = sign(secret, claims(POLICY, name="ada", jti="j", wall_now=NOW, seconds=60))
-    assert isinstance(read(token, POLICY, await load_public_key(path), None, NOW), E2eToken)
+    assert isinstance(read(token, POLICY, await load_public_key(path), (), NOW), E2eToken)
     with pytest.raises(UsageError, match="public key"):
         sign(prepare_key(path), {})

@@ -52,33 +52,38 @@ def test_the_buckets_hold_the_five_seconds_that_must_never_be_reached(metrics: P
     [
         ("decisions_total", {"verdict": "unavailable", "source": "fallback", "reason": "stale"}),
         ("decision_duration_seconds_count", {"verdict": "unavailable", "source": "internal"}),
-        ("auth_attempt_duration_seconds_count", {"result": "identity_mismatch"}),
-        ("health_probe_duration_seconds_count", {"result": "failure"}),
-        ("breaker_transitions_total", {"to": "open"}),
+        ("auth_attempt_duration_seconds_count", {"issuer": "acme", "result": "identity_mismatch"}),
+        ("health_probe_duration_seconds_count", {"issuer": "acme", "result": "failure"}),
+        ("breaker_transitions_total", {"issuer": "acme", "to": "open"}),
     ],
 )
 def test_what_never_happened_is_at_0(metrics: PrometheusMetrics, name: str, labels: dict[str, str]) -> None:
+    metrics.begin("acme")
     assert value(metrics, name, **labels) == 0
 
 
 def test_attempts_and_probes(metrics: PrometheusMetrics) -> None:
     for _ in range(3):
-        metrics.attempt("connect_timeout", 0.7)
-    metrics.probe("success", 0.01)
-    assert value(metrics, "auth_attempt_duration_seconds_count", result="connect_timeout") == 3
-    assert value(metrics, "health_probe_duration_seconds_count", result="success") == 1
-    assert value(metrics, "health_probe_duration_seconds_count", result="connect_timeout") is None
+        metrics.attempt("acme", "connect_timeout", 0.7)
+    metrics.probe("acme", "success", 0.01)
+    assert value(metrics, "auth_attempt_duration_seconds_count", issuer="acme", result="connect_timeout") == 3
+    assert value(metrics, "health_probe_duration_seconds_count", issuer="acme", result="success") == 1
+    assert value(metrics, "health_probe_duration_seconds_count", issuer="acme", result="connect_timeout") is None
+    assert value(metrics, "health_probe_duration_seconds_count", issuer="auth", result="success") is None
 
 
-def test_the_breaker_is_in_one_state_from_the_start(metrics: PrometheusMetrics) -> None:
-    def states() -> dict[str, float | None]:
-        return {state: value(metrics, "breaker_state", state=state) for state in ("closed", "open", "half_open")}
+def test_each_breaker_is_in_one_state(metrics: PrometheusMetrics) -> None:
+    def states(issuer: str) -> dict[str, float | None]:
+        names = ("closed", "open", "half_open")
+        return {state: value(metrics, "breaker_state", issuer=issuer, state=state) for state in names}
 
-    assert states() == {"closed": 1, "open": 0, "half_open": 0}
-    metrics.breaker("open")
-    metrics.breaker_transition("open")
-    assert states() == {"closed": 0, "open": 1, "half_open": 0}
-    assert value(metrics, "breaker_transitions_total", to="open") == 1
+    for issuer in ("auth", "acme"):
+        metrics.breaker(issuer, "closed")
+    metrics.breaker("acme", "open")
+    metrics.breaker_transition("acme", "open")
+    assert states("auth") == {"closed": 1, "open": 0, "half_open": 0}
+    assert states("acme") == {"closed": 0, "open": 1, "half_open": 0}
+    assert value(metrics, "breaker_transitions_total", issuer="acme", to="open") == 1
 
 
 def test_the_other_counters(metrics: PrometheusMetrics) -> None:
@@ -98,17 +103,14 @@ def test_the_other_counters(metrics: PrometheusMetrics) -> None:
 
 def test_what_is_watched_is_read_at_the_scrape(metrics: PrometheusMetrics) -> None:
     ages = {"keyset": 10.0}
-    metrics.watch(
-        keyset_age=lambda: ages["keyset"],
-        feed_age=lambda: None,
-        bars=lambda: 3,
-        abandoned_tasks=lambda: 0,
-        connections=lambda: 7,
-    )
-    assert value(metrics, "keyset_age_seconds") == 10
+    metrics.watch_issuer("acme", keyset_age=lambda: ages["keyset"], feed_age=lambda: None)
+    metrics.watch_issuer("auth", keyset_age=lambda: 1.0, feed_age=lambda: 2.0)
+    metrics.watch(bars=lambda: 3, abandoned_tasks=lambda: 0, connections=lambda: 7)
+    assert value(metrics, "keyset_age_seconds", issuer="acme") == 10
     ages["keyset"] = 20.0
-    assert value(metrics, "keyset_age_seconds") == 20
-    assert math.isnan(value(metrics, "revocation_feed_age_seconds") or 0.0)
+    assert value(metrics, "keyset_age_seconds", issuer="acme") == 20
+    assert math.isnan(value(metrics, "revocation_feed_age_seconds", issuer="acme") or 0.0)
+    assert value(metrics, "revocation_feed_age_seconds", issuer="auth") == 2
     assert [value(metrics, name) for name in ("bars", "abandoned_tasks", "connections")] == [3, 0, 7]
 
 

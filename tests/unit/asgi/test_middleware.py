@@ -136,7 +136,7 @@ async def running(app: Doorward, client: Peer) -> AsyncIterator[asyncio.Task[Non
 
 
 def revoke(app: Doorward, user_id: str = "ada") -> None:
-    app.door.issuers[0].registry.revoke([RevocationItem(user_id=user_id, not_before_ms=10**15)])
+    app.door.issuers["auth"].registry.revoke([RevocationItem(user_id=user_id, not_before_ms=10**15)])
 
 
 async def test_our_protocol_is_taken_where_the_app_takes_none(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ async def test_revoked_while_the_server_is_at_the_accept(tmp_path: Path) -> None
         client = peer("good")
         client.accepts.clear()
         async with running(app, client) as task:
-            await eventually(lambda: len(app.door.issuers[0].registry) == 1, what="it is registered")
+            await eventually(lambda: len(app.door.issuers["auth"].registry) == 1, what="it is registered")
             revoke(app)
             await asyncio.sleep(0)
             assert client.sent == []
@@ -186,7 +186,7 @@ async def test_revoked_while_the_server_is_at_the_accept(tmp_path: Path) -> None
                 "websocket.close",
             ]
             assert client.frames()[0]["code"] == "TOKEN_REVOKED"
-        assert len(app.door.issuers[0].registry) == 0
+        assert len(app.door.issuers["auth"].registry) == 0
 
 
 async def test_a_server_without_the_extension_closes_before_the_accept(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ async def test_a_log_that_fails_leaves_no_connection_behind(tmp_path: Path) -> N
         async with running(app, client) as task:
             await eventually(task.done, what="it has ended")
             assert isinstance(task.exception(), OSError)
-        assert len(app.door.issuers[0].registry) == 0
+        assert len(app.door.issuers["auth"].registry) == 0
 
 
 async def test_the_record_of_an_allow_ends_where_the_app_begins(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ async def test_a_client_that_leaves_during_the_app(tmp_path: Path) -> None:
             client.inbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
             await eventually(task.done, what="the app has left")
             assert task.exception() is None
-        assert len(app.door.issuers[0].registry) == 0
+        assert len(app.door.issuers["auth"].registry) == 0
 
 
 async def test_an_app_that_closes_by_itself(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ async def test_an_app_that_closes_by_itself(tmp_path: Path) -> None:
             await eventually(task.done, what="the app has left")
             assert task.exception() is None
         assert client.sent[-1]["type"] == "websocket.close"
-        assert len(app.door.issuers[0].registry) == 0
+        assert len(app.door.issuers["auth"].registry) == 0
 
 
 async def test_an_error_of_the_app_is_the_servers_to_tell(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ async def test_an_error_of_the_app_is_the_servers_to_tell(tmp_path: Path) -> Non
         async with running(app, client) as task:
             await eventually(task.done, what="the app has left")
             assert isinstance(task.exception(), KeyError)
-        assert len(app.door.issuers[0].registry) == 0
+        assert len(app.door.issuers["auth"].registry) == 0
 
 
 async def test_the_server_cancels_a_connection(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ async def test_the_server_cancels_a_connection(tmp_path: Path) -> None:
             task.cancel()
             await eventually(task.done, what="it has ended")
             assert task.cancelled()
-        assert len(app.door.issuers[0].registry) == 0
+        assert len(app.door.issuers["auth"].registry) == 0
 
 
 async def test_messages_that_only_look_like_a_refresh_are_the_apps(tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ async def test_a_refresh_that_meets_a_bug_is_answered(tmp_path: Path) -> None:
         client = peer("good")
         async with running(app, client):
             await eventually(lambda: client.frames(), what="the greeting")
-            app.door.issuers[0].verifier.judge = broken  # type: ignore[method-assign]
+            app.door.issuers["auth"].verifier.judge = broken  # type: ignore[method-assign]
             command = {"id": 7, "type": "auth.refresh", "token": "good"}
             for _ in range(2):
                 client.sent.clear()
@@ -424,8 +424,8 @@ async def test_a_warning_that_is_due_before_the_accept_follows_the_greeting(tmp_
         client = peer("brief")
         client.accepts.clear()
         async with running(app, client):
-            await eventually(lambda: len(app.door.issuers[0].registry) == 1, what="it is registered")
-            (connection,) = app.door.issuers[0].registry
+            await eventually(lambda: len(app.door.issuers["auth"].registry) == 1, what="it is registered")
+            (connection,) = app.door.issuers["auth"].registry
             assert isinstance(connection, AdmittedConnection)
             await eventually(lambda: connection.session.wake_at == connection.admission.expires_at, what="the warning")
             client.accepts.set()
@@ -439,8 +439,8 @@ async def test_the_greeting_is_how_it_stands_then(tmp_path: Path) -> None:
         client = peer("good")
         client.accepts.clear()
         async with running(app, client):
-            await eventually(lambda: len(app.door.issuers[0].registry) == 1, what="it is registered")
-            (connection,) = app.door.issuers[0].registry
+            await eventually(lambda: len(app.door.issuers["auth"].registry) == 1, what="it is registered")
+            (connection,) = app.door.issuers["auth"].registry
             assert isinstance(connection, AdmittedConnection)
             connection.settle(replace(connection.session.allow, degraded=True))
             client.accepts.set()
@@ -473,7 +473,7 @@ async def test_only_the_first_refusal_closes(tmp_path: Path) -> None:
         client = peer("good")
         async with running(app, client) as task:
             await eventually(lambda: client.frames(), what="the greeting")
-            (connection,) = app.door.issuers[0].registry
+            (connection,) = app.door.issuers["auth"].registry
             assert isinstance(connection, AdmittedConnection)
             client.reads.clear()
             draining = asyncio.create_task(connection.drain(restarting, extra_waiting=0))
@@ -497,7 +497,7 @@ async def test_without_a_canary_health_says_when_it_is_over(tmp_path: Path) -> N
     """Nobody asks about a token here, so nothing else would tell."""
     options: dict[str, Any] = {"breaker": {"canary": False}, "session": {"expiring_notice_seconds": 0}}
     async with open_door(tmp_path, echo, **options) as app:
-        health = app.door.issuers[0].health
+        health = app.door.issuers["auth"].health
         await eventually(lambda: health.health.condition is Condition.UNHEALTHY, what="the first probe has failed")
         probed(health, succeeded=True)
         assert not app.door.in_outage
@@ -570,7 +570,8 @@ async def test_what_the_door_knows_of_itself(tmp_path: Path) -> None:
             assert insight.decision(record.id) is record
             assert record.id == view.id
             assert insight.statistics().by_verdict == {"allow": 1}
-            service = insight.service()
+            (service,) = insight.services()
+            assert (service.issuer, service.tenant, service.in_outage) == ("auth", None, False)
             assert (service.url, service.breaker, service.bars) == ("http://127.0.0.1:9", "closed", 0)
             assert service.degrade_mode == "cached_only"
             assert service.feed_age_seconds is None

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from doorward import Settings
-from doorward.asgi.policies import auth_policy, breaker_policy, phase_caps, route_rules
+from doorward.asgi.policies import auth_policy, breaker_policy, phase_caps, route_rules, session_policy
 from doorward.core.credential import Transport
 from doorward.errors import ConfigError
 
 
 def settings(**values: Any) -> Settings:
-    return Settings(auth={"url": "https://auth.example"}, **values)
+    return Settings(**{"auth": {"url": "https://auth.example"}, **values})
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,35 @@ def test_a_transport_that_does_not_exist() -> None:
 
 
 def test_verify_local_asks_nobody() -> None:
-    assert auth_policy(settings()).remote
-    assert not auth_policy(settings(verify="local")).remote
+    (asking,), (silent,) = settings().each_issuer(), settings(verify="local").each_issuer()
+    assert auth_policy(asking).remote
+    assert not auth_policy(silent).remote
+
+
+def test_each_issuer_has_its_own_rules() -> None:
+    """What an entry says holds for it alone; what it does not say is as for all."""
+    acme = {
+        "name": "acme",
+        "url": "https://acme.example",
+        "verify": "local",
+        "audience": ("one", "two"),
+        "degrade": {"grant_seconds": 60, "privileged_scopes": ("write",)},
+        "breaker": {"failures": 2},
+    }
+    first, second = settings(
+        issuers=(acme,),
+        degrade={"grant_seconds": 600, "max_stale_seconds": 7},
+        breaker={"slow_seconds": 0.3},
+    ).each_issuer()
+    assert (auth_policy(first).remote, auth_policy(second).remote) == (True, False)
+    assert auth_policy(second).audiences == ("one", "two")
+    degraded = auth_policy(first).degraded, auth_policy(second).degraded
+    assert [(each.grant_seconds, each.max_stale_seconds) for each in degraded] == [(600, 7), (60, 7)]
+    assert [session_policy(each.settings).privileged_scopes for each in (first, second)] == [set(), {"write"}]
+    breakers = breaker_policy(first.settings), breaker_policy(second.settings)
+    assert [(each.failures, each.slow_seconds) for each in breakers] == [(5, 0.3), (2, 0.3)]
+    claims = auth_policy(first).claims, auth_policy(second).claims
+    assert [(each.issuer, each.tenant, each.reserved) for each in claims] == [
+        ("https://auth.example", None, ("acme:",)),
+        ("https://acme.example", "acme", ()),
+    ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -144,13 +145,13 @@ LOCAL = Principal(
 def test_live_permissions_replace_the_claims_and_the_smaller_expiry_holds() -> None:
     answer = Valid("ada", "new@example.test", frozenset({"chat"}), "s1", expires_at=NOW + 60)
 
-    assert merged(LOCAL, answer, ISSUER) == Principal(
+    assert merged(LOCAL, answer, POLICY) == Principal(
         "ada", ISSUER, "new@example.test", frozenset({"chat"}), "s1", "j1", issued_at=NOW, expires_at=NOW + 60
     )
 
 
 def test_an_answer_that_says_little_leaves_what_the_token_says() -> None:
-    found = merged(LOCAL, Valid("ada"), ISSUER)
+    found = merged(LOCAL, Valid("ada"), POLICY)
 
     assert found is not None
     assert (found.email, found.session_id, found.expires_at) == ("old@example.test", "s1", NOW + 600)
@@ -158,14 +159,14 @@ def test_an_answer_that_says_little_leaves_what_the_token_says() -> None:
 
 
 def test_a_longer_expiry_in_the_answer_does_not_count() -> None:
-    found = merged(LOCAL, Valid("ada", expires_at=NOW + 9_999), ISSUER)
+    found = merged(LOCAL, Valid("ada", expires_at=NOW + 9_999), POLICY)
 
     assert found is not None
     assert found.expires_at == NOW + 600
 
 
 def test_the_answer_may_name_the_session_that_the_token_does_not() -> None:
-    found = merged(Principal("ada", ISSUER), Valid("ada", session_id="s9"), ISSUER)
+    found = merged(Principal("ada", ISSUER), Valid("ada", session_id="s9"), POLICY)
 
     assert found is not None
     assert (found.session_id, found.expires_at) == ("s9", None)
@@ -173,13 +174,13 @@ def test_the_answer_may_name_the_session_that_the_token_does_not() -> None:
 
 @pytest.mark.parametrize("answer", [Valid("eve"), Valid("ada", session_id="s2"), Valid("Ada")])
 def test_an_answer_about_somebody_else_names_nobody(answer: Valid) -> None:
-    assert merged(LOCAL, answer, ISSUER) is None
+    assert merged(LOCAL, answer, POLICY) is None
 
 
 def test_an_opaque_token_is_who_the_service_says() -> None:
     answer = Valid("ada", "a@example.test", frozenset({"chat"}), "s1", NOW + 60)
 
-    assert merged(None, answer, ISSUER) == Principal(
+    assert merged(None, answer, POLICY) == Principal(
         "ada", ISSUER, "a@example.test", frozenset({"chat"}), "s1", expires_at=NOW + 60
     )
 
@@ -225,3 +226,38 @@ def test_claims_that_are_elsewhere() -> None:
         denied = check({**said, **change}, policy, NOW)
         assert isinstance(denied, Deny)
         assert denied.code is Code.TOKEN_INVALID
+
+
+# Several issuers
+
+
+def test_the_users_of_a_tenant_are_called_so() -> None:
+    policy = replace(POLICY, tenant="acme")
+    found = check(claims(sub="ada"), policy, NOW)
+    assert isinstance(found, Principal)
+    assert (found.user_id, found.subject, found.tenant, found.issuer) == ("acme:ada", "ada", "acme", ISSUER)
+    answered = merged(found, Valid("ada", permissions=frozenset({"chat"})), policy)
+    assert answered is not None
+    assert (answered.user_id, answered.tenant) == ("acme:ada", "acme")
+    assert merged(found, Valid("acme:ada"), policy) is None, "the service knows her by her own name"
+    opaque = merged(None, Valid("ada"), policy)
+    assert opaque is not None
+    assert (opaque.user_id, opaque.subject) == ("acme:ada", "ada")
+
+
+def test_a_user_of_a_tenant_may_be_called_anything() -> None:
+    """Also like one of another tenant: with its own tenant before it, it is nobody else's name."""
+    found = check(claims(sub="beta:ada"), replace(POLICY, tenant="acme"), NOW)
+    assert isinstance(found, Principal)
+    assert (found.user_id, found.subject) == ("acme:beta:ada", "beta:ada")
+
+
+@pytest.mark.parametrize("name", ["acme:ada", "acme:", "e2e:ada"])
+def test_nobody_without_a_tenant_is_called_like_somebody_of_one(name: str) -> None:
+    policy = replace(POLICY, reserved=("acme:", "e2e:"))
+    found = check(claims(sub=name), policy, NOW)
+    assert isinstance(found, Deny)
+    assert found.code is Code.TOKEN_INVALID
+    assert merged(None, Valid(name), policy) is None
+    assert isinstance(check(claims(sub="acme"), policy, NOW), Principal)
+    assert isinstance(check(claims(sub="acmes:ada"), policy, NOW), Principal)

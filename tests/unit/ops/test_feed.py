@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +14,22 @@ from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView
 from doorward.testing import ManualClock
 
 SERVICE = ServiceView(
-    "http://127.0.0.1:8001", "closed", 5.0, "healthy", 1.2, None, 0.5, 3.0, "live", 1.0, "local_jwt", 0, 0
+    "auth",
+    None,
+    "http://127.0.0.1:8001",
+    False,
+    "closed",
+    5.0,
+    "healthy",
+    1.2,
+    None,
+    0.5,
+    3.0,
+    "live",
+    1.0,
+    "local_jwt",
+    0,
+    0,
 )
 CONNECTION = ConnectionView("d1", "ada", "/ws", "192.0.2.7", 100.0, "live", degraded=False)
 
@@ -43,9 +58,9 @@ class FakeInsight:
             self.records.insert(0, decision(len(self.records)))
             self.history.add(self.clock.wall(), 1.0, verdict)
 
-    def service(self) -> ServiceView:
+    def services(self) -> Sequence[ServiceView]:
         self.asked += 1
-        return SERVICE
+        return [SERVICE]
 
     def statistics(self, window_seconds: float = 300.0) -> Statistics:
         return Statistics(window_seconds, 3, {"allow": 3}, {"live": 3}, 1.0, 2.0, 3.0)
@@ -66,11 +81,11 @@ class FakeInsight:
     def latency(self) -> Sequence[Column]:
         return self.history.columns(0.0)
 
-    def breaker_changes(self) -> Sequence[Change]:
-        return [Change(4.0, "closed", "open")]
+    def breaker_changes(self) -> Mapping[str, Sequence[Change]]:
+        return {"auth": [Change(4.0, "closed", "open")]}
 
-    def health_changes(self) -> Sequence[Change]:
-        return []
+    def health_changes(self) -> Mapping[str, Sequence[Change]]:
+        return {"auth": []}
 
 
 class Looking:
@@ -105,8 +120,9 @@ def test_the_first_look_has_everything(looking: Looking) -> None:
     assert state["complete"] is True
     assert ids(state) == ["d2", "d1", "d0"]
     assert state["decisions"][0]["steps"] == [["admit", 0.25], ["remote", 0.75]]
-    assert state["service"]["breaker"] == "closed"
-    assert state["breaker"] == [{"at": 4.0, "before": "closed", "after": "open"}]
+    (service,) = state["services"]
+    assert (service["issuer"], service["breaker"], service["health_changes"]) == ("auth", "closed", [])
+    assert service["breaker_changes"] == [{"at": 4.0, "before": "closed", "after": "open"}]
     assert (state["connections"]["total"], state["connections"]["newest"][0]["user_id"]) == (7, "ada")
     assert (state["deadline_ms"], state["viewer"], state["faults"]) == (2000, {"how": "admin"}, None)
     assert state["statistics"]["by_reason"] == {"live": 3}

@@ -9,6 +9,7 @@ from doorward.core.breaker import BreakerPolicy, CircuitBreaker, Permit, Refused
 from doorward.core.limits import Bulkhead, Lane
 from doorward.core.verdict import Cause, Code
 from doorward.runtime.gate import Gate, Pass, Unanswered
+from doorward.runtime.history import KEPT_CHANGES
 from doorward.runtime.telemetry import Telemetry
 from doorward.testing import ManualClock
 
@@ -30,7 +31,7 @@ def metrics() -> FakeMetrics:
 def gate(clock: ManualClock, metrics: FakeMetrics) -> Gate:
     telemetry = Telemetry(metrics, clock=clock, emit=lambda _: None)
     breaker = CircuitBreaker(BreakerPolicy(failures=2), clock.monotonic())
-    return Gate(breaker, Bulkhead(2, unproven=1, abandoned=1), clock=clock, telemetry=telemetry)
+    return Gate("auth", breaker, Bulkhead(2, unproven=1, abandoned=1), clock=clock, telemetry=telemetry)
 
 
 @pytest.fixture
@@ -108,7 +109,21 @@ def test_transitions_are_counted(gate: Gate, metrics: FakeMetrics) -> None:
     for _ in range(2):
         gate.answered(permit(gate, canary=True), 0.1)
     assert gate.breaker.state is State.CLOSED
-    assert [metrics.counts["breaker_transition", state] for state in ("open", "half_open", "closed")] == [1, 1, 1]
+    moves = ("open", "half_open", "closed")
+    assert [metrics.counts["breaker_transition", "auth", state] for state in moves] == [1, 1, 1]
+    assert [change.after for change in gate.changes] == list(moves)
+
+
+def test_what_the_breaker_did_is_remembered_and_no_more(gate: Gate, clock: ManualClock) -> None:
+    for _ in range(KEPT_CHANGES):
+        break_it(gate)
+        clock.advance(3.0)
+        for _ in range(2):
+            gate.answered(permit(gate, canary=True), 0.1)
+    assert len(gate.changes) == KEPT_CHANGES
+    opened, closed = list(gate.changes)[-3], list(gate.changes)[-1]
+    assert (opened.before, opened.after, closed.after) == ("closed", "open", "closed")
+    assert closed.at - opened.at == pytest.approx(3.0)
 
 
 def test_one_question_without_an_answer_is_an_outage_until_the_next_answer(gate: Gate, recoveries: list[str]) -> None:

@@ -38,6 +38,7 @@ class Watched:
         self.changes: list[Condition] = []
         self.clock = VirtualClock()
         self.monitor = HealthMonitor(
+            "auth",
             self.probe,
             self.metrics,
             clock=self.clock,
@@ -64,7 +65,7 @@ async def test_three_failures_make_it_unhealthy_and_two_successes_healthy() -> N
     await watched.monitor.check()
     assert watched.changes == [Condition.HEALTHY, Condition.UNHEALTHY, Condition.HEALTHY]
     assert watched.monitor.last_error is None
-    assert [watched.metrics.counts["probe", result] for result in ("success", "failure")] == [3, 3]
+    assert [watched.metrics.counts["probe", "auth", result] for result in ("success", "failure")] == [3, 3]
 
 
 @virtual

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from tests.runtime_kit import FakeMetrics, virtual
 
-from doorward.core.breaker import State
 from doorward.core.deadline import Deadline
 from doorward.errors import ConnectError
 from doorward.runtime.bounded import Reaper
 from doorward.runtime.health_monitor import HealthMonitor
-from doorward.runtime.history import COLUMN_SECONDS, COLUMNS, EDGES_MS, KEPT_CHANGES, LatencyHistory
+from doorward.runtime.history import COLUMN_SECONDS, COLUMNS, EDGES_MS, LatencyHistory
 from doorward.runtime.insight import DecisionRecord
 from doorward.runtime.telemetry import Telemetry
 from doorward.testing import ManualClock, VirtualClock
@@ -54,20 +53,6 @@ def test_old_columns_are_left_out() -> None:
     assert [column.at for column in history.columns(4.9)] == [0.0, 50.0]
 
 
-def test_telemetry_remembers_what_the_breaker_did() -> None:
-    clock = ManualClock()
-    telemetry = Telemetry(FakeMetrics(), clock=clock, emit=lambda _: None)
-    telemetry.breaker_moved(State.CLOSED, State.OPEN)
-    clock.advance(3.0)
-    telemetry.breaker_moved(State.OPEN, State.CLOSED)
-    first, second = telemetry.breaker_changes
-    assert (first.before, first.after, second.after) == ("closed", "open", "closed")
-    assert second.at - first.at == pytest.approx(3.0)
-    for _ in range(KEPT_CHANGES):
-        telemetry.breaker_moved(State.CLOSED, State.OPEN)
-    assert len(telemetry.breaker_changes) == KEPT_CHANGES
-
-
 def test_telemetry_keeps_how_long_a_decision_took() -> None:
     telemetry = Telemetry(FakeMetrics(), clock=ManualClock(), emit=lambda _: None)
     telemetry.decided(RECORD)
@@ -79,7 +64,7 @@ def test_telemetry_keeps_how_long_a_decision_took() -> None:
 async def test_the_health_monitor_remembers_its_changes_and_no_more() -> None:
     probe, clock = Probe(), VirtualClock()
     monitor = HealthMonitor(
-        probe, FakeMetrics(), clock=clock, reaper=Reaper(), uniform=lambda: 0.5, in_outage=lambda: False
+        "auth", probe, FakeMetrics(), clock=clock, reaper=Reaper(), uniform=lambda: 0.5, in_outage=lambda: False
     )
     for fails in (False, False, True, True, True, False, False):
         probe.fails = fails

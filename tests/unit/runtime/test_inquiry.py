@@ -73,7 +73,7 @@ def test_an_answer_is_a_success_whatever_it_says(answer: Valid | Invalid) -> Non
         asked.gate.failed(Pass(Lane.PROVEN, asked.gate.breaker.acquire(0.0)).permit, 0.1, classified(ConnectError("x")))  # type: ignore[arg-type]
         assert await ask(asked) == answer
         assert not asked.gate.in_outage
-        assert asked.metrics.counts["attempt", "valid" if answer is ADA else "invalid"] == 1
+        assert asked.metrics.counts["attempt", "auth", "valid" if answer is ADA else "invalid"] == 1
 
     main()
 
@@ -166,7 +166,7 @@ async def test_silence_ends_at_the_deadline() -> None:
     assert cause_of(await ask(asked, seconds=2.0)) is Cause.DEADLINE
     assert asked.clock.monotonic() - began == pytest.approx(2.0)
     assert asked.metrics.counts["wait_bounded", "remote"] == 1
-    assert asked.metrics.counts["attempt", "deadline_passed"] == 1
+    assert asked.metrics.counts["attempt", "auth", "deadline_passed"] == 1
 
 
 @virtual
@@ -227,4 +227,4 @@ async def test_trouble_is_said_once_until_there_is_an_answer() -> None:
             await ask(asked)
     alarms = [(log["log_level"], log.get("cause")) for log in logs]
     assert alarms == [("critical", None), ("error", "upstream"), ("error", "upstream")]
-    assert "check auth.service_id and auth.service_secret" in str(logs[0]["mend"])
+    assert "check service_id and service_secret of this issuer" in str(logs[0]["mend"])

@@ -27,7 +27,9 @@ class Kept:
         self.source = FakeKeys(self.mint)
         self.files = FakeFiles(stored)
         self.reaper = Reaper()
-        self.keys = KeysetRefresher(self.source, self.files, clock=CLOCK, reaper=self.reaper, uniform=lambda: 0.5)
+        self.keys = KeysetRefresher(
+            "auth", self.source, self.files, clock=CLOCK, reaper=self.reaper, uniform=lambda: 0.5
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

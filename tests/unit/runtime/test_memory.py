@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from structlog.testing import capture_logs
 from tests.runtime_kit import FakeStore, page, virtual
@@ -177,3 +179,20 @@ async def test_closing_closes_the_store() -> None:
     store = FakeStore()
     await (await opened(store)).aclose()
     assert store.is_closed
+
+
+@virtual
+async def test_a_feed_calls_its_users_by_its_own_names() -> None:
+    """So does the store: a tenant that is called otherwise in the settings forgets no revocation."""
+    store = FakeStore()
+    item = RevocationItem(user_id="ada", not_before_ms=2_000)
+    memory = NodeMemory(store, ManualClock(), tenant="acme")
+    await memory.open()
+    await memory.apply(page("1", item), snapshot=True, complete_at=1.0)
+    assert list(store.revocations) == [item]
+    for tenant in ("acme", "renamed"):
+        reborn = NodeMemory(store, ManualClock(), tenant=tenant)
+        await reborn.open()
+        known = Principal(f"{tenant}:ada", "iss", issued_at=1.0, tenant=tenant)
+        assert reborn.revocations.is_revoked(known)
+        assert not reborn.revocations.is_revoked(replace(known, user_id="ada", tenant=None))

@@ -34,7 +34,7 @@ class Followed:
         self.memory = NodeMemory(self.store, CLOCK)
         self.heard: list[RevocationItem] = []
         self.follower = RevocationFollower(
-            self.feed, self.memory, clock=CLOCK, reaper=Reaper(), uniform=lambda: 0.5, on_items=self._hear
+            "auth", self.feed, self.memory, clock=CLOCK, reaper=Reaper(), uniform=lambda: 0.5, on_items=self._hear
         )
 
     @asynccontextmanager

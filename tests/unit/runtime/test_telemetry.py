@@ -107,10 +107,10 @@ def test_lag_is_told_and_the_largest_kept(told: Told) -> None:
 
 
 def test_the_state_of_the_breaker_is_told(told: Told) -> None:
-    told.telemetry.breaker_is(State.CLOSED)
-    told.telemetry.breaker_moved(State.CLOSED, State.OPEN)
-    assert told.metrics.counts["breaker", "closed"] == 1
-    assert told.metrics.counts["breaker_transition", "open"] == 1
+    told.telemetry.breaker_is("auth", State.CLOSED)
+    told.telemetry.breaker_moved("auth", State.CLOSED, State.OPEN)
+    assert told.metrics.counts["breaker", "auth", "closed"] == 1
+    assert told.metrics.counts["breaker_transition", "auth", "open"] == 1
 
 
 def test_a_trace_is_a_timeline() -> None:

@@ -60,6 +60,11 @@ async def test_a_token_of_its_own_is_valid_and_names_its_user(
     assert auth.requests[-1].headers["authorization"].startswith("Basic ")
 
 
+async def test_a_token_is_valid_for_its_own_audience(auth: FakeAuthService, http: aiohttp.ClientSession) -> None:
+    for aud, valid in (("another", False), (["another", auth.audience], True), (None, False)):
+        assert (await validate(http, auth, auth.issue(aud=aud)))[1]["valid"] is valid
+
+
 async def test_its_jwt_verifies_against_its_published_keys(auth: FakeAuthService, http: aiohttp.ClientSession) -> None:
     before = auth.issue()
     auth.rotate_key()

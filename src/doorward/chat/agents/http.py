@@ -168,6 +168,7 @@ def _input(request: RunRequest) -> RunAgentInput:
     user: dict[str, Any] = {
         "id": who.principal.user_id,
         "issuer": who.principal.issuer,
+        "tenant": who.principal.tenant,
         "permissions": sorted(who.permissions),
         "degraded": who.degraded,
     }

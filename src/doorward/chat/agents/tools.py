@@ -103,8 +103,12 @@ class Tools:
             return {"outcome": "failed", **arguments}
 
     def _service_state(self, _: Arguments, who: LiveView) -> Result:
-        state = asdict(self._insight.service())
-        return state if is_admin(who) else {key: value for key, value in state.items() if key not in OPERATOR_FIELDS}
+        """All auth services for an admin; for everybody else their own, as far as it is everybody's business."""
+        states = [asdict(view) for view in self._insight.services()]
+        if is_admin(who):
+            return {"services": states}
+        own = [state for state in states if state["tenant"] == who.principal.tenant]
+        return {"services": [_for_everybody(state) for state in own or states[:1]]}
 
     def _decision_statistics(self, arguments: Arguments, _: LiveView) -> Result:
         statistics = self._insight.statistics(arguments["window_seconds"])
@@ -148,8 +152,12 @@ class Tools:
 
 
 def is_admin(who: LiveView) -> bool:
-    """May this person know about others *now*?"""
-    return ADMIN in who.permissions
+    """May this person know about others *now*? An admin of a tenant may know about that tenant, and these are all."""
+    return ADMIN in who.permissions and who.principal.tenant is None
+
+
+def _for_everybody(state: Result) -> Result:
+    return {key: value for key, value in state.items() if key not in OPERATOR_FIELDS}
 
 
 def _may_see(record: DecisionRecord, who: LiveView) -> bool:

@@ -61,7 +61,14 @@ _REASONS = {
 
 
 def service_answer(result: Result) -> str:
-    """How the auth service is."""
+    """How the auth service is, or how each of them is."""
+    services = result["services"]
+    if len(services) == 1:
+        return _service(services[0])
+    return "\n".join(f"- {state['issuer']}: {_service(state)}" for state in services)
+
+
+def _service(result: Result) -> str:
     sentences = [_condition(result), _health(result), _knowledge(result)]
     if result["breaker"] != "closed":
         sentences.append(f"Meanwhile {_MODES.get(result['degrade_mode'], 'the rules of the outage hold')}.")

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
-from tests.chat_support import ADMIN, BROKEN, FakeDrill, FakeInsight, Person, connection, decision
+from tests.chat_support import ADMIN, BROKEN, HEALTHY, FakeDrill, FakeInsight, Person, connection, decision
 
 from doorward.chat.agents.tools import Tools
 from doorward.errors import DoorwardError, LimitError
@@ -34,11 +35,36 @@ def tools(insight: FakeInsight) -> Tools:
 
 
 def test_the_inside_of_the_network_is_for_admins(tools: Tools) -> None:
-    everybody = tools.call("service_state", {}, ALICE)
+    (everybody,) = tools.call("service_state", {}, ALICE)["services"]
     assert everybody["breaker"] == "open"
     assert "url" not in everybody
     assert "last_error" not in everybody
-    assert tools.call("service_state", {}, ADMIN)["last_error"] == "no answer in time"
+    (all_of_it,) = tools.call("service_state", {}, ADMIN)["services"]
+    assert all_of_it["last_error"] == "no answer in time"
+
+
+def test_of_several_auth_services_everybody_sees_their_own(insight: FakeInsight) -> None:
+    insight.others = (replace(HEALTHY, issuer="acme", tenant="acme"), replace(HEALTHY, issuer="beta", tenant="beta"))
+    tools = Tools(insight)
+
+    def seen(who: Person) -> list[str]:
+        return [state["issuer"] for state in tools.call("service_state", {}, who)["services"]]
+
+    assert seen(ALICE) == ["auth"]
+    assert seen(Person("acme:alice", tenant="acme")) == ["acme"]
+    assert seen(Person("e2e:alice", tenant="e2e")) == ["auth"]
+    assert seen(ADMIN) == ["auth", "acme", "beta"]
+
+
+def test_an_admin_of_a_tenant_is_none_of_the_door(insight: FakeInsight) -> None:
+    admin = Person("acme:root", frozenset({"admin"}), tenant="acme")
+    insight.others = (replace(HEALTHY, issuer="acme", tenant="acme"),)
+    tools = Tools(insight, FakeDrill())
+    (service,) = tools.call("service_state", {}, admin)["services"]
+    assert "url" not in service
+    assert not tools.plays(admin)
+    assert not tools.call("explain_decision", {"decision_id": "d-bob"}, admin)["found"]
+    assert tools.call("who_is_connected", {"scope": "all"}, admin)["others_withheld"]
 
 
 def test_statistics_are_about_nobody(tools: Tools) -> None:

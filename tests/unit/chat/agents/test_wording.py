@@ -24,6 +24,13 @@ def test_a_healthy_service() -> None:
     )
 
 
+def test_several_services() -> None:
+    insight = FakeInsight(others=(replace(BROKEN, issuer="acme", tenant="acme"),))
+    first, second = wording.service_answer(Tools(insight).call("service_state", {}, ADMIN)).splitlines()
+    assert first.startswith("- auth: The auth service at https://auth.internal is fine")
+    assert second.startswith("- acme: The auth service at https://auth.internal is not answering")
+
+
 def test_an_outage() -> None:
     answer = wording.service_answer(Tools(FakeInsight(state=BROKEN)).call("service_state", {}, ADMIN))
     assert "is not answering. I stopped waiting for it 14 seconds ago" in answer
