@@ -57,8 +57,9 @@ async def test_what_environment_and_mode_mean(
     effective, meaning = outcome.json["effective"], outcome.json["meaning"]
     assert effective["environment"] == environment
     assert effective["caps"]["connect_seconds"] == connect_seconds
-    assert effective["breaker"]["failures"] == failures
-    assert effective["degrade_mode"] == mode
+    only = effective["issuers"]["auth"]
+    assert only["breaker"]["failures"] == failures
+    assert only["degrade_mode"] == mode
     assert f"connect {connect_seconds} s" in meaning["phase caps"]
     assert f"opens after {failures} failures in a row" in meaning["breaker"]
     assert meaning["degraded mode"].startswith(words)
@@ -194,3 +195,44 @@ async def test_an_agent_of_the_folder_one_is_in(tmp_path: Path) -> None:
 async def test_how_clients_are_told_apart(tmp_path: Path, trusted: dict[str, str], words: str) -> None:
     outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR, **trusted)
     assert words in outcome.json["meaning"]["clients"]
+
+
+async def test_every_issuer_is_checked_and_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "doorward.toml").write_text(
+        '[[issuers]]\nname = "acme"\nurl = "https://acme.example"\nissuer = "https://acme.example/"\n'
+        'verify = "local"\nrevocations = "off"\n'
+        '[[issuers]]\nname = "beta"\nurl = "https://beta.example"\nopaque = true\n[issuers.degrade]\nmode = "deny"\n'
+    )
+    outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR)
+    assert outcome.code == 2
+    assert outcome.json["problems"] == [
+        "issuers.beta.service_secret is not set: set DOORWARD_ISSUERS__BETA__SERVICE_SECRET (doorward authd init makes a pair)"
+    ]
+    meaning, warnings = outcome.json["meaning"], outcome.json["warnings"]
+    assert meaning["issuer auth"] == "tokens with iss = http://127.0.0.1:8001; its users are <id>"
+    assert meaning["issuer acme"] == "tokens with iss = https://acme.example/; its users are acme:<id>"
+    assert meaning["issuer beta"].endswith("its users are beta:<id>; opaque tokens are its own too")
+    assert meaning["verify of acme"].startswith("local: ")
+    assert meaning["degraded mode of beta"].startswith("deny: ")
+    assert any(each.startswith("issuers.acme.verify = local with issuers.acme.revocations = off") for each in warnings)
+    assert not any("degrade.mode" in each for each in warnings)
+    beta = outcome.json["effective"]["issuers"]["beta"]
+    assert (beta["tenant"], beta["opaque"], beta["verify"], beta["degrade_mode"]) == ("beta", True, "remote", "deny")
+
+    secret = {"issuers__beta__service_secret": SECRET}
+    outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR, **secret)
+    assert outcome.code == 0
+    listed = {setting["key"]: setting for setting in outcome.json["settings"]}
+    assert listed["issuers.beta.service_secret"] == {
+        "key": "issuers.beta.service_secret",
+        "value": "***",
+        "source": "DOORWARD_ISSUERS__BETA__SERVICE_SECRET",
+    }
+    assert SECRET not in outcome.out + outcome.err
+
+
+async def test_without_auth_nobody_is_an_admin(tmp_path: Path) -> None:
+    entry = '[{"name": "acme", "url": "https://acme.example", "service_secret": "x"}]'
+    outcome = await doorward("check-config", "--json", cwd=tmp_path, issuers=entry)
+    assert outcome.code == 0
+    assert any("[auth] is no issuer of this door" in each for each in outcome.json["warnings"])

@@ -55,7 +55,9 @@ async def report(cwd: Path, url: str, **variables: str) -> tuple[int, str, dict[
     content = outcome.json
     assert outcome.err == ""
     assert content["exit_code"] == outcome.code
-    return outcome.code, content["verdict"], {step["step"]: step for step in content["steps"]}
+    (only,) = content["issuers"]
+    assert (only["issuer"], only["verdict"]) == ("auth", content["verdict"])
+    return outcome.code, content["verdict"], {step["step"]: step for step in only["steps"]}
 
 
 def statuses(steps: dict[str, Any]) -> dict[str, str]:
@@ -250,7 +252,7 @@ async def test_a_missing_secret_is_told_as_such(auth: FakeAuthService, tmp_path:
         "Our own service credential is missing (auth.service_secret is not set): "
         "set DOORWARD_AUTH__SERVICE_SECRET (doorward authd init makes a pair)."
     )
-    assert {step["step"]: step["status"] for step in outcome.json["steps"]}["health"] == "ok"
+    assert {step["step"]: step["status"] for step in outcome.json["issuers"][0]["steps"]}["health"] == "ok"
     assert auth.calls[Endpoint.VALIDATE] == 0
 
 
@@ -276,7 +278,7 @@ async def test_settings_that_cannot_work(tmp_path: Path, variables: dict[str, st
     assert outcome.code == 2
     assert outcome.json["verdict"].startswith("The settings cannot work: ")
     assert words in outcome.json["verdict"]
-    assert outcome.json["steps"][0]["status"] == "fail"
+    assert outcome.json["issuers"][0]["steps"][0]["status"] == "fail"
 
 
 async def test_clients_behind_a_proxy_that_is_not_trusted(auth: FakeAuthService, tmp_path: Path) -> None:
@@ -303,3 +305,35 @@ async def test_who_else_listens_there_is_no_door(auth: FakeAuthService, tmp_path
     code, _, steps = await report(tmp_path, auth.url, serve__port=str(auth.port))
     assert (code, steps["clients"]["status"]) == (0, "skipped")
     assert "is not that of a door" in steps["clients"]["sentence"]
+
+
+async def test_every_issuer_is_looked_at_and_the_one_in_trouble_named(auth: FakeAuthService, tmp_path: Path) -> None:
+    async with FakeAuthService(service_secret="of-acme") as acme, FaultProxy(acme.host, acme.port) as proxy:
+        proxy.fault = Fault.SILENCE
+        variables = {
+            "issuers": json.dumps(
+                [{"name": "acme", "url": acme.url}, {"name": "beta", "url": proxy.url, "service_secret": "of-acme"}]
+            ),
+            "issuers__acme__service_secret": "another",
+        }
+        outcome = await doctor(tmp_path, auth.url, "--json", **variables)
+        text = await doctor(tmp_path, auth.url, **variables)
+    assert outcome.code == text.code == 1
+    assert [report["issuer"] for report in outcome.json["issuers"]] == ["auth", "acme", "beta"]
+    ours, refused, silent = (report["verdict"] for report in outcome.json["issuers"])
+    assert ours.startswith("All is well")
+    assert refused == REFUSED.replace(
+        "check auth.service_id and auth.", "check issuers.acme.service_id and issuers.acme."
+    )
+    assert "does not answer" in silent
+    assert outcome.json["verdict"] == f"acme: {refused}"
+    assert text.out.splitlines()[0] == outcome.json["verdict"]
+    assert f"beta: {silent}" in text.out
+
+
+async def test_all_is_well_with_all_of_them(auth: FakeAuthService, tmp_path: Path) -> None:
+    async with FakeAuthService(service_secret="of-acme") as acme:
+        entry = {"name": "acme", "url": acme.url, "service_secret": "of-acme"}
+        outcome = await doctor(tmp_path, auth.url, "--json", issuers=json.dumps([entry]))
+    assert outcome.code == 0
+    assert outcome.json["verdict"].startswith("All is well: the auth services of all 2 issuers answer")

@@ -19,7 +19,7 @@ from doorward.adapters.private_files import distrust_dir
 from doorward.asgi.policies import breaker_policy, phase_caps, route_rules
 from doorward.cli.agent import in_words, problem_of
 from doorward.cli.output import AsJson, ConfigFile, console, print_json
-from doorward.config import Environment, Settings, Verify, file_in_use, variable_of
+from doorward.config import Environment, OneIssuer, Settings, Verify, file_in_use, variable_for, variable_of
 from doorward.core.degrade import Mode
 from doorward.errors import ConfigError
 
@@ -96,11 +96,8 @@ def _listed(settings: Settings, file: Path | None) -> Iterator[Setting]:
 
 def _problems(settings: Settings) -> Iterator[str]:
     """What stops the door from starting."""
-    auth = settings.auth
-    if auth.url is None:
-        yield "auth.url is not set: set DOORWARD_AUTH__URL, or url under auth in doorward.toml"
-    if auth.service_secret is None and auth.send_credential and settings.verify is Verify.REMOTE:
-        yield "auth.service_secret is not set: set DOORWARD_AUTH__SERVICE_SECRET (doorward authd init makes a pair)"
+    for issuer in settings.each_issuer():
+        yield from _problems_of(issuer)
     try:
         route_rules(settings)
     except ConfigError as error:
@@ -109,36 +106,63 @@ def _problems(settings: Settings) -> Iterator[str]:
         yield problem
 
 
+def _problems_of(issuer: OneIssuer) -> Iterator[str]:
+    auth, key = issuer.settings.auth, f"{issuer.section}.service_secret"
+    if auth.url is None:
+        yield "auth.url is not set: set DOORWARD_AUTH__URL, or url under auth in doorward.toml"
+    if auth.service_secret is None and auth.send_credential and issuer.settings.verify is Verify.REMOTE:
+        yield f"{key} is not set: set {variable_for(key)} (doorward authd init makes a pair)"
+
+
 def _meaning(settings: Settings) -> Iterator[tuple[str, str]]:
-    caps, breaker, degrade = phase_caps(settings), breaker_policy(settings), settings.degrade
+    caps, issuers = phase_caps(settings), settings.each_issuer()
     yield "environment", settings.environment.value
     yield (
         "answer",
         f"every handshake within {settings.deadline_seconds:g} s; within {settings.patience_seconds:g} s where the token is"
         " proven without the auth service",
     )
-    yield "verify", _verify_in_words(settings)
+    yield from _issuers_in_words(issuers)
     yield (
         "phase caps",
         f"connect {caps.connect_seconds:g} s, read {caps.read_seconds:g} s, write {caps.write_seconds:g} s, pool"
         f" {caps.pool_seconds:g} s, each cut to what is left of the deadline",
     )
+    for issuer in issuers:
+        yield from _meaning_of(issuer.settings, f" of {issuer.name}" if len(issuers) > 1 else "")
+    yield "origins", _origins_in_words(settings)
+    yield "clients", _clients_in_words(settings)
+    yield "chat", in_words(settings.chat)
+
+
+def _issuers_in_words(issuers: Sequence[OneIssuer]) -> Iterator[tuple[str, str]]:
+    """Whose tokens count, and as whom; nothing where there is only one."""
+    if len(issuers) < 2:
+        return
+    for issuer in issuers:
+        auth = issuer.settings.auth
+        ids = f"{issuer.tenant}:<id>" if issuer.tenant is not None else "<id>"
+        opaque = "; opaque tokens are its own too" if issuer.takes_opaque else ""
+        yield f"issuer {issuer.name}", f"tokens with iss = {auth.expected_issuer}; its users are {ids}{opaque}"
+
+
+def _meaning_of(settings: Settings, whose: str) -> Iterator[tuple[str, str]]:
+    """Args: settings: as if there were only this issuer."""
+    breaker, degrade = breaker_policy(settings), settings.degrade
+    yield f"verify{whose}", _verify_in_words(settings)
     yield (
-        "breaker",
+        f"breaker{whose}",
         f"opens after {breaker.failures} failures in a row, at {breaker.failure_rate:.0%} failures, or at {breaker.slow_rate:.0%}"
         f" calls over {breaker.slow_seconds:g} s; stays open {breaker.open_seconds:g} s, doubling up to"
         f" {breaker.max_open_seconds:g} s, or until two canaries come back",
     )
-    yield "degraded mode", _DEGRADE[degrade.mode]
+    yield f"degraded mode{whose}", _DEGRADE[degrade.mode]
     if degrade.mode is not Mode.DENY:
         yield (
-            "outage",
+            f"outage{whose}",
             f"after {degrade.max_outage_seconds / 60:g} min of outage nobody new gets in; a grant lasts"
             f" {degrade.grant_seconds / 60:g} min",
         )
-    yield "origins", _origins_in_words(settings)
-    yield "clients", _clients_in_words(settings)
-    yield "chat", in_words(settings.chat)
 
 
 def _verify_in_words(settings: Settings) -> str:
@@ -169,27 +193,38 @@ def _warnings(settings: Settings, program: Program) -> Iterator[str]:
     yield from _data_dir_warnings(settings.data_dir)
     if program is Program.AUTHD:
         return
-    auth = settings.auth
+    if settings.issuers and settings.auth.url is None:
+        yield "auth.url is not set: [auth] is no issuer of this door, and nobody can be an admin here or sign in on the page"
     if settings.public:
         yield f"public: {', '.join(settings.public)} is not guarded at all; anybody may connect"
+    for issuer in settings.each_issuer():
+        yield from _warnings_of(issuer)
+    if settings.e2e.enabled:
+        yield "e2e.enabled is on: whoever holds the key of test tokens gets in during an outage; never where real users are"
+
+
+def _warnings_of(issuer: OneIssuer) -> Iterator[str]:
+    settings, auth, section = issuer.settings, issuer.settings.auth, issuer.section
+    own = "" if issuer.tenant is None else f"{section}."
     if (
         auth.url is not None
         and urlsplit(auth.url).scheme == "http"
         and settings.environment is not Environment.PRODUCTION
     ):
-        yield "auth.url is http: tokens and our credential travel in clear; production refuses that except on loopback"
-    if settings.e2e.enabled:
-        yield "e2e.enabled is on: whoever holds the key of test tokens gets in during an outage; never where real users are"
-    if settings.e2e.enabled and settings.verify is Verify.LOCAL:
-        yield "e2e.enabled with verify = local: the breaker never opens, so no test token ever counts"
+        yield f"{section}.url is http: tokens and our credential travel in clear; production refuses that except on loopback"
+    if settings.e2e.enabled and issuer.takes_test_tokens and settings.verify is Verify.LOCAL:
+        yield f"e2e.enabled with {own}verify = local: the breaker never opens, so no test token ever counts"
     if settings.verify is Verify.LOCAL and auth.revocations == "off":
-        yield "verify = local with auth.revocations = off: a revoked token gets in until it expires"
+        yield f"{own}verify = local with {section}.revocations = off: a revoked token gets in until it expires"
     if settings.degrade.mode is Mode.LOCAL_JWT and auth.revocations == "off":
-        yield "degrade.mode = local_jwt with auth.revocations = off: in an outage a revoked token may get in"
+        yield f"{own}degrade.mode = local_jwt with {section}.revocations = off: in an outage a revoked token may get in"
     if not settings.breaker.canary:
-        yield "breaker.canary is off: after an outage only requests that hold a fallback probe, so healing takes longer"
+        yield f"{own}breaker.canary is off: after an outage only requests that hold a fallback probe, so healing takes longer"
     if auth.typ is None:
-        yield "auth.typ is not set: any JWT of the issuer counts, an ID token too; set at+jwt if its tokens say so (authd's do)"
+        yield (
+            f"{section}.typ is not set: any JWT of the issuer counts, an ID token too; set at+jwt if its tokens say so"
+            " (authd's do)"
+        )
 
 
 def _data_dir_warnings(path: Path) -> Iterator[str]:
@@ -207,9 +242,18 @@ def _data_dir_warnings(path: Path) -> Iterator[str]:
 def _effective(settings: Settings) -> dict[str, Any]:
     return {
         "environment": settings.environment.value,
+        "caps": asdict(phase_caps(settings)),
+        "issuers": {issuer.name: _effective_of(issuer) for issuer in settings.each_issuer()},
+    }
+
+
+def _effective_of(issuer: OneIssuer) -> dict[str, Any]:
+    settings = issuer.settings
+    return {
+        "tenant": issuer.tenant,
+        "opaque": issuer.takes_opaque,
         "verify": settings.verify.value,
         "degrade_mode": settings.degrade.mode.value if settings.degrade.mode is not None else None,
-        "caps": asdict(phase_caps(settings)),
         "breaker": asdict(breaker_policy(settings)),
     }
 

@@ -26,8 +26,8 @@ from doorward.asgi.asking import make_validator, service_credential
 from doorward.asgi.policies import phase_caps, route_rules
 from doorward.cli import diagnosis
 from doorward.cli.agent import in_words
-from doorward.cli.diagnosis import NEEDS_SECRET, Asked, Dated, Finding, Status, Step, skipped
-from doorward.config import Settings, Verify
+from doorward.cli.diagnosis import Asked, Dated, Finding, Status, Step, needs_secret, skipped
+from doorward.config import OneIssuer, Verify
 from doorward.core.answer import Invalid, Valid, shown
 from doorward.core.deadline import Deadline
 from doorward.core.keyset import KEY_TYPES, BadKeySet, KeySet, parse_keyset
@@ -53,14 +53,18 @@ class Checkup:
     """One look at everything. A failure is a finding like any other; what cannot be looked at any more is skipped.
 
     Args:
+        issuer: whose auth service to look at.
+        asks_door: look at a door that runs here too, which is one for all issuers.
         deadline: of the whole.
 
     Raises:
         ConfigError: there is no auth service to look at.
     """
 
-    def __init__(self, settings: Settings, *, deadline: Deadline) -> None:
-        self._settings = settings
+    def __init__(self, issuer: OneIssuer, *, deadline: Deadline, asks_door: bool = True) -> None:
+        settings = self._settings = issuer.settings
+        self._asks_door = asks_door
+        self._section = issuer.section
         self._deadline = deadline
         self._clock = SystemClock()
         self._reaper = Reaper()
@@ -109,7 +113,7 @@ class Checkup:
         await asyncio.gather(*(self._take(step, ASK_SECONDS, look) for step, look in questions.items()))
         self._findings[Step.CLOCK] = diagnosis.clock(self._dated)
         if self._settings.verify is Verify.REMOTE and auth.service_secret is None and auth.send_credential:
-            self._findings[Step.SETTINGS] = diagnosis.no_secret()
+            self._findings[Step.SETTINGS] = diagnosis.no_secret(self._section)
 
     async def _take(self, step: Step, cap_seconds: float, look: Look) -> bool:
         """Take one look and note what was found. Says whether to look further."""
@@ -136,7 +140,7 @@ class Checkup:
             Step.REVOCATIONS: auth.revocations_path,
             Step.CLIENTS: self._door,
         }
-        return Asked(self._host, self._peer, what.get(step, ""), seconds)
+        return Asked(self._host, self._peer, what.get(step, ""), seconds, self._section)
 
     @property
     def _peer(self) -> str:
@@ -155,11 +159,11 @@ class Checkup:
         """What start-up would refuse too is refused here."""
         settings, auth = self._settings, self._settings.auth
         route_rules(settings)
-        dns = AresDnsClient(auth.dns_servers)
+        dns = AresDnsClient(auth.dns_servers, key=f"{self._section}.dns_servers")
         self._stack.push_async_callback(dns.aclose)
         self._resolver = Resolver(dns, self._clock, tls=self._tls)
         self._stack.push_async_callback(self._resolver.aclose)
-        self._context = await tls_context(auth.ca_file)
+        self._context = await tls_context(auth.ca_file, key=f"{self._section}.ca_file")
         self._transport = _DatedTransport(self._resolver, limit=CONNECTIONS, tls=self._context)
         self._transport.dated = self._dated
         self._stack.push_async_callback(self._transport.aclose)
@@ -203,7 +207,7 @@ class Checkup:
 
     async def _shake_hands(self, _deadline: Deadline) -> Finding:
         if not self._tls:
-            return skipped(Step.TLS, "auth.url is http: the token and our credential travel in clear")
+            return skipped(Step.TLS, f"{self._section}.url is http: the token and our credential travel in clear")
         try:
             left = await _certificate_seconds(self._addresses[0], self._port, self._context, self._host)
         except ssl.SSLError as error:
@@ -216,7 +220,7 @@ class Checkup:
         """Whatever is said about a random token, it is said to somebody who is known."""
         auth = self._settings.auth
         if not auth.send_credential:
-            return skipped(Step.CREDENTIAL, "auth.send_credential is false: the service wants no secret")
+            return skipped(Step.CREDENTIAL, f"{self._section}.send_credential is false: the service wants no secret")
         if auth.service_secret is None:
             return skipped(Step.CREDENTIAL, self._no_secret)
         await self._random_token_judged(deadline)
@@ -231,7 +235,7 @@ class Checkup:
         answer = await self._random_token_judged(deadline)
         took = self._clock.monotonic() - began
         if isinstance(answer, Valid):
-            mend = "let nobody in with it: check what listens at auth.url and auth.validate_path"
+            mend = f"let nobody in with it: check what listens at {self._section}.url and {self._section}.validate_path"
             return Finding(Step.CONTRACT, Status.FAIL, "The auth service calls a random token valid", mend)
         if took > settings.breaker.slow_seconds:
             sentence = f"The auth service takes {took:.1f} s to answer {auth.validate_path}"
@@ -249,7 +253,7 @@ class Checkup:
     def _no_secret(self) -> str:
         is_local = self._settings.verify is Verify.LOCAL
         why = ", and verify = local needs it for opaque tokens only" if is_local else ""
-        return f"auth.service_secret is not set{why}"
+        return f"{self._section}.service_secret is not set{why}"
 
     async def _probe(self, deadline: Deadline) -> Finding:
         auth = self._settings.auth
@@ -268,7 +272,13 @@ class Checkup:
         facts = {"keys": len(keyset.keys), "kids": [key.kid for key in keyset.keys], "kept_copy_seconds": kept_seconds}
         if not any(keyset.candidates(None, algorithm) for algorithm in auth.algorithms if algorithm in KEY_TYPES):
             sentence = f"No key at {shown(auth.keyset_url)} can sign with {', '.join(auth.algorithms)}"
-            return Finding(Step.KEYSET, Status.FAIL, sentence, "check auth.algorithms and auth.jwks_url", facts=facts)
+            return Finding(
+                Step.KEYSET,
+                Status.FAIL,
+                sentence,
+                f"check {self._section}.algorithms and {self._section}.jwks_url",
+                facts=facts,
+            )
         return Finding(Step.KEYSET, Status.OK, f"{_keys_in_words(keyset)}; {_age_in_words(kept_seconds)}", facts=facts)
 
     async def _kept_keys_age(self) -> float | None:
@@ -284,10 +294,13 @@ class Checkup:
     async def _poll(self, deadline: Deadline) -> Finding:
         auth = self._settings.auth
         if auth.revocations == "off":
-            return skipped(Step.REVOCATIONS, "auth.revocations is off")
+            return skipped(Step.REVOCATIONS, f"{self._section}.revocations is off")
         if auth.service_secret is None:
             return Finding(
-                Step.REVOCATIONS, Status.WARN, "The revocation feed needs our service credential", NEEDS_SECRET
+                Step.REVOCATIONS,
+                Status.WARN,
+                "The revocation feed needs our service credential",
+                needs_secret(self._section),
             )
         source = HttpRevocationSource(
             self._transport,
@@ -298,13 +311,15 @@ class Checkup:
         try:
             page = await source.poll(epoch=None, cursor=None, wait_seconds=0, deadline=deadline)
         except FeedMissing:
-            return _no_feed(required=auth.revocations == "on")
+            return _no_feed(self._section, required=auth.revocations == "on")
         facts = {"as_of": page.as_of, "items": len(page.items), "more": page.more}
         sentence = f"The feed is there: {len(page.items)}{' or more' if page.more else ''} revocations in force"
         return Finding(Step.REVOCATIONS, Status.OK, sentence, facts=facts)
 
     async def _ask_the_door(self, deadline: Deadline) -> Finding:
         """A door that runs here knows whether it can tell its clients apart; the settings alone do not."""
+        if not self._asks_door:
+            return skipped(Step.CLIENTS, "The door is looked at once, with its first issuer")
         if self._settings.serve.port == 0:
             return skipped(Step.CLIENTS, "serve.port is 0, so a door that runs is not to be found")
         token = self._settings.serve.metrics_token
@@ -393,10 +408,15 @@ def _age_in_words(seconds: float | None) -> str:
     )
 
 
-def _no_feed(*, required: bool) -> Finding:
+def _no_feed(section: str, *, required: bool) -> Finding:
     if required:
-        sentence = "There is no revocation feed, and auth.revocations = on asks for one"
-        return Finding(Step.REVOCATIONS, Status.FAIL, sentence, "check auth.revocations_path, or set it to auto")
+        sentence = f"There is no revocation feed, and {section}.revocations = on asks for one"
+        return Finding(
+            Step.REVOCATIONS,
+            Status.FAIL,
+            sentence,
+            f"check {section}.revocations_path, or set {section}.revocations to auto",
+        )
     sentence = "There is no revocation feed, so open sockets learn of a sign-out late"
     mend = "offer one if you can; without it degraded mode is cached_only unless degrade.mode says otherwise"
     return Finding(Step.REVOCATIONS, Status.WARN, sentence, mend)

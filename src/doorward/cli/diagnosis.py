@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from doorward.config import AUTH, variable_for
 from doorward.core.claims import ClaimsPolicy
 from doorward.core.proxies import ENOUGH
 from doorward.errors import (
@@ -29,7 +30,6 @@ from doorward.errors import (
 SKEW_SECONDS: Final = 5.0
 LEEWAY_SECONDS: Final = ClaimsPolicy("", frozenset()).leeway_seconds
 CERTIFICATE_DAYS: Final = 14
-NEEDS_SECRET: Final = "set DOORWARD_AUTH__SERVICE_SECRET (doorward authd init makes a pair)"  # noqa: S105 - words about one
 
 
 class Status(StrEnum):
@@ -72,12 +72,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who was asked (`host` and `peer` = host:port), what, and for how many seconds we waited at most."""
+    """Who was asked (`host` and `peer` = host:port), what, and for how many seconds we waited at most.
+
+    `section`: where the settings say so.
+    """
 
     host: str
     peer: str
     what: str
     seconds: float
+    section: str = AUTH
 
 
 def verdict(findings: Sequence[Finding], url: str | None) -> str:
@@ -99,9 +103,13 @@ def bad_settings(error: ConfigError) -> Finding:
     return Finding(Step.SETTINGS, Status.FAIL, f"The settings cannot work: {str(error).rstrip('.')}")
 
 
-def no_secret() -> Finding:
-    sentence = "Our own service credential is missing (auth.service_secret is not set)"
-    return Finding(Step.SETTINGS, Status.FAIL, sentence, NEEDS_SECRET)
+def no_secret(section: str) -> Finding:
+    sentence = f"Our own service credential is missing ({section}.service_secret is not set)"
+    return Finding(Step.SETTINGS, Status.FAIL, sentence, needs_secret(section))
+
+
+def needs_secret(section: str) -> str:
+    return f"set {variable_for(f'{section}.service_secret')} (doorward authd init makes a pair)"
 
 
 def skipped(step: Step, why: str = "An earlier step failed") -> Finding:
@@ -124,7 +132,7 @@ def failure(step: Step, error: BackendError, asked: Asked) -> Finding:
 
 def _no_address(error: BackendError, asked: Asked) -> tuple[str, str]:
     why = str(error).removeprefix(f"{asked.host}: ")
-    mend = "check the host name in auth.url, and the name servers (auth.dns_servers, else the system's)"
+    mend = f"check the host name in {asked.section}.url, and the name servers ({asked.section}.dns_servers, else the system's)"
     return f"DNS gives no address for {asked.host} ({why})", mend
 
 
@@ -132,20 +140,23 @@ def _no_connection(error: BackendError, asked: Asked) -> tuple[str, str]:
     """Cases: refused; reset at once; unreachable; silence."""
     match error.__cause__:
         case ConnectionRefusedError():
-            return f"Nobody accepts connections at {asked.peer}", "start the auth service, or correct auth.url"
+            return (
+                f"Nobody accepts connections at {asked.peer}",
+                f"start the auth service, or correct {asked.section}.url",
+            )
         case ConnectionResetError():
             return f"{asked.peer} breaks connections off at once", "look at its own log, and at what is in between"
     if isinstance(error, ConnectError):
-        return f"There is no way to {asked.peer} ({error})", "check the network and the address in auth.url"
+        return f"There is no way to {asked.peer} ({error})", f"check the network and the address in {asked.section}.url"
     return (
         f"{asked.peer} does not answer a connection attempt within {asked.seconds:.1f} s",
-        "check that the host is up, the firewall, and auth.url (proxy variables of the environment are not used)",
+        f"check that the host is up, the firewall, and {asked.section}.url (proxy variables of the environment are not used)",
     )
 
 
 def _no_tls(error: BackendError, asked: Asked) -> tuple[str, str]:
     if isinstance(error, TlsError):
-        mend = "name the private CA in auth.ca_file, or correct the host name or the scheme in auth.url"
+        mend = f"name the private CA in {asked.section}.ca_file, or correct the host name or the scheme in {asked.section}.url"
         return f"There is no TLS connection with {asked.peer} ({error})", mend
     return (
         f"{asked.peer} accepts connections and does not answer the TLS handshake within {asked.seconds:.1f} s",
@@ -160,7 +171,7 @@ def _no_answer(error: BackendError, asked: Asked) -> tuple[str, str]:
         case ServiceCredentialRefused():
             return (
                 "The auth service refuses our own service credential",
-                "check auth.service_id and auth.service_secret (doorward authd init makes a pair)",
+                f"check {asked.section}.service_id and {asked.section}.service_secret (doorward authd init makes a pair)",
             )
         case ReadTimeout() | WriteTimeout() | DeadlinePassed():
             return (
@@ -178,7 +189,7 @@ def _no_answer(error: BackendError, asked: Asked) -> tuple[str, str]:
         case BadAnswer():
             return (
                 f"What {asked.peer} answers to {asked.what} is not the contract ({error})",
-                "check auth.url and the path, and that an auth service listens there",
+                f"check {asked.section}.url and the path, and that an auth service listens there",
             )
         case ResolveError() | ConnectError() | ConnectTimeout() | TlsError():
             broken = f"A connection for {asked.what} cannot be made, or breaks at once ({error})"

@@ -69,6 +69,8 @@ class Ops {
   #failures = 0;
   #healing = false;
   #shownAt = 0;
+  #issuer = null;
+  #state = null;
 
   start() {
     takeFragment(this.#keep);
@@ -169,12 +171,34 @@ class Ops {
     put("who", HOW[state.viewer.how](state.viewer));
     byId("who").title = byId("who").textContent;
     this.#pill("ok", "Live");
-    this.#service(state);
+    this.#issuers(state);
     this.#verdicts(state);
-    this.#picture.show(state);
-    this.#faults.show(state);
     this.#decisions.show(state);
     this.#connections(state);
+  }
+
+  /** One auth service at a time: the one that was chosen, else the first that is in trouble, else the first. */
+  #issuers(state) {
+    const { services } = state;
+    const service = services.find(({ issuer }) => issuer === this.#issuer) ?? services.find((each) => each.in_outage) ?? services[0];
+    byId("issuers").hidden = services.length < 2;
+    row(byId("issuers"), services.map(({ issuer }) => issuer), (name) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "outlined";
+      button.addEventListener("click", () => { this.#issuer = name; this.#issuers(this.#state); });
+      return button;
+    }, (button, index) => {
+      const [tone, headline] = standing(services[index]);
+      button.textContent = services[index].issuer + (tone === "warn" || tone === "bad" ? ", in trouble" : "");
+      button.title = headline;
+      button.setAttribute("aria-pressed", String(services[index] === service));
+    });
+    this.#state = state;
+    const one = { ...state, service, in_outage: service.in_outage, breaker: service.breaker_changes, health: service.health_changes };
+    this.#service(one);
+    this.#picture.show(one);
+    this.#faults.show(one);
   }
 
   #pill(tone, words) {
@@ -184,7 +208,7 @@ class Ops {
 
   #service(state) {
     const { service } = state;
-    const [tone, headline] = standing(state);
+    const [tone, headline] = standing(service);
     byId("headline").closest("section").dataset.tone = tone;
     put("headline", headline);
     put("because", state.in_outage || service.health === "unhealthy" ? service.last_error ?? "" : "");
@@ -234,10 +258,10 @@ class Ops {
 }
 
 /** How it is, in one sentence. */
-function standing({ in_outage: outage, service }) {
+function standing(service) {
   if (service.breaker === "open") return ["bad", "Not answering. The breaker is open."];
   if (service.breaker === "half_open") return ["warn", "Answering again. One more answer closes the breaker."];
-  if (outage) return ["warn", "The last question got no answer."];
+  if (service.in_outage) return ["warn", "The last question got no answer."];
   if (service.health === "unhealthy" && service.last_error) return ["warn", "Its health page does not answer."];
   if (service.last_contact_age_seconds === null && service.health === "unknown") return ["busy", "Not heard from yet."];
   return ["ok", "Answering."];
