@@ -121,7 +121,9 @@ class AuthSettings(Section):
     jwks_url: str | None = Field(None, description="Key set (RFC 7517); default: <url>/.well-known/jwks.json")
     issuer: str | None = Field(None, description="Exact `iss` of its tokens; default: the URL")
     audience: Strings = Field(
-        ("doorward",), min_length=1, description="Accepted `aud` values; when we ask, the one that the token names is sent along"
+        ("doorward",),
+        min_length=1,
+        description="Accepted `aud` values; when we ask, the one that the token names is sent along",
     )
     algorithms: Strings = Field(("ES256", "RS256", "EdDSA"), min_length=1, description="Accepted JWS algorithms")
     typ: str | None = Field(
