@@ -18,7 +18,7 @@ from doorward.cli.up import ADMIN
 from doorward.ops.faults import CHOICES
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser
+    from playwright.async_api import Browser, Route
     from tests.browser.conftest import Person
 
 pytestmark = pytest.mark.browser
@@ -125,6 +125,29 @@ async def test_without_the_link_this_host_may_only_look(person: Person) -> None:
     await unfolded(page)
     for choice in CHOICES:
         await expect(page.get_by_role("button", name=labelled(choice.label))).to_be_disabled()
+
+
+async def test_of_several_issuers_one_is_shown_at_a_time(person: Person) -> None:
+    """The first in trouble, until somebody chooses another. The second one here is put into what the door says."""
+
+    async def add_one(route: Route) -> None:
+        answer = await route.fetch()
+        state = await answer.json()
+        (ours,) = state["services"]
+        state["services"].append({**ours, "issuer": "acme", "breaker": "open", "in_outage": True})
+        await route.fulfill(response=answer, json=state)
+
+    page = await watching(person)
+    issuers = page.get_by_role("group", name="Issuers")
+    await expect(issuers).to_be_hidden()
+    await page.route("**/ops/api/state*", add_one)
+    await expect(issuers.get_by_role("button", name="acme, in trouble")).to_have_attribute("aria-pressed", "true")
+    await expect(page.locator("#headline")).to_have_text(OPEN)
+    await issuers.get_by_role("button", name="auth").click()
+    await expect(page.locator("#headline")).to_have_text("Answering.")
+    async with page.expect_response("**/ops/api/state*"), page.expect_response("**/ops/api/state*"):
+        await expect(issuers.get_by_role("button", name="auth")).to_have_attribute("aria-pressed", "true")
+    await expect(page.locator("#headline")).to_have_text("Answering.")
 
 
 async def test_from_elsewhere_an_ops_token_lets_in(person: Person, browser: Browser) -> None:

@@ -92,7 +92,10 @@ async def _examine(settings: Settings | ConfigError, deadline: Deadline) -> Sequ
     if isinstance(settings, ConfigError):
         return [Report(AUTH, None, _unusable(settings))]
     first, *others = settings.each_issuer()
-    looks = (_examined(first, deadline, asks_door=True), *(_examined(each, deadline, asks_door=False) for each in others))
+    looks = (
+        _examined(first, deadline, asks_door=True),
+        *(_examined(each, deadline, asks_door=False) for each in others),
+    )
     return await asyncio.gather(*looks)
 
 
