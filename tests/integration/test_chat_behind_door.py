@@ -92,8 +92,8 @@ async def test_the_warden_tells_what_the_door_did(tmp_path: Path) -> None:
         assert (decision["found"], decision["user_id"], decision["verdict"]) == (True, "alice", "allow")
         assert decision["id"] in answer
         assert "Step by step:" in answer
-        service, answer = await asked(client, "How is the auth service?", "r2")
-        assert service["breaker"] == "closed"
+        state, answer = await asked(client, "How is the auth service?", "r2")
+        assert state["services"][0]["breaker"] == "closed"
         assert "is fine as far as I can see" in answer
         statistics, _ = await asked(client, "What did you decide in the last minutes?", "r3")
         assert statistics["by_verdict"]["allow"] == 1
@@ -118,8 +118,8 @@ async def test_the_warden_tells_of_an_outage(tmp_path: Path) -> None:
             await running.ask(running.auth.issue(f"user-{number}"))
         async with running.browser(running.auth.issue("alice")) as connection:
             client = ChatClient(connection)
-            service, answer = await asked(client, "How is the auth service?", "r1")
-            assert service["breaker"] == "open"
+            state, answer = await asked(client, "How is the auth service?", "r1")
+            assert state["services"][0]["breaker"] == "open"
             assert "is not answering" in answer
             decision, answer = await asked(client, "Why was I let in?", "r2")
             assert (decision["verdict"], decision["degraded"], decision["assurance"]) == ("allow", True, "local")
