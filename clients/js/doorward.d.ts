@@ -28,11 +28,11 @@ export declare class DoorwardError extends Error {
 export declare class SignedOutError extends DoorwardError {
   constructor(message?: string);
 }
-/** Could not ask. Says nothing about the credential: keep it and try again. */
+/** Could not ask: TIMEOUT, UNREACHABLE, ABORTED (by the `signal` that you gave), or a word of the server. Says nothing about the credential: keep it and try again. */
 export declare class UnavailableError extends DoorwardError {}
 /** The auth service answered no to a sign-in or a registration. */
 export declare class RefusedError extends DoorwardError {}
-/** A command got an error for a reply (its code), or none: NOT_CONNECTED, NO_REPLY, CONNECTION_LOST, TOO_MANY_PENDING, CLOSED. */
+/** A command got an error for a reply (its code), or none: NOT_CONNECTED, NO_REPLY, CONNECTION_LOST, TOO_MANY_PENDING, DUPLICATE_ID, CLOSED. */
 export declare class CommandError extends DoorwardError {}
 
 /** The HTTP API answered no: its status, and the word of its problem details (`NOT_FOUND`, `BAD_REQUEST`, ...). */
@@ -68,7 +68,8 @@ export interface TokenStore {
   watch(listener: () => void): () => void;
 }
 export declare function memoryStore(): TokenStore;
-export declare function localStore(key?: string, storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">): TokenStore;
+/** For all tabs of an origin. Where the browser keeps nothing for the page, or no more: for the life of the page. */
+export declare function localStore(key?: string, storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null): TokenStore;
 
 export interface Clock {
   now(): number;
@@ -94,6 +95,7 @@ export type Credentials = { email: string; password: string } | { one_time_code:
 
 export interface Session {
   getToken(): Token | null;
+  /** A token other than `stale`. Who ask at the same time share one answer; `signal` gives up waiting for it, for this caller alone. */
   refresh(options?: { stale?: string | null; signal?: AbortSignal }): Promise<Token>;
   watchToken(listener: (token: Token | null) => void): () => void;
   signIn(credentials: Credentials): Promise<User | null>;
@@ -170,7 +172,7 @@ export interface ConnectOptions {
   url: string | URL;
   /** The access token that is at hand, or null. */
   getToken(): Awaitable<Token | string | null>;
-  /** A token other than `stale`. Reject with SignedOutError if, and only if, the person has to sign in again. */
+  /** A token other than `stale`; `signal` aborts when nobody waits for it any more. Reject with SignedOutError if, and only if, the person has to sign in again. */
   refresh?(options: { stale: string | null; signal: AbortSignal }): Awaitable<Token | string>;
   /** Tells of tokens that somebody else changed, null for a sign-out. Returns an undo. */
   watchToken?(listener: (token: Token | null) => void): () => void;
@@ -226,8 +228,10 @@ export interface Connection {
   /** Resolves to whether the run was still running. */
   cancelRun(threadId: string, runId: string, options?: { timeoutMs?: number }): Promise<boolean>;
   retryNow(): void;
+  /** For good: no timer, listener or request is left, and each command has its end. May be called from any of the `on...` functions. */
   close(): void;
 }
+/** Throws where `url` is none, or where there is no `WebSocket` (NO_WEBSOCKET). */
 export declare function connect(options: ConnectOptions): Connection;
 
 /** Where a thread stands: the last event seen, and what to make of the next. */

@@ -108,18 +108,27 @@ export class ApiError extends DoorwardError {
 
 const systemClock = {
   now: () => Date.now(),
-  setTimeout: (callback, ms) => globalThis.setTimeout(callback, ms),
+  setTimeout: (callback, ms) => globalThis.setTimeout(callback, Math.min(ms, LONGEST_TIMER_MS)), // past 2^31 ms it fires at once
   clearTimeout: (timer) => globalThis.clearTimeout(timer),
 };
 
-/** Wait for `promise`, but only so long; what it does later is ignored. `abort` is told when time is up. */
-function bounded(promise, ms, clock, { code = "TIMEOUT", abort } = {}) {
+/** Wait for `promise`, but only so long, and not once `signal` aborts; what it does later is ignored, and `abort` is told so. */
+function bounded(promise, ms, clock, { abort, signal } = {}) {
   return new Promise((resolve, reject) => {
-    const timer = clock.setTimeout(() => {
-      reject(new UnavailableError(code, `no answer within ${ms} ms`));
+    const end = (settle) => (value) => {
+      clock.clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+      settle(value);
+    };
+    const giveUp = (code, message, cause) => {
+      end(reject)(new UnavailableError(code, message, { cause }));
       abort?.abort();
-    }, ms);
-    Promise.resolve(promise).then(resolve, reject).finally(() => clock.clearTimeout(timer));
+    };
+    const onAbort = () => giveUp("ABORTED", "given up by who asked", signal.reason);
+    const timer = clock.setTimeout(() => giveUp("TIMEOUT", `no answer within ${ms} ms`), ms);
+    signal?.addEventListener("abort", onAbort);
+    if (signal?.aborted) onAbort();
+    Promise.resolve(promise).then(end(resolve), end(reject));
   });
 }
 
@@ -131,20 +140,16 @@ function bounded(promise, ms, clock, { code = "TIMEOUT", abort } = {}) {
  */
 async function callJson({ fetch, clock, timeoutMs, url, method, body, headers, signal, what }) {
   const abort = new AbortController();
-  const forward = () => abort.abort();
-  signal?.addEventListener("abort", forward, { once: true });
+  const asked = exchange({ fetch, clock, url, method, body, headers, signal: abort.signal });
   try {
-    if (signal?.aborted) abort.abort();
-    return await bounded(exchange({ fetch, url, method, body, headers, signal: abort.signal }), timeoutMs, clock, { abort });
+    return await bounded(asked, timeoutMs, clock, { abort, signal });
   } catch (error) {
     if (error instanceof DoorwardError) throw error;
     throw new UnavailableError("UNREACHABLE", `${what} could not be reached`, { cause: error });
-  } finally {
-    signal?.removeEventListener("abort", forward);
   }
 }
 
-async function exchange({ fetch, url, method, body, headers, signal }) {
+async function exchange({ fetch, clock, url, method, body, headers, signal }) {
   const content = body === undefined ? {} : { "content-type": "application/json" };
   const response = await fetch(url, {
     method,
@@ -156,7 +161,28 @@ async function exchange({ fetch, url, method, body, headers, signal }) {
     signal,
   });
   const answer = parsed(await response.text());
-  return { status: response.status, content: answer, retryAfterMs: retryAfter(response, answer) };
+  return { status: response.status, content: answer, retryAfterMs: retryAfter(response.headers, answer, clock.now()) };
+}
+
+/** Our own `retry_after_ms`, else the header of any proxy: seconds, or a date (RFC 9110, section 10.2.3). At most a day. */
+function retryAfter(headers, content, now) {
+  const header = headers.get("retry-after");
+  const seconds = duration(header);
+  const sentAt = Date.parse(headers.get("date")) || now;
+  const ms = seconds === null ? Math.max(Date.parse(header) - sentAt, 0) : seconds * 1000;
+  return duration(content?.retry_after_ms) ?? duration(ms);
+}
+
+/**
+ * A token other than `stale`, by the application's `refresh`: within `ms`, and not once `signal` aborts. The signal that
+ * `refresh` gets aborts when nobody waits for it any more.
+ */
+async function freshToken(refresh, { stale, ms, clock, signal }) {
+  if (!refresh) throw new SignedOutError("no way to refresh");
+  const abort = new AbortController();
+  const token = asToken(await bounded(refresh({ stale, signal: abort.signal }), ms, clock, { abort, signal }));
+  if (token === null) throw new UnavailableError("BAD_ANSWER", "refresh gave no token");
+  return token;
 }
 
 // ------------------------------------------------------------------------------------------------ 2. the session
@@ -174,11 +200,14 @@ export function memoryStore() {
 
 /**
  * A token store in `localStorage`, so that all tabs of an origin share one session and a reload in an outage keeps it.
- * The price: a script injected into the page can read it. Serve a strict Content-Security-Policy.
+ * The price: a script injected into the page can read it. Serve a strict Content-Security-Policy. Where the browser
+ * refuses to keep anything, the tokens are kept for the life of the page.
  */
-export function localStore(key = "doorward.session", storage = globalThis.localStorage) {
+export function localStore(key = "doorward.session", storage = pageStorage()) {
+  let unsaved = null; // tokens that the storage did not take
   return {
     load() {
+      if (unsaved !== null) return unsaved;
       try {
         const tokens = JSON.parse(storage.getItem(key));
         return typeof tokens?.refreshToken === "string" ? tokens : null;
@@ -186,14 +215,33 @@ export function localStore(key = "doorward.session", storage = globalThis.localS
         return null;
       }
     },
-    save: (tokens) => storage.setItem(key, JSON.stringify(tokens)),
-    clear: () => storage.removeItem(key),
+    save(tokens) {
+      try {
+        storage.setItem(key, JSON.stringify(tokens));
+        unsaved = null;
+      } catch {
+        unsaved = tokens;
+      }
+    },
+    clear() {
+      unsaved = null;
+      storage?.removeItem(key);
+    },
     watch(listener) {
       const onStorage = (event) => { if (event.key === key || event.key === null) listener(); };
       globalThis.addEventListener?.("storage", onStorage);
       return () => globalThis.removeEventListener?.("storage", onStorage);
     },
   };
+}
+
+/** Reading the name alone throws where the browser keeps nothing for this site. */
+function pageStorage() {
+  try {
+    return globalThis.localStorage;
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -239,8 +287,8 @@ export function createSession({
     return tokens;
   }
 
-  const post = (path, body, { signal } = {}) =>
-    callJson({ fetch, clock, timeoutMs, url: baseUrl + path, method: "POST", body, signal, what: "the auth service" });
+  const post = (path, body) =>
+    callJson({ fetch, clock, timeoutMs, url: baseUrl + path, method: "POST", body, what: "the auth service" });
 
   async function enter(path, body) {
     const { status, content, retryAfterMs } = await post(path, body);
@@ -249,11 +297,11 @@ export function createSession({
     throw new RefusedError(content?.error ?? content?.code ?? `HTTP_${status}`, "the auth service refused", { retryAfterMs });
   }
 
-  async function renew(stale, signal) {
+  async function renew(stale) {
     const tokens = store.load();
     if (tokens === null) throw new SignedOutError("no refresh token");
     if (fresh(tokens) && tokens.accessToken !== stale) return tokenOf(tokens);
-    const { status, content, retryAfterMs } = await post("/auth/refresh", { refresh_token: tokens.refreshToken }, { signal });
+    const { status, content, retryAfterMs } = await post("/auth/refresh", { refresh_token: tokens.refreshToken });
     const held = store.load();
     if (held === null) throw new SignedOutError("signed out meanwhile");
     if (held.refreshToken !== tokens.refreshToken && fresh(held)) return tokenOf(held);
@@ -312,6 +360,12 @@ export function createSession({
     }
   }
 
+  /** One flight for all who ask meanwhile. It is nobody's own: who stops waiting for it ends it for no other. */
+  function waitFor(stale, signal) {
+    inFlight ??= underLock(() => renew(stale)).finally(() => { inFlight = null; });
+    return bounded(inFlight, 2 * timeoutMs, clock, { signal });
+  }
+
   return {
     /** The access token `{token, expiresAt}` if it is good for a while yet, else null. Never asks anybody. */
     getToken() {
@@ -320,9 +374,9 @@ export function createSession({
     },
 
     /** A token other than `stale`. Rejects with SignedOutError only on `invalid_grant`, or when nobody is signed in. */
-    refresh({ stale = null, signal } = {}) {
-      inFlight ??= underLock(() => renew(stale, signal)).finally(() => { inFlight = null; });
-      return inFlight;
+    async refresh({ stale = null, signal } = {}) {
+      const token = await waitFor(stale, signal);
+      return token.token === stale ? waitFor(stale, signal) : token; // that flight did not know what is wrong with this one
     },
 
     /** Call `listener({token, expiresAt} | null)` whenever this or another tab changed the tokens. Returns an undo. */
@@ -364,11 +418,6 @@ function parsed(text) {
   } catch {
     return null;
   }
-}
-
-function retryAfter(response, content) {
-  const seconds = duration(response.headers.get("retry-after"));
-  return duration(content?.retry_after_ms) ?? (seconds === null ? null : seconds * 1000);
 }
 
 function guarded(callback, ...values) {
@@ -432,6 +481,9 @@ const DEFAULTS = {
 const UNANSWERED = new Set(["CONNECTION_LOST", "NO_REPLY", "RESTARTING"]);
 const REPEAT_AFTER_MS = 250;
 
+/** No two renewals within this, even where a clock is wrong or tokens live no longer than the door's reminder. */
+const BETWEEN_RENEWALS_MS = 2_000;
+
 /** Open the socket and keep it open. See doorward.d.ts for the options and the states. */
 export function connect(options) {
   return new Connection(options);
@@ -451,6 +503,7 @@ class Connection {
   #silentFailures = 0;
   #renewFailures = 0;
   #renewing = false;
+  #renewedAt = -Infinity;
   #turn = 0;
   #admitted = false;
   #door = null;
@@ -461,9 +514,13 @@ class Connection {
   #pending = new Map();
   #threads = new Map();
   #undo = [];
+  #ended = new AbortController();
 
   constructor(options) {
     this.#options = { ...DEFAULTS, WebSocket: globalThis.WebSocket, ...options, url: socketUrl(options.url) };
+    if (!this.#options.WebSocket) {
+      throw new DoorwardError("NO_WEBSOCKET", "there is no WebSocket here: use Node 22, or pass one as the option `WebSocket`");
+    }
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
     this.#listen(options.environment ?? globalThis);
@@ -484,17 +541,24 @@ class Connection {
    * Send a command and wait for its one reply. While there is no connection it waits in a bounded queue, no longer
    * than `timeoutMs`. One that was sent when the line broke rejects with CONNECTION_LOST: it may have been carried out.
    */
-  send(command, { timeoutMs = this.#options.commandTimeoutMs } = {}) {
+  async send(command, { timeoutMs = this.#options.commandTimeoutMs } = {}) {
+    this.#checkRoom();
     return this.#command(command, timeoutMs);
+  }
+
+  /** The bound is for the application. Our own commands are few, and a ping that is not sent would look like a dead line. */
+  #checkRoom() {
+    const waiting = this.#pending.size;
+    if (waiting >= this.#options.maxPending) throw new CommandError("TOO_MANY_PENDING", `${waiting} commands wait for a reply`);
   }
 
   /** `settled` is called in the same turn as the reply, before any event behind it is looked at. */
   #command(command, timeoutMs, settled = () => {}) {
     if (this.#finished()) return Promise.reject(new CommandError("CLOSED", "the connection has ended"));
-    if (this.#pending.size >= this.#options.maxPending) {
-      return Promise.reject(new CommandError("TOO_MANY_PENDING", `${this.#pending.size} commands wait for a reply`));
+    if (this.#pending.has(command.id)) {
+      return Promise.reject(new CommandError("DUPLICATE_ID", `another command with the id ${command.id} waits for its reply`));
     }
-    const id = command.id ?? `c${this.#nextId++}`;
+    const id = command.id ?? this.#unusedId();
     return new Promise((resolve, reject) => {
       const entry = { frame: JSON.stringify({ ...command, id }), sent: false, resolve, reject, settled, timer: null };
       entry.timer = this.#clock.setTimeout(() => this.#settle(id, () => {
@@ -506,11 +570,18 @@ class Connection {
     });
   }
 
+  #unusedId() {
+    let id;
+    do id = `c${this.#nextId++}`; while (this.#pending.has(id));
+    return id;
+  }
+
   /**
    * Follow a thread, from `(epoch, afterSeq)` if given. Kept up across reconnects, without gap or duplicate. With `prelude`
    * each connection's events are by themselves in AG-UI's order: for a consumer that is made anew after each `onResume`.
    */
   async subscribe(threadId, { epoch = null, afterSeq = null, prelude = false } = {}) {
+    this.#checkRoom();
     const thread = { cursor: new Cursor(epoch, afterSeq), prelude, settling: false, gap: null };
     this.#threads.set(threadId, thread);
     try {
@@ -566,7 +637,7 @@ class Connection {
     if (this.#state.name === "waiting") this.#retryIn(Math.max(this.#notBefore - this.#clock.now(), 0), this.#state.reason);
   }
 
-  /** End it for good. Commands that wait for a reply are rejected. */
+  /** End it for good, from wherever this is called. Commands that wait for a reply are rejected. */
   close() {
     if (!this.#finished()) this.#finish({ name: "stopped", reason: { code: "CLOSED", action: STOP } });
   }
@@ -577,6 +648,7 @@ class Connection {
     const turn = ++this.#turn;
     this.#stopTimer("retry");
     this.#become({ name: "connecting", attempt: this.#failures + 1 });
+    if (turn !== this.#turn) return;
     try {
       const credential = await this.#credential();
       if (turn === this.#turn) this.#open(credential);
@@ -586,8 +658,9 @@ class Connection {
   }
 
   async #credential() {
-    const held = asToken(await bounded(this.#options.getToken(), this.#options.refreshTimeoutMs, this.#clock));
-    const suspect = this.#silentFailures > 0 && this.#silentFailures % 3 === 0;
+    const asked = this.#options.getToken();
+    const held = asToken(await bounded(asked, this.#options.refreshTimeoutMs, this.#clock, { signal: this.#ended.signal }));
+    const suspect = this.#options.refresh && this.#silentFailures > 0 && this.#silentFailures % 3 === 0;
     if (held && held.token !== this.#refusedToken && !suspect) return held;
     try {
       return await this.#fresh(held?.token ?? this.#refusedToken);
@@ -597,21 +670,17 @@ class Connection {
     }
   }
 
-  async #fresh(stale) {
-    if (!this.#options.refresh) throw new SignedOutError("no way to refresh");
-    const abort = new AbortController();
-    const asked = this.#options.refresh({ stale, signal: abort.signal });
-    const token = asToken(await bounded(asked, this.#options.refreshTimeoutMs, this.#clock, { abort }));
-    if (token === null) throw new UnavailableError("BAD_ANSWER", "refresh gave no token");
-    return token;
+  #fresh(stale) {
+    const refresh = this.#options.refresh?.bind(this.#options);
+    return freshToken(refresh, { stale, ms: this.#options.refreshTimeoutMs, clock: this.#clock, signal: this.#ended.signal });
   }
 
   #noCredential(error) {
     if (error instanceof SignedOutError) {
       this.#signedOut();
     } else {
-      const reason = { code: "REFRESH_UNAVAILABLE", cause: error.code ?? null, action: RETRY, decisionId: null };
-      this.#wait(reason, error.retryAfterMs);
+      const cause = typeof error?.code === "string" ? error.code : (error?.name ?? null);
+      this.#wait({ code: "REFRESH_UNAVAILABLE", cause, action: RETRY, decisionId: null }, error?.retryAfterMs);
     }
   }
 
@@ -690,7 +759,7 @@ class Connection {
 
   #wait(reason, retryAfterMs) {
     const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#options;
-    const notBeforeMs = retryAfterMs ?? 0;
+    const notBeforeMs = duration(retryAfterMs) ?? 0;
     this.#notBefore = this.#clock.now() + notBeforeMs;
     this.#retryIn(backoffMs(this.#failures, this.#random(), { baseMs, capMs, notBeforeMs }), reason);
     this.#failures += 1;
@@ -698,8 +767,8 @@ class Connection {
 
   #retryIn(ms, reason) {
     this.#turn += 1;
+    this.#startTimer("retry", ms, () => this.#attempt()); // first: who is told may close us
     this.#become({ name: "waiting", reason, retryInMs: ms, retryAt: this.#clock.now() + ms, attempt: this.#failures + 1 });
-    this.#startTimer("retry", ms, () => this.#attempt());
   }
 
   // ---------------------------------------------------------------------------------------------- connected
@@ -716,7 +785,7 @@ class Connection {
     if (message.notice === "auth.assurance") this.#assured(message);
     else if (message.notice === "auth.expiring") this.#renew();
     else if (message.notice === "auth.grace") this.#become({ ...this.#state, name: "degraded", graceUntil: message.until ?? null });
-    guarded(this.#options.onNotice, message);
+    if (!this.#finished()) guarded(this.#options.onNotice, message);
   }
 
   #assured(message) {
@@ -728,7 +797,7 @@ class Connection {
       degraded: Boolean(message.degraded),
     };
     this.#become({ name: message.degraded ? "degraded" : "open", ...this.#door });
-    if (!this.#admitted) this.#enter();
+    if (!this.#admitted && !this.#finished()) this.#enter();
   }
 
   #enter() {
@@ -739,7 +808,7 @@ class Connection {
     this.#stopTimer("connect");
     this.#startTimer("stable", this.#options.stableAfterMs, () => { this.#failures = 0; this.#refusals = 0; });
     this.#planPing();
-    this.#planRenewal(this.#token.expiresAt ?? (this.#door.expiresAt === null ? null : this.#door.expiresAt * 1000));
+    this.#planRenewal();
     for (const [threadId, thread] of this.#threads) {
       if (!thread.settling) this.#resume(threadId, thread);
     }
@@ -837,15 +906,22 @@ class Connection {
 
   // ---------------------------------------------------------------------------------------------- refresh
 
-  #planRenewal(expiresAt) {
-    if (expiresAt === null || !this.#options.refresh) return;
-    const left = Math.max(expiresAt - this.#clock.now(), 0);
-    this.#startTimer("renew", Math.min(left * (0.7 + 0.1 * this.#random()), LONGEST_TIMER_MS), () => this.#renew());
+  /** A token that the door has just taken and that is over by our clock: the clock is wrong, and the door will say when it is time. */
+  #planRenewal() {
+    const expiresAt = this.#token.expiresAt ?? (this.#door.expiresAt === null ? null : this.#door.expiresAt * 1000);
+    const left = expiresAt === null ? 0 : expiresAt - this.#clock.now();
+    if (left <= 0 || !this.#options.refresh) this.#stopTimer("renew");
+    else this.#startTimer("renew", Math.min(left * (0.7 + 0.1 * this.#random()), LONGEST_TIMER_MS), () => this.#renew());
   }
 
   /** Get a new token and present it on the open socket. An outage is no reason to leave. */
   async #renew() {
     if (this.#renewing || !this.#admitted || !this.#options.refresh) return;
+    const early = this.#renewedAt + BETWEEN_RENEWALS_MS - this.#clock.now();
+    if (early > 0) {
+      this.#startTimer("renew", early, () => this.#renew());
+      return;
+    }
     this.#renewing = true;
     try {
       const token = await this.#fresh(this.#token.token);
@@ -860,18 +936,19 @@ class Connection {
 
   async #present(token) {
     if (token.token === this.#token.token) throw new UnavailableError("NO_NEW_TOKEN", "the token is still the same");
-    const reply = await this.send({ type: "auth.refresh", token: token.token });
+    const reply = await this.#command({ type: "auth.refresh", token: token.token }, this.#options.commandTimeoutMs);
     this.#token = token;
+    this.#renewedAt = this.#clock.now();
     if (this.#door) this.#door = { ...this.#door, expiresAt: reply.expires_at ?? null };
-    this.#planRenewal(token.expiresAt);
+    if (this.#admitted) this.#planRenewal();
   }
 
   #renewalFailed(error) {
     if (this.#finished()) return;
     if (error instanceof SignedOutError) {
       this.#signedOut();
-    } else if (this.#admitted && ACTION_OF_CODE.get(error.code) !== SIGN_IN) {
-      const notBeforeMs = error.retryAfterMs ?? 1_000;
+    } else if (this.#admitted && ACTION_OF_CODE.get(error?.code) !== SIGN_IN) {
+      const notBeforeMs = duration(error?.retryAfterMs) ?? 1_000;
       const ms = backoffMs(this.#renewFailures++, this.#random(), { capMs: this.#options.backoffCapMs, notBeforeMs });
       this.#startTimer("renew", ms, () => this.#renew());
     }
@@ -883,6 +960,8 @@ class Connection {
     if (token === null) this.#signedOut();
     else if (this.#admitted && !this.#renewing && token.token !== this.#token?.token) {
       this.#present(asToken(token)).catch((error) => this.#renewalFailed(error));
+    } else if (this.#state.name === "waiting" && (this.#state.reason.code === "REFRESH_UNAVAILABLE" || this.#state.reason.action === SIGN_IN)) {
+      this.#nudge(); // a token is what we wait for
     }
   }
 
@@ -894,9 +973,9 @@ class Connection {
 
   /** A line that is dead says nothing; so ask. */
   #ping() {
-    if (!this.#admitted) return;
+    if (!this.#admitted || this.#timers.has("pong")) return; // asking again must not put off the end of a dead line
     const askedAt = this.#clock.now();
-    this.send({ type: "ping" }, { timeoutMs: this.#options.pongTimeoutMs }).catch(() => {});
+    this.#command({ type: "ping" }, this.#options.pongTimeoutMs).catch(() => {});
     this.#startTimer("pong", this.#options.pongTimeoutMs, (lateMs) => {
       if (this.#lastHeard >= askedAt) this.#planPing();
       else if (lateMs > 2_000) this.#ping(); // the machine slept: the answer may still be in the queue
@@ -941,12 +1020,13 @@ class Connection {
   #finish(state) {
     this.#turn += 1;
     this.#dropSocket(1000, "");
-    this.#leave();
-    for (const name of [...this.#timers.keys()]) this.#stopTimer(name);
     for (const id of [...this.#pending.keys()]) {
       this.#settle(id, (entry) => entry.reject(new CommandError("CLOSED", "the connection has ended")));
     }
+    this.#leave();
+    for (const name of [...this.#timers.keys()]) this.#stopTimer(name);
     for (const undo of this.#undo.splice(0)) undo();
+    this.#ended.abort();
     this.#become(state);
   }
 
@@ -1010,12 +1090,7 @@ export function createApi({
   timeoutMs = 8_000,
   refreshTimeoutMs = DEFAULTS.refreshTimeoutMs,
 }) {
-  async function renewed(stale, signal) {
-    if (!refresh) throw new SignedOutError("no way to refresh");
-    const token = asToken(await bounded(refresh({ stale, signal }), refreshTimeoutMs, clock));
-    if (token === null) throw new UnavailableError("BAD_ANSWER", "refresh gave no token");
-    return token;
-  }
+  const renewed = (stale, signal) => freshToken(refresh, { stale, ms: refreshTimeoutMs, clock, signal });
 
   async function call(method, path, { query = {}, body, signal } = {}) {
     const asked = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
@@ -1023,7 +1098,7 @@ export function createApi({
     const send = ({ token }) => callJson({
       fetch, clock, timeoutMs, url, method, body, signal, what: "the server", headers: { authorization: `Bearer ${token}` },
     });
-    const token = asToken(await bounded(getToken(), refreshTimeoutMs, clock)) ?? await renewed(null, signal);
+    const token = asToken(await bounded(getToken(), refreshTimeoutMs, clock, { signal })) ?? await renewed(null, signal);
     const answer = await send(token);
     return answered(answer.status === 401 ? await send(await renewed(token.token, signal)) : answer);
   }

@@ -18,7 +18,7 @@ function api({ replies, tokens = ["a1"], refresh = async () => "a2" }) {
     if (next instanceof Error) throw next;
     return next;
   };
-  return { asked, client: createApi({ fetch, getToken: () => tokens[0] ?? null, refresh, timeoutMs: 50 }) };
+  return { asked, client: createApi({ fetch, getToken: () => tokens[0] ?? null, refresh, timeoutMs: 50, refreshTimeoutMs: 50 }) };
 }
 
 test("each call is the one that the reference names", async () => {
@@ -101,8 +101,22 @@ test("a call can be given up", async () => {
   const abort = new AbortController();
   const asking = client.listThreads({ signal: abort.signal });
   setImmediate(() => abort.abort());
-  await assert.rejects(asking, { name: "UnavailableError", code: "UNREACHABLE" });
+  await assert.rejects(asking, { name: "UnavailableError", code: "ABORTED" });
 });
+
+for (const [name, leave, code] of [["given up", (abort) => abort.abort(), "ABORTED"], ["too slow", () => {}, "TIMEOUT"]]) {
+  test(`a refresh that is ${name} is told so`, async () => {
+    const signals = [];
+    const refresh = ({ signal }) => { signals.push(signal); return new Promise(() => {}); };
+    const { asked, client } = api({ replies: [], tokens: [], refresh });
+    const abort = new AbortController();
+    const asking = client.listThreads({ signal: abort.signal });
+    setImmediate(() => leave(abort));
+    await assert.rejects(asking, { name: "UnavailableError", code });
+    assert.deepEqual(signals.map(({ aborted }) => aborted), [true]);
+    assert.deepEqual(asked, []);
+  });
+}
 
 test("names are what the protocol allows, and no two are the same", () => {
   const made = new Set(Array.from({ length: 1000 }, () => newId("r-")));

@@ -1,27 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createSession, memoryStore, RefusedError, SignedOutError, UnavailableError } from "../doorward.js";
-
-const NOW = 1_000_000;
-
-/** A clock that only moves when told to. */
-function manualClock() {
-  const timers = new Map();
-  let now = NOW;
-  let next = 1;
-  return {
-    now: () => now,
-    setTimeout: (callback, ms) => { timers.set(next, { due: now + ms, callback }); return next++; },
-    clearTimeout: (id) => timers.delete(id),
-    pending: () => timers.size,
-    advance(ms) {
-      now += ms;
-      for (const [id, timer] of [...timers]) {
-        if (timer.due <= now && timers.delete(id)) timer.callback();
-      }
-    },
-  };
-}
+import { createSession, localStore, memoryStore, RefusedError, SignedOutError, UnavailableError } from "../doorward.js";
+import { manualClock, NOW } from "./clock.mjs";
 
 /** Locks as the browser has them: one at a time, and a waiting request can be given up. */
 function fakeLocks() {
@@ -243,4 +223,81 @@ test("a refresh that returns after signing out does not sign in again", async ()
   release(answer(200, tokens(2)));
   await outcome;
   assert.equal(it.signedIn(), false);
+});
+
+test("who stops waiting for a refresh ends it for no other", async () => {
+  let release;
+  const { session: it, asked } = await signedIn({ replies: [() => new Promise((resolve) => { release = resolve; })] });
+  const leaving = new AbortController();
+  const left = assert.rejects(it.refresh({ stale: "a1", signal: leaving.signal }), { name: "UnavailableError", code: "ABORTED" });
+  const stayed = it.refresh({ stale: "a1" });
+  while (asked.length === 0) await Promise.resolve();
+  leaving.abort();
+  await left;
+  assert.equal(asked[0].signal.aborted, false);
+  release(answer(200, tokens(2)));
+  assert.equal((await stayed).token, "a2");
+  assert.equal(asked.length, 1);
+});
+
+test("who joins a refresh that did not know of a refusal gets another token all the same", async () => {
+  const { session: it, asked, clock } = await signedIn({ replies: [answer(200, tokens(2))] });
+  const [any, other] = await passing(clock, Promise.all([it.refresh(), it.refresh({ stale: "a1" })]));
+  assert.deepEqual([any.token, other.token], ["a1", "a2"]);
+  assert.equal(asked.length, 1);
+});
+
+for (const [name, headers, expected] of [
+  ["in seconds", { "retry-after": "7" }, 7_000],
+  ["as a date", { "retry-after": "Fri, 01 Jan 2027 00:00:09 GMT", date: "Fri, 01 Jan 2027 00:00:00 GMT" }, 9_000],
+  ["as a date that is past", { "retry-after": "Fri, 01 Jan 2027 00:00:00 GMT", date: "Fri, 01 Jan 2027 00:00:09 GMT" }, 0],
+  ["as a date, by our own clock where the answer bears none", { "retry-after": new Date(NOW + 30_000).toUTCString() }, 30_000],
+  ["beyond what a timer can wait", { "retry-after": "10000000" }, 86_400_000],
+  ["in words", { "retry-after": "later" }, null],
+]) {
+  test(`Retry-After ${name}`, async () => {
+    const { session: it } = await signedIn({ replies: [answer(503, {}, headers)] });
+    await assert.rejects(it.refresh({ stale: "a1" }), (error) => error.retryAfterMs === expected);
+  });
+}
+
+/** A `Storage` as a browser has it: strings by name. */
+function pageStorage() {
+  const held = new Map();
+  return { getItem: (key) => held.get(key) ?? null, setItem: (key, value) => { held.set(key, value); }, removeItem: (key) => { held.delete(key); } };
+}
+
+test("tokens outlive the page, under the name that was given", () => {
+  const storage = pageStorage();
+  localStore("mine", storage).save({ accessToken: "a1", refreshToken: "r1", expiresAt: NOW, user: null });
+  assert.equal(localStore("mine", storage).load().refreshToken, "r1");
+  assert.equal(localStore("other", storage).load(), null);
+  localStore("mine", storage).clear();
+  assert.equal(localStore("mine", storage).load(), null);
+});
+
+for (const [name, storage] of [
+  ["is not to be had", null],
+  ["is full", { ...pageStorage(), setItem: () => { throw new Error("QuotaExceededError"); } }],
+]) {
+  test(`where the browser's storage ${name} the session lasts as long as the page`, async () => {
+    const { session: it } = await signedIn({ store: localStore("mine", storage), replies: [answer(200, tokens(2)), answer(204)] });
+    assert.equal((await it.refresh({ stale: "a1" })).token, "a2");
+    assert.equal(it.getToken().token, "a2");
+    await it.signOut();
+    assert.equal(it.signedIn(), false);
+  });
+}
+
+test("a storage that takes tokens again is the one that counts", () => {
+  const storage = pageStorage();
+  let full = true;
+  const store = localStore("mine", { ...storage, setItem: (...how) => { if (full) throw new Error("QuotaExceededError"); storage.setItem(...how); } });
+  const held = (n) => ({ accessToken: `a${n}`, refreshToken: `r${n}`, expiresAt: NOW, user: null });
+  store.save(held(1));
+  assert.equal(store.load().refreshToken, "r1");
+  full = false;
+  store.save(held(2));
+  localStore("mine", storage).save(held(3));
+  assert.equal(store.load().refreshToken, "r3");
 });

@@ -1,6 +1,6 @@
 /** The page: who is signed in decides which of the two views is shown. */
 
-import { createSession, localStore, memoryStore } from "./doorward.js";
+import { createSession, localStore } from "./doorward.js";
 import { Chat } from "./chat.js";
 import { BASE, SESSION_KEY } from "./place.js";
 import { SignIn } from "./signin.js";
@@ -9,18 +9,6 @@ import { signedOutMessage } from "./status.js";
 const CONFIG_TIMEOUT_MS = 5_000;
 
 const byId = (id) => document.getElementById(id);
-
-/** `localStorage`, or memory where the browser does not let us. */
-function store() {
-  try {
-    const probe = "doorward.probe";
-    localStorage.setItem(probe, "1");
-    localStorage.removeItem(probe);
-    return localStore(SESSION_KEY);
-  } catch {
-    return memoryStore();
-  }
-}
 
 /** What the server says about itself. The page works without it. */
 async function fetchConfig() {
@@ -47,7 +35,7 @@ function takeCode() {
 }
 
 class App {
-  #session = createSession({ baseUrl: BASE, store: store() });
+  #session = createSession({ baseUrl: BASE, store: localStore(SESSION_KEY) });
   #signIn = new SignIn({ session: this.#session, onSignedIn: () => this.#enter() });
   #chat = null;
   #config = {};

@@ -1,6 +1,6 @@
 /** The ops page: asks the door once a second, and hands what it says to the parts of the page. */
 
-import { createSession, localStore, memoryStore } from "./doorward.js";
+import { createSession, localStore } from "./doorward.js";
 import { Decisions } from "./ops-decisions.js";
 import { Faults } from "./ops-faults.js";
 import { Picture } from "./ops-picture.js";
@@ -34,15 +34,6 @@ class Keep {
   }
 }
 
-function store() {
-  try {
-    localStorage.getItem(SESSION_KEY);
-    return localStore(SESSION_KEY);
-  } catch {
-    return memoryStore();
-  }
-}
-
 /** A token in the address leaves it, and the history, before anything else happens. */
 function takeFragment(keep) {
   const [, name, token] = /^#(token|change)=([\w.~-]+)$/.exec(location.hash) ?? [];
@@ -60,7 +51,7 @@ class Refused extends Error {
 
 class Ops {
   #keep = new Keep();
-  #session = createSession({ baseUrl: BASE, store: store() });
+  #session = createSession({ baseUrl: BASE, store: localStore(SESSION_KEY) });
   #picture = new Picture();
   #decisions = new Decisions();
   #faults = new Faults({ change: (fault) => this.#change(fault), token: () => this.#session.getToken()?.token ?? null });

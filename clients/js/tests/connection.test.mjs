@@ -1,0 +1,303 @@
+/** The connection over a socket at whose other end the test sits, by a clock that only moves when told to. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { connect, SignedOutError, UnavailableError } from "../doorward.js";
+import { manualClock, NOW } from "./clock.mjs";
+
+class Socket {
+  sent = [];
+  closed = false;
+  onmessage = null;
+  onclose = null;
+
+  constructor(_url, protocols) {
+    this.protocols = protocols;
+  }
+
+  send = (frame) => { this.sent.push(JSON.parse(frame)); };
+  close = () => { this.closed = true; };
+  say = (message) => this.onmessage?.({ data: JSON.stringify(message) });
+  end = (code = 1006, reason = "") => this.onclose?.({ code, reason });
+  letIn = (more = {}) => this.say({ notice: "auth.assurance", assurance: "live", degraded: false, expires_at: null, ...more });
+  commands = (type) => this.sent.filter((command) => command.type === type);
+  answer = (more = {}) => this.say({ reply_to: this.sent.at(-1).id, ok: true, ...more });
+}
+
+/** Counts who listens. */
+class Listened extends EventTarget {
+  listeners = 0;
+  addEventListener(...how) { this.listeners += 1; super.addEventListener(...how); }
+  removeEventListener(...how) { this.listeners -= 1; super.removeEventListener(...how); }
+}
+
+/** Whatever is settled by now has had its turn. */
+const settled = async () => { for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate); };
+
+async function line({ getToken = () => "a1", onState = () => {}, ...options } = {}) {
+  const clock = manualClock();
+  const environment = new Listened();
+  environment.document = Object.assign(new Listened(), { visibilityState: "visible" });
+  const it = { clock, environment, sockets: [], states: [], watchers: new Set() };
+  it.connection = connect({
+    url: "ws://door.example/ws",
+    getToken,
+    watchToken: (listener) => { it.watchers.add(listener); return () => it.watchers.delete(listener); },
+    onState: (state) => { it.states.push(state); onState(state, it); },
+    WebSocket: class extends Socket { constructor(...how) { super(...how); it.sockets.push(this); } },
+    random: () => 0.5,
+    clock,
+    environment,
+    ...options,
+  });
+  it.last = () => it.sockets.at(-1);
+  it.pass = async (ms) => { clock.advance(ms); await settled(); };
+  it.tell = (token) => { for (const watcher of it.watchers) watcher(token); };
+  await settled();
+  return it;
+}
+
+async function open(options) {
+  const it = await line(options);
+  it.last().letIn();
+  await settled();
+  return it;
+}
+
+function assertNothingIsLeft({ clock, environment, watchers }) {
+  assert.equal(clock.pending(), 0, "timers");
+  assert.equal(environment.listeners + environment.document.listeners + watchers.size, 0, "listeners");
+}
+
+/** A `refresh` that never answers, and what it was told. */
+function never() {
+  const signals = [];
+  return { signals, refresh: ({ signal }) => { signals.push(signal); return new Promise(() => {}); } };
+}
+
+// -------------------------------------------------------------------------------------------------- the end
+
+for (const name of ["connecting", "open", "waiting"]) {
+  test(`who closes it on being told that it is ${name} has closed it for good`, async () => {
+    const it = await line({ onState: (state, { connection }) => { if (state.name === name) connection?.close(); } });
+    if (it.last()) it.last().letIn();
+    if (it.last()) it.last().end();
+    const made = it.sockets.length;
+    await it.pass(120_000);
+    assert.equal(it.connection.state.name, "stopped");
+    assert.equal(it.states.at(-1).name, "stopped");
+    assert.equal(it.sockets.length, made);
+    assertNothingIsLeft(it);
+  });
+}
+
+test("who closes it on being told that it is connecting is not asked for a token", async () => {
+  let asked = 0;
+  const it = await line({
+    getToken: () => { asked += 1; return "a1"; },
+    onState: (state, { connection }) => { if (state.name === "connecting") connection.close(); },
+  });
+  assert.deepEqual([asked, it.sockets.length], [0, 0]);
+});
+
+test("closing leaves no timer and no listener, and every command has its end", async () => {
+  const it = await open();
+  const outcome = assert.rejects(it.connection.send({ type: "ping" }), { code: "CLOSED" });
+  assert.ok(it.environment.listeners > 0);
+  it.connection.close();
+  await outcome;
+  assert.equal(it.last().closed, true);
+  assertNothingIsLeft(it);
+});
+
+test("closing during a refresh tells it so, and does not wait for it", async () => {
+  const { signals, refresh } = never();
+  const it = await line({ getToken: () => null, refresh });
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [false]);
+  it.connection.close();
+  await settled();
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true]);
+  assertNothingIsLeft(it);
+});
+
+test("without a WebSocket it says what to do", () => {
+  const here = { url: "ws://door.example/ws", getToken: () => null, WebSocket: null };
+  assert.throws(() => connect(here), { code: "NO_WEBSOCKET", message: /option `WebSocket`/ });
+});
+
+// -------------------------------------------------------------------------------------------------- tokens
+
+test("a refresh that fails without a word is waited out like any other", async () => {
+  const answers = [() => Promise.reject(), () => Promise.reject(new TypeError("no")), () => "a2"];
+  const it = await line({ getToken: () => null, refresh: () => answers.shift()() });
+  assert.deepEqual([it.connection.state.name, it.connection.state.reason.cause], ["waiting", null]);
+  await it.pass(30_000);
+  assert.deepEqual([it.connection.state.name, it.connection.state.reason.cause], ["waiting", "TypeError"]);
+  await it.pass(30_000);
+  assert.equal(it.sockets.length, 1);
+});
+
+test("a renewal that fails without a word is tried again", async () => {
+  const answers = [() => Promise.reject(), () => "a2"];
+  const it = await open({ refresh: () => answers.shift()() });
+  it.last().say({ notice: "auth.expiring" });
+  await settled();
+  await it.pass(30_000);
+  assert.deepEqual(it.last().commands("auth.refresh").map(({ token }) => token), ["a2"]);
+});
+
+test("an outage signs nobody out who has no way to refresh", async () => {
+  const it = await line();
+  for (let attempt = 1; attempt <= 8; attempt += 1) {
+    it.last().end();
+    await it.pass(30_000);
+  }
+  assert.deepEqual([it.connection.state.name, it.sockets.length], ["connecting", 9]);
+});
+
+test("who has no way to refresh has to sign in once the token is refused", async () => {
+  const it = await line();
+  it.last().end(3000, "TOKEN_EXPIRED;id=d1");
+  await settled();
+  assert.deepEqual([it.connection.state.name, it.connection.state.reason.code], ["signed_out", "TOKEN_EXPIRED"]);
+});
+
+test("a token without a date is renewed again and again, by what the door says", async () => {
+  let given = 1;
+  const it = await line({ refresh: () => `a${++given}` });
+  it.last().letIn({ expires_at: NOW / 1000 + 100 });
+  for (const round of [1, 2, 3]) {
+    await it.pass(80_000);
+    assert.equal(it.last().commands("auth.refresh").length, round);
+    it.last().answer({ expires_at: it.clock.now() / 1000 + 100 });
+    await settled();
+  }
+});
+
+test("a wrong clock is no reason to renew: the door says when it is time", async () => {
+  let given = 1;
+  const it = await line({ refresh: () => `a${++given}` });
+  it.last().letIn({ expires_at: NOW / 1000 - 3600 });
+  await it.pass(60_000);
+  assert.equal(given, 1);
+  it.last().say({ notice: "auth.expiring" });
+  await settled();
+  assert.deepEqual(it.last().commands("auth.refresh").map(({ token }) => token), ["a2"]);
+});
+
+test("a door that reminds us at once of each new token does not make us renew without end", async () => {
+  let given = 1;
+  const it = await open({ refresh: () => `a${++given}` });
+  const remind = async () => { it.last().say({ notice: "auth.expiring" }); await settled(); };
+  await remind();
+  it.last().answer();
+  await settled();
+  await remind();
+  assert.equal(it.last().commands("auth.refresh").length, 1);
+  await it.pass(2_000);
+  assert.equal(it.last().commands("auth.refresh").length, 2);
+});
+
+test("a tab that waits for a token goes on as soon as another tab has one", async () => {
+  let token = null;
+  let chance = 1;
+  const refresh = () => { throw new UnavailableError("SERVICE_UNAVAILABLE", "no"); };
+  const it = await line({ getToken: () => token, refresh, random: () => chance, backoffBaseMs: 30_000 });
+  assert.deepEqual([it.connection.state.reason.code, it.connection.state.retryInMs], ["REFRESH_UNAVAILABLE", 30_000]);
+  token = "a2";
+  chance = 0.01;
+  it.tell({ token, expiresAt: null });
+  await it.pass(300);
+  assert.equal(it.sockets.length, 1);
+});
+
+test("a new token of another tab does not get in front of what the server asked for", async () => {
+  const it = await line();
+  it.last().end(1013, "OVERLOADED;retry_after_ms=4000;id=d1");
+  it.tell({ token: "a2", expiresAt: null });
+  await it.pass(3_900);
+  assert.equal(it.sockets.length, 1);
+  await it.pass(100);
+  assert.equal(it.sockets.length, 2);
+});
+
+test("a token is in nothing that is told", async () => {
+  const secret = "s3cr3t-token";
+  const told = [];
+  const thrown = (Error) => class { constructor(_url, protocols) { throw new Error(`bad subprotocol ${protocols[1]}`); } };
+  const tell = (what) => told.push(JSON.stringify(what), String(what?.cause));
+  const refused = await line({ getToken: () => secret, onState: tell, WebSocket: thrown(SyntaxError) });
+  assert.equal(refused.connection.state.name, "stopped");
+  const it = await open({ getToken: () => secret, refresh: () => `${secret}-2`, onState: tell, onNotice: tell });
+  it.last().say({ notice: "auth.expiring" });
+  await settled();
+  const shown = it.last().commands("auth.refresh")[0];
+  assert.equal(shown.token, `${secret}-2`);
+  it.last().say({ reply_to: shown.id, error: { code: "TOKEN_INVALID", message: "no" } });
+  it.last().end(3000, "TOKEN_INVALID;id=d1");
+  await settled();
+  const encoded = Buffer.from(secret).toString("base64url");
+  assert.deepEqual(told.filter((text) => text.includes(secret) || text.includes(encoded)), []);
+});
+
+// -------------------------------------------------------------------------------------------------- commands and liveness
+
+test("two commands by one id both have their end", async () => {
+  const it = await open();
+  const first = it.connection.send({ type: "ping", id: "mine" });
+  await assert.rejects(it.connection.send({ type: "ping", id: "mine" }), { name: "CommandError", code: "DUPLICATE_ID" });
+  it.last().answer({ n: 1 });
+  assert.equal((await first).n, 1);
+});
+
+test("a name that the application has taken is not given to another command", async () => {
+  const it = await open();
+  const sent = [it.connection.send({ type: "ping", id: "c1" }), it.connection.send({ type: "ping" })];
+  await settled();
+  assert.equal(new Set(it.last().sent.map(({ id }) => id)).size, 2);
+  for (const { id } of it.last().sent) it.last().say({ reply_to: id, ok: true });
+  assert.deepEqual((await Promise.all(sent)).map(({ ok }) => ok), [true, true]);
+});
+
+test("an application that has filled the queue does not make a live line look dead", async () => {
+  const it = await open({ maxPending: 1 });
+  const slow = it.connection.send({ type: "slow" }, { timeoutMs: 600_000 });
+  await assert.rejects(it.connection.send({ type: "ping" }), { code: "TOO_MANY_PENDING" });
+  await assert.rejects(it.connection.subscribe("t-1"), { code: "TOO_MANY_PENDING" });
+  for (let round = 1; round <= 3; round += 1) {
+    await it.pass(25_000);
+    assert.equal(it.last().commands("ping").length, round);
+    it.last().answer();
+    await it.pass(8_000);
+  }
+  assert.deepEqual([it.connection.state.name, it.sockets.length], ["open", 1]);
+  it.last().say({ reply_to: it.last().commands("slow")[0].id, ok: true });
+  await slow;
+});
+
+test("somebody who looks again and again does not put off the end of a dead line", async () => {
+  const it = await open();
+  await it.pass(1_000);
+  for (let look = 0; look < 3; look += 1) {
+    it.environment.document.dispatchEvent(new Event("visibilitychange"));
+    await it.pass(3_000);
+  }
+  assert.deepEqual([it.connection.state.name, it.last().commands("ping").length], ["waiting", 1]);
+});
+
+test("signing out in another tab ends this one, whatever it does", async () => {
+  const { refresh } = never();
+  for (const it of [await open(), await line({ getToken: () => null, refresh })]) {
+    it.tell(null);
+    await settled();
+    assert.equal(it.connection.state.name, "signed_out");
+    assertNothingIsLeft(it);
+  }
+});
+
+test("nobody who is signed out is asked again", async () => {
+  const it = await line({ getToken: () => null, refresh: () => { throw new SignedOutError(); } });
+  await it.pass(600_000);
+  assert.equal(it.connection.state.name, "signed_out");
+  assertNothingIsLeft(it);
+});
