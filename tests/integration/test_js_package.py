@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 CLIENT = Path(__file__).parents[2] / "clients" / "js"
+DESCRIBED = json.loads((CLIENT / "package.json").read_text())
 BOUND_SECONDS = 90
 IMPORT = "import('doorward').then(({ actionFor }) => console.log(actionFor(3000)))"
 
@@ -46,6 +48,23 @@ def test_it_is_packed_installed_and_imported(tmp_path: Path) -> None:
     (program / "package.json").write_text('{"name": "program", "private": true}')
     npm(program, "install", "--offline", "--no-audit", "--no-fund", str(tmp_path / packed["filename"]))
     assert run(program, bundled() / "bin" / "node", "-e", IMPORT).strip() == "sign_in"
+
+
+def test_npm_has_nothing_to_mend_in_what_describes_it(tmp_path: Path) -> None:
+    """`npm publish` mends and warns; `npm pkg fix` is the same step by itself."""
+    copy = tmp_path / "package.json"
+    copy.write_text((CLIENT / "package.json").read_text())
+    npm(tmp_path, "pkg", "fix")
+    assert json.loads(copy.read_text()) == DESCRIBED
+
+
+def test_it_is_released_with_the_server_of_its_version() -> None:
+    assert DESCRIBED["version"] == version("doorward")
+
+
+def test_its_own_command_runs_all_of_its_tests() -> None:
+    command = DESCRIBED["scripts"]["test"].removeprefix("node --test ").split()
+    assert command == sorted(path.relative_to(CLIENT).as_posix() for path in CLIENT.glob("tests/*.test.mjs"))
 
 
 def test_its_licence_is_ours() -> None:
