@@ -317,3 +317,5 @@ export interface Api {
   renderGrowing(texts: string[], options?: Cancel): Promise<{ html: string; lines: number; elements: number }[]>;
 }
 export declare function createApi(options: ApiOptions): Api;
+
+export {}; // so that what is not exported above is not to be had
