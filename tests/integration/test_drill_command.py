@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,9 @@ from typing import Any
 import pytest
 from tests.drill_process import drill, result_in
 
+from doorward.config import child_environment
 from doorward.drill.peers import RIVALS
+from doorward.testing import eventually
 
 
 @pytest.mark.slow
@@ -62,3 +68,31 @@ async def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_play
     assert code == 2
     assert "nothing was played" in " ".join(output.split())
     assert "held" not in output.split()
+
+
+async def test_a_drill_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "doorward", "drill", "--only", "silence/*",
+        env=child_environment({}) | {"TMPDIR": str(tmp_path)},
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        await eventually(lambda: bool(_at_home_in(tmp_path)), within_seconds=30, what="a door runs")
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 30) != 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    await eventually(lambda: not _at_home_in(tmp_path), within_seconds=10, what="its doors have ended")
+    assert os.listdir(tmp_path) == []
+
+
+def _at_home_in(folder: Path) -> list[int]:
+    """The processes whose working directory is in it, as that of every door of a drill is."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if Path(os.readlink(entry / "cwd")).is_relative_to(folder):
+                found.append(int(entry.name))
+    return found

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -194,13 +195,13 @@ def _target(
 def _play_target(target: Target) -> list[ScenarioResult]:
     view = _View(len(target.scripts))
     with view.live:
-        return asyncio.run(judged(target, view.progress))
+        return _played(judged(target, view.progress))
 
 
 def _play(plan: Plan) -> list[ScenarioResult]:
     view = _View(len(plan.scenarios))
     with view.live:
-        return asyncio.run(run(plan, view.progress))
+        return _played(run(plan, view.progress))
 
 
 def _play_others(faults: Sequence[str], seed: int, targets: Targets | None) -> list[ScenarioResult]:
@@ -215,7 +216,16 @@ def _play_others(faults: Sequence[str], seed: int, targets: Targets | None) -> l
         return as_scenarios(measured)
 
     with view.live:
-        return asyncio.run(measure())
+        return _played(measure())
+
+
+def _played(playing: Coroutine[Any, Any, list[ScenarioResult]]) -> list[ScenarioResult]:
+    """SIGTERM ends it as Ctrl-C does: what it started is ended first."""
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        return asyncio.run(playing)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _in_short(column: Column) -> str:

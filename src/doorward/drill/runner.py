@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
+from doorward.config import child_environment
 from doorward.drill.door_process import COMMAND
 from doorward.drill.results import OURS, DrillResult, Finding, Machine, ScenarioResult
 from doorward.drill.scenarios import Scenario
@@ -53,21 +55,23 @@ async def run(plan: Plan, progress: Progress) -> list[ScenarioResult]:
 
     Cancellation: the processes are killed.
     """
-    pool = _Pool(plan, progress)
-    try:
-        async with asyncio.TaskGroup() as group:
-            playing = [group.create_task(pool.play(scenario)) for scenario in plan.scenarios]
-    finally:
-        await pool.aclose()
+    with tempfile.TemporaryDirectory(prefix="doorward-drill-", ignore_cleanup_errors=True) as folder:
+        pool = _Pool(plan, progress, folder)
+        try:
+            async with asyncio.TaskGroup() as group:
+                playing = [group.create_task(pool.play(scenario)) for scenario in plan.scenarios]
+        finally:
+            await pool.aclose()
     return [task.result() for task in playing]
 
 
 class _Pool:
-    """Workers that wait for an order, and the weight that is still free."""
+    """Workers that wait for an order, and the weight that is still free. What they leave in `folder` goes with it."""
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(self, plan: Plan, progress: Progress, folder: str) -> None:
         self._plan = plan
         self._progress = progress
+        self._folder = folder
         self._free = plan.capacity
         self._changed = asyncio.Condition()
         self._idle: list[asyncio.subprocess.Process] = []
@@ -128,6 +132,7 @@ class _Pool:
             sys.executable,
             "-m",
             "doorward.drill.worker",
+            env=child_environment({}) | {"TMPDIR": self._folder},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
