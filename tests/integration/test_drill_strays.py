@@ -77,6 +77,18 @@ async def test_cut(behaviour: Behaviour) -> None:
         assert await ended(url, behaviour) == CUT
 
 
+async def test_it_asks_for_what_the_url_names() -> None:
+    asked: list[bytes] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        await answer(reader, writer)
+
+    async with talking(note) as url:
+        await ended(f"{url.removesuffix('/ws')}/chat/socket?v=1", Behaviour.HALF_SENT)
+    assert asked == [b"GET /chat/socket?v=1 HTTP/1.1\r\n"]
+
+
 @pytest.mark.parametrize("behaviour", RAW)
 async def test_answered_and_left_open_is_not_ended(behaviour: Behaviour) -> None:
     async with talking(answer) as url:

@@ -20,7 +20,7 @@ from doorward.drill.evidence import Stray
 from doorward.drill.results import Outcome
 from doorward.drill.scenarios import CUT, Behaviour, answered, closed
 
-UPGRADE = "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+UPGRADE = "GET {resource} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 REST = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 
 _SAID: Mapping[Behaviour, str] = {
@@ -66,7 +66,9 @@ async def stray(
                 if behaviour is Behaviour.NO_AUTH_FRAME:
                     end, ended_at = await _unspoken(url, reader, writer)
                 else:
-                    writer.write(_SAID[behaviour].format(host=urlsplit(url).netloc).encode())
+                    there = parse_uri(url)
+                    said = _SAID[behaviour].format(resource=there.resource_name, host=urlsplit(url).netloc)
+                    writer.write(said.encode())
                     end, ended_at = await _answer(reader)
     except (
         OSError,
@@ -79,7 +81,10 @@ async def stray(
 @asynccontextmanager
 async def _connected(url: str, address: str | None) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     local = (address, 0) if address is not None else None
-    reader, writer = await asyncio.open_connection(*http_address(url), local_addr=local)
+    there = parse_uri(url)
+    reader, writer = await asyncio.open_connection(
+        there.host, there.port, ssl=True if there.secure else None, local_addr=local
+    )
     try:
         yield reader, writer
     finally:
