@@ -21,7 +21,7 @@ MAX_EMAIL_CHARACTERS = 320
 ADMIN = "admin"
 """The permission that may revoke."""
 
-_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+")
+EMAIL_PATTERN = r"[^@\s\x00-\x1f\x7f-\x9f]+@[^@\s\x00-\x1f\x7f-\x9f]+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def normal_email(text: str) -> str:
         UsageError: this is no e-mail address.
     """
     email = text.strip().lower()
-    if len(email) > MAX_EMAIL_CHARACTERS or not _EMAIL.fullmatch(email):
+    if len(email) > MAX_EMAIL_CHARACTERS or not re.fullmatch(EMAIL_PATTERN, email):
         raise UsageError("this is not an e-mail address")
     return email
 

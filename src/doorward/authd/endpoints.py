@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from typing import cast
 
 from starlette.requests import Request
@@ -12,11 +13,12 @@ from starlette.responses import Response
 
 from doorward.authd import accounts
 from doorward.authd.addresses import Network, client_address
-from doorward.authd.feed import MAX_WAIT_SECONDS, Position
+from doorward.authd.feed import CURSOR_PATTERN, MAX_WAIT_SECONDS, Position
 from doorward.authd.passwords import MAX_PASSWORD_BYTES
 from doorward.authd.service import AuthService, Validated
 from doorward.authd.tokens import Unacceptable
 from doorward.authd.wire import (
+    MAX_ID_CHARACTERS,
     BadRequest,
     Healthy,
     LoginBody,
@@ -41,7 +43,6 @@ from doorward.authd.wire import (
 )
 from doorward.runtime.ports import RevocationItem
 
-MAX_ID_CHARACTERS = 256
 KEY_SET_SECONDS = 300
 
 
@@ -187,7 +188,7 @@ def _position(request: Request) -> Position | None:
         return None
     if after is None or epoch is None:
         raise BadRequest("after and epoch go together; send neither for a snapshot")
-    if not after.isascii() or not after.isdecimal() or len(after) > 18:
+    if not re.fullmatch(CURSOR_PATTERN, after):
         raise BadRequest("after is not a cursor of this feed")
     return Position(epoch, int(after))
 

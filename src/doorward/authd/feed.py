@@ -25,6 +25,7 @@ KEEP_SECONDS = MAX_TOKEN_SECONDS + 3600.0
 MAX_WAIT_SECONDS = 20.0
 MAX_WAITING = 512
 PAGE_ITEMS = 500
+CURSOR_PATTERN = "[0-9]{1,18}"
 LOOK_SECONDS = 0.25
 """How often a revocation committed by another process is looked for while anybody waits."""
 

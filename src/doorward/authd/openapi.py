@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from doorward.authd.feed import MAX_WAIT_SECONDS
+from doorward.authd.feed import CURSOR_PATTERN, MAX_WAIT_SECONDS
 from doorward.authd.wire import (
     Body,
     Healthy,
@@ -61,6 +61,7 @@ class Operation:
         refusals: the statuses of refusal besides those that every body, credential or question to the store may meet.
         credential: the security scheme, or `None`.
         asks_store: may answer 503.
+        gives_refresh_token: what comes with success leads on to a new pair, and to the end of the session.
     """
 
     name: str
@@ -75,11 +76,22 @@ class Operation:
     credential_required: bool = True
     query: tuple[Schema, ...] = ()
     asks_store: bool = True
+    gives_refresh_token: bool = False
 
 
 _FEED_QUERY: Final[tuple[Schema, ...]] = (
-    {"name": "after", "in": "query", "description": "`cursor` of the page before", "schema": {"type": "string"}},
-    {"name": "epoch", "in": "query", "description": "`epoch` of the page before", "schema": {"type": "string"}},
+    {
+        "name": "after",
+        "in": "query",
+        "description": "`cursor` of the page before; goes with `epoch`",
+        "schema": {"type": "string", "pattern": f"^{CURSOR_PATTERN}$"},
+    },
+    {
+        "name": "epoch",
+        "in": "query",
+        "description": "`epoch` of the page before; goes with `after`",
+        "schema": {"type": "string"},
+    },
     {
         "name": "wait",
         "in": "query",
@@ -97,6 +109,7 @@ OPERATIONS: Final = (
         {200: (Tokens,)},
         body=LoginBody,
         refusals=frozenset({401, 429}),
+        gives_refresh_token=True,
     ),
     Operation(
         "register",
@@ -106,8 +119,17 @@ OPERATIONS: Final = (
         {201: (Tokens,)},
         body=RegisterBody,
         refusals=frozenset({404, 409, 429}),
+        gives_refresh_token=True,
     ),
-    Operation("refresh", "POST", "/auth/refresh", "New tokens for old", {200: (Tokens,)}, body=RefreshBody),
+    Operation(
+        "refresh",
+        "POST",
+        "/auth/refresh",
+        "New tokens for old",
+        {200: (Tokens,)},
+        body=RefreshBody,
+        gives_refresh_token=True,
+    ),
     Operation(
         "logout",
         "POST",
@@ -160,6 +182,17 @@ OPERATIONS: Final = (
     ),
 )
 
+_ONE_OF: Final[dict[type[Body], tuple[tuple[str, ...], ...]]] = {
+    LoginBody: (("email", "password"), ("one_time_code",)),
+    RevokeBody: (("jti",), ("session_id",), ("user_id",)),
+}
+"""Bodies of which just one set of fields is to be sent."""
+
+_LINKS: Final[Schema] = {
+    name: {"operationId": name, "requestBody": {"refresh_token": "$response.body#/refresh_token"}}
+    for name in ("refresh", "logout")
+}
+
 
 def document(version: str) -> Schema:
     """The whole document, JSON-able. `version` is the product's."""
@@ -169,6 +202,12 @@ def document(version: str) -> Schema:
         kinds |= {operation.body} if operation.body else set()
     in_order = sorted(kinds, key=lambda kind: kind.__name__)
     _, components = msgspec.json.schema_components(in_order, ref_template=_REF)
+    for kind, choices in _ONE_OF.items():
+        described = components[kind.__name__]
+        components[kind.__name__] = {
+            "title": described["title"],
+            "oneOf": [_choice(described["properties"], fields) for fields in choices],
+        }
     paths: dict[str, Schema] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
@@ -213,7 +252,10 @@ def _operation(operation: Operation) -> Schema:
         "summary": operation.summary,
         "security": _security(operation),
         "responses": {
-            **{str(status): _answer(kinds) for status, kinds in operation.answers.items()},
+            **{
+                str(status): _answer(kinds) | ({"links": _LINKS} if operation.gives_refresh_token else {})
+                for status, kinds in operation.answers.items()
+            },
             **{str(status): _refusal(*_REFUSALS[status]) for status in refusals(operation)},
         },
     }
@@ -231,6 +273,17 @@ def _security(operation: Operation) -> list[Schema]:
     return [given] if operation.credential_required else [{}, given]
 
 
+def _choice(properties: Schema, fields: tuple[str, ...]) -> Schema:
+    """An object with these fields; the others are left out, or null."""
+    sent = {field: next(each for each in properties[field]["anyOf"] if each != _NULL) for field in fields}
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(properties, _NULL) | sent,
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
 def _answer(kinds: tuple[type[msgspec.Struct], ...]) -> Schema:
     return {"description": "Done", "content": _json(*kinds)} if kinds else {"description": "Done"}
 
@@ -245,6 +298,7 @@ def _json(*kinds: type[msgspec.Struct]) -> Schema:
     return {"application/json": {"schema": refs[0] if len(refs) == 1 else {"oneOf": refs}}}
 
 
+_NULL: Final[Schema] = {"type": "null"}
 _REF: Final = "#/components/schemas/{name}"
 
 

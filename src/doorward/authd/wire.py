@@ -10,8 +10,8 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from doorward.authd.accounts import User
-from doorward.authd.passwords import MIN_PASSWORD_CHARACTERS
+from doorward.authd.accounts import EMAIL_PATTERN, MAX_EMAIL_CHARACTERS, User
+from doorward.authd.passwords import MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARACTERS
 from doorward.authd.service import SignedIn
 from doorward.core.answer import shown
 from doorward.runtime.ports import RevocationItem
@@ -19,6 +19,7 @@ from doorward.runtime.ports import RevocationItem
 S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
 
+MAX_ID_CHARACTERS = 256
 MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 5.0
 PROBLEMS = "https://doorward.dev/problems/"
@@ -40,14 +41,25 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Base of all requests: an unknown field is an error, not a surprise later."""
 
 
+def _told(**schema: Any) -> msgspec.Meta:
+    """What the interface's document says of a field whose reading says it in words of its own."""
+    return msgspec.Meta(extra_json_schema=schema)
+
+
+Email = Annotated[str, _told(maxLength=MAX_EMAIL_CHARACTERS, pattern=rf"^\s*{EMAIL_PATTERN}\s*$")]
+Password = Annotated[str, _told(minLength=1, maxLength=MAX_PASSWORD_BYTES)]
+NewPassword = Annotated[str, _told(minLength=MIN_PASSWORD_CHARACTERS, maxLength=MAX_PASSWORD_BYTES)]
+Identifier = Annotated[str, _told(minLength=1, maxLength=MAX_ID_CHARACTERS)]
+
+
 class RegisterBody(Body, frozen=True):
-    email: str
-    password: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": MIN_PASSWORD_CHARACTERS})]
+    email: Email
+    password: NewPassword
 
 
 class LoginBody(Body, frozen=True):
     email: str | None = None
-    password: str | None = None
+    password: Password | None = None
     one_time_code: str | None = None
 
 
@@ -60,9 +72,9 @@ class LogoutBody(Body, frozen=True):
 
 
 class RevokeBody(Body, frozen=True):
-    jti: str | None = None
-    session_id: str | None = None
-    user_id: str | None = None
+    jti: Identifier | None = None
+    session_id: Identifier | None = None
+    user_id: Identifier | None = None
 
 
 class ValidateBody(Body, frozen=True):

@@ -23,6 +23,7 @@ from doorward.chat import markdown
 from doorward.chat.commands import ErrorCode, Fault, is_name
 from doorward.chat.problem import problem
 from doorward.chat.views import (
+    MAX_NUMBER_DIGITS,
     Markdown,
     MessagePage,
     MessageView,
@@ -338,7 +339,7 @@ def _number_cursor(cursor: str | None) -> int | None:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 16):
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_DIGITS):
         raise _bad_cursor()
     return int(text)
 

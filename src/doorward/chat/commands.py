@@ -14,7 +14,8 @@ from doorward.core.answer import shown
 
 MAX_ID_LENGTH = 128
 
-NAME_PATTERN = r"^[A-Za-z0-9._:-]+\Z"
+NAME_CHARACTERS = "[A-Za-z0-9._:-]"
+NAME_PATTERN = rf"^{NAME_CHARACTERS}+\Z"
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, pattern=NAME_PATTERN)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 

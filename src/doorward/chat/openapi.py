@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from doorward.chat.api import OPERATIONS, Operation
-from doorward.chat.commands import MAX_ID_LENGTH
+from doorward.chat.commands import MAX_ID_LENGTH, NAME_CHARACTERS
 from doorward.chat.problem import MEDIA_TYPE
 from doorward.chat.views import Problem, schemas
 
@@ -30,7 +30,7 @@ _THREAD_ID: Final[Schema] = {
     "name": "thread_id",
     "in": "path",
     "required": True,
-    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH, "pattern": "^[A-Za-z0-9._:-]+$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH, "pattern": f"^{NAME_CHARACTERS}+$"},
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from doorward.chat.commands import Name
+from doorward.chat.commands import MAX_ID_LENGTH, NAME_CHARACTERS, Name
 from doorward.chat.endings import error_of, fault_of
 from doorward.chat.mailbox import Ending
 
@@ -16,14 +16,25 @@ if TYPE_CHECKING:
 
 MAX_TITLE_CHARACTERS = 200
 MAX_CURSOR_CHARACTERS = 200
+MAX_NUMBER_DIGITS = 16
 MAX_TEXTS = 100
 
 Time = Annotated[str, msgspec.Meta(description="RFC 3339, UTC", extra_json_schema={"format": "date-time"})]
-Title = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE_CHARACTERS)]
-Limit = Annotated[int, msgspec.Meta(ge=1, le=100, description="how many there are on a page, at most")]
-Cursor = Annotated[
-    str, msgspec.Meta(max_length=MAX_CURSOR_CHARACTERS, description="`next_cursor` of the page before this one")
+Title = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=MAX_TITLE_CHARACTERS, extra_json_schema={"pattern": r"\S"})
 ]
+Limit = Annotated[int, msgspec.Meta(ge=1, le=100, description="how many there are on a page, at most")]
+_NUMBER = f"[0-9]{{1,{MAX_NUMBER_DIGITS}}}"
+_NAME = f"{NAME_CHARACTERS}{{1,{MAX_ID_LENGTH}}}"
+Cursor = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=MAX_CURSOR_CHARACTERS,
+        description="`next_cursor` of the page before this one",
+        extra_json_schema={"pattern": f"^{_NUMBER}$"},
+    ),
+]
+ThreadCursor = Annotated[Cursor, msgspec.Meta(extra_json_schema={"pattern": rf"^{_NUMBER}\.{_NAME}$"})]
 Next = Annotated[str | None, msgspec.Meta(description="`cursor` of the next page; null: this is the last one")]
 
 
@@ -71,6 +82,7 @@ class Page(msgspec.Struct, frozen=True):
 class Search(Page, frozen=True):
     """Which page, of what."""
 
+    cursor: ThreadCursor | None = None
     q: Annotated[
         str, msgspec.Meta(max_length=200, description="only threads with these words in the title or in a message")
     ] = ""

@@ -124,6 +124,7 @@ async def test_reuse_without_overlap_revokes_the_session(serve: Serve) -> None:
         ("/auth/logout", {"refresh_token": 5}),
         ("/auth/register", {"email": EMAIL}),
         ("/auth/register", {"email": "no address", "password": PASSWORD}),
+        ("/auth/register", {"email": "ann\x9b@example.com", "password": PASSWORD}),
     ],
 )
 async def test_a_body_that_is_not_the_contract_is_400_and_never_invalid_grant(
