@@ -1,4 +1,5 @@
 PYTHON ?= python3
+JOBS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.doorward-ready
@@ -30,7 +31,7 @@ node-packages: setup
 	@tools/install-node-packages || true
 
 test: setup browser prometheus node-packages ## run every test, with real servers and a real browser
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: setup ## format, lint, types, import floors
 	$(BIN)/ruff format --check .
