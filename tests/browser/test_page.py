@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import Page, expect
+from tests.browser.conftest import running
 from tests.browser.talk import ask, stored, unseen_token
 from tests.chat_support import FakeInsight
 
@@ -85,15 +88,20 @@ async def test_a_suggestion_is_a_question(person: Person) -> None:
     assert re.search(r"\d", await answered(page))
 
 
-async def test_the_link_signs_in_once(person: Person) -> None:
-    link = person.product.sign_in_link.removeprefix(person.product.url)
-    page = await person.tab(link)
-    await page.get_by_text("Connected", exact=True).wait_for()
-    assert "signin" not in page.url
-    await page.get_by_role("button", name="Sign out").click()
-    again = await person.tab(link)
-    await expect(again.get_by_role("alert")).to_contain_text("was used already")
-    assert "signin" not in again.url
+async def test_the_link_signs_in_once(person: Person, tmp_path: Path) -> None:
+    """A link is good for 15 minutes, so it is that of a product that has just begun."""
+    with running(tmp_path) as fresh:
+        newcomer = replace(person, product=fresh)
+        link = fresh.sign_in_link.removeprefix(fresh.url)
+        page = await newcomer.tab(link)
+        await page.get_by_text("Connected", exact=True).wait_for()
+        assert "signin" not in page.url
+        await page.get_by_role("button", name="Sign out").click()
+        again = await newcomer.tab(link)
+        await expect(again.get_by_role("alert")).to_contain_text("was used already")
+        assert "signin" not in again.url
+        await page.close()
+        await again.close()
 
 
 async def test_a_wrong_password_is_told_plainly(person: Person) -> None:

@@ -36,8 +36,8 @@ async def test_one_at_a_time_and_what_is_cancelled_is_ended(tmp_path: Path) -> N
     text = f"""
 import pathlib, signal, sys, time
 mark = pathlib.Path({str(mark)!r})
-mark.write_text("begun")
 try:
+    mark.write_text("begun")
     time.sleep(60)
 except KeyboardInterrupt:
     mark.write_text("ended")

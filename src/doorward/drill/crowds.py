@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from doorward.drill.clients import Dialer, http_address
 from doorward.drill.evidence import Stray
@@ -99,6 +100,9 @@ class Crowd:
     returned: int = 0
     repaired: bool = False
     """The fault is gone: whoever came in it and is answered now may have either answer."""
+    everybody_was_answered: asyncio.Event = field(default_factory=asyncio.Event)
+    """Once at least."""
+    _answered: int = 0
 
     async def come(self, step: Storm) -> None:
         """Until all are in.
@@ -113,11 +117,14 @@ class Crowd:
     async def _client(self, token: str, starts_at: float) -> None:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(starts_at - loop.time())
-        while True:
+        for turn in count():
             sample = await self.door.ask(Phase.FAULT, Kind.OPAQUE, token)
             if self.repaired:
                 sample = replace(sample, phase=Phase.REPAIR)
             self.asked.append((sample, token))
+            self._answered += turn == 0
+            if self._answered == len(self.tokens):
+                self.everybody_was_answered.set()
             if sample.outcome is Outcome.ALLOW:
                 self.returned += 1
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -413,6 +414,9 @@ class Play:
         coming = asyncio.create_task(crowd.come(step))
         try:
             await asyncio.sleep(step.repair_after_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(give_up):
+                    await crowd.everybody_was_answered.wait()
             crowd.repaired = True
             self._mend()
             self._books.recovery_seconds = await self._recovered()

@@ -150,7 +150,8 @@ class Siege:
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """So many clients arrive in the outage; each obeys `retry_after_ms` and comes back until it is in. Repairs the fault."""
+    """So many clients arrive in the outage; each obeys `retry_after_ms` and comes back until it is in. Repairs the fault, not
+    before each was answered once."""
 
     clients: int
     over_seconds: float
