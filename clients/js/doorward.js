@@ -132,6 +132,11 @@ function bounded(promise, ms, clock, { abort, signal } = {}) {
   });
 }
 
+/** Resolves after `ms`, or at once when `signal` aborts. */
+function pause(ms, clock, signal) {
+  return bounded(new Promise(() => {}), ms, clock, { signal }).catch(() => {});
+}
+
 // ------------------------------------------------------------------------------------------------ one call over HTTP
 
 /**
@@ -314,17 +319,12 @@ export function createSession({
     throw new UnavailableError(content?.code ?? `HTTP_${status}`, "the auth service did not refresh the session", { retryAfterMs });
   }
 
-  /** Resolves after `ms`, or earlier when the store tells of a change. */
-  function pause(ms, { untilNews = false } = {}) {
-    return new Promise((resolve) => {
-      const timer = clock.setTimeout(done, ms);
-      const undo = untilNews ? store.watch(done) : () => {};
-      function done() {
-        clock.clearTimeout(timer);
-        undo();
-        resolve();
-      }
-    });
+  /** Resolves when the store tells of a change, or after `NEWS_MS`. */
+  async function news() {
+    const heard = new AbortController();
+    const undo = store.watch(() => heard.abort());
+    await pause(NEWS_MS, clock, heard.signal);
+    undo();
   }
 
   /**
@@ -338,10 +338,10 @@ export function createSession({
     return new Promise((resolve, reject) => {
       const mine = async () => {
         resolve(await work());
-        await pause(LINGER_MS);
+        await pause(LINGER_MS, clock);
       };
       const afterAnother = async () => {
-        if (store.load()?.accessToken === before) await pause(NEWS_MS, { untilNews: true });
+        if (store.load()?.accessToken === before) await news();
         await mine();
       };
       locks.request(LOCK, { ifAvailable: true }, async (lock) => (lock ? (await mine(), true) : false))
@@ -626,8 +626,9 @@ class Connection {
       try {
         return await this.send(command, { timeoutMs: this.#admitted ? Math.min(left, this.#options.commandTimeoutMs) : left });
       } catch (error) {
-        if (!UNANSWERED.has(error.code) || this.#clock.now() + REPEAT_AFTER_MS >= deadline) throw error;
-        await new Promise((resolve) => this.#clock.setTimeout(resolve, REPEAT_AFTER_MS));
+        const wait = Math.max(error.retryAfterMs ?? 0, REPEAT_AFTER_MS);
+        if (!UNANSWERED.has(error.code) || this.#clock.now() + wait >= deadline) throw error;
+        await pause(wait, this.#clock, this.#ended.signal);
       }
     }
   }
@@ -836,7 +837,8 @@ class Connection {
 
   #reply(message) {
     const settle = (entry) => {
-      if (message.error) entry.reject(new CommandError(message.error.code ?? "ERROR", message.error.message ?? "the command was refused"));
+      const { code = "ERROR", message: words = "the command was refused", retry_after_ms: wait } = message.error ?? {};
+      if (message.error) entry.reject(new CommandError(code, words, { retryAfterMs: duration(wait) }));
       else entry.resolve(message);
     };
     this.#settle(message.reply_to, settle, message.error ? null : message);
@@ -947,11 +949,22 @@ class Connection {
     if (this.#finished()) return;
     if (error instanceof SignedOutError) {
       this.#signedOut();
+    } else if (this.#admitted && error?.code === "FORBIDDEN") {
+      this.#startOver();
     } else if (this.#admitted && ACTION_OF_CODE.get(error?.code) !== SIGN_IN) {
       const notBeforeMs = duration(error?.retryAfterMs) ?? 1_000;
       const ms = backoffMs(this.#renewFailures++, this.#random(), { capMs: this.#options.backoffCapMs, notBeforeMs });
       this.#startTimer("renew", ms, () => this.#renew());
     }
+  }
+
+  /** The token is of another person or session, so the door takes it on a new connection only. */
+  #startOver() {
+    this.#refusedToken = this.#token.token;
+    this.#renewedAt = this.#clock.now();
+    this.#dropSocket(1000, "");
+    this.#leave();
+    this.#attempt();
   }
 
   /** Another tab refreshed, or signed out. */

@@ -218,6 +218,18 @@ async def test_signing_out_in_one_tab_ends_the_others(profile: Profile) -> None:
         assert await tab.does("[line.state.reason.code, session.signedIn()]") == ["SIGNED_OUT", False]
 
 
+async def test_who_signs_in_as_somebody_else_in_one_tab_is_that_person_in_the_others(
+    profile: Profile, product: Product
+) -> None:
+    tabs = [await profile.open_tab(), await profile.tab()]
+    before = await tabs[0].does("line.door.userId")
+    grace = {"email": "grace@example.com", "password": PASSWORD}
+    product.post("/auth/register", **grace)
+    somebody_else = (await tabs[1].does("credentials => session.signIn(credentials)", grace))["user_id"]
+    assert somebody_else != before
+    await tabs[0].until("somebody => line.state.name === 'open' && line.door.userId === somebody", somebody_else)
+
+
 async def test_a_session_that_was_ended_elsewhere_leads_to_the_sign_in_page(profile: Profile, product: Product) -> None:
     tab = await profile.open_tab()
     tokens = await tab.does("JSON.parse(localStorage.getItem('lasting'))")

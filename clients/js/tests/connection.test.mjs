@@ -110,6 +110,31 @@ test("closing leaves no timer and no listener, and every command has its end", a
   assertNothingIsLeft(it);
 });
 
+test("closing while a run waits to be asked for again ends that too", async () => {
+  const it = await open();
+  const outcome = assert.rejects(it.connection.startRun("t-1", "hello"), { code: "CLOSED" });
+  await settled();
+  it.last().answer({ error: { code: "RESTARTING", message: "soon", retry_after_ms: 20_000 } });
+  await settled();
+  it.connection.close();
+  await outcome;
+  assertNothingIsLeft(it);
+});
+
+test("a run is asked for again no sooner than the server allows", async () => {
+  const it = await open();
+  const running = it.connection.startRun("t-1", "hello", { runId: "r1" });
+  await settled();
+  it.last().answer({ error: { code: "RESTARTING", message: "soon", retry_after_ms: 2_000 } });
+  await settled();
+  await it.pass(1_900);
+  assert.equal(it.last().commands("run.start").length, 1);
+  await it.pass(100);
+  assert.equal(it.last().commands("run.start").length, 2);
+  it.last().answer();
+  assert.deepEqual(await running, { runId: "r1", duplicate: false });
+});
+
 test("closing during a refresh tells it so, and does not wait for it", async () => {
   const { signals, refresh } = never();
   const it = await line({ getToken: () => null, refresh });
@@ -209,6 +234,49 @@ test("a tab that waits for a token goes on as soon as another tab has one", asyn
   it.tell({ token, expiresAt: null });
   await it.pass(300);
   assert.equal(it.sockets.length, 1);
+});
+
+test("a token of another person or session is shown to the door on a new connection", async () => {
+  let token = "a1";
+  const it = await open({ getToken: () => token, refresh: () => token });
+  token = "b1";
+  it.tell({ token, expiresAt: null });
+  const shown = it.last().commands("auth.refresh")[0];
+  it.last().say({ reply_to: shown.id, error: { code: "FORBIDDEN", message: "another user or session" } });
+  await settled();
+  assert.deepEqual(it.sockets.map(({ closed }) => closed), [true, false]);
+  assert.ok(it.last().protocols[1].endsWith(Buffer.from("b1").toString("base64url")));
+  it.last().letIn({ user_id: "b" });
+  assert.equal(it.connection.door.userId, "b");
+});
+
+test("where each refresh makes another session, connections are made no more often than every two seconds", async () => {
+  let given = 1;
+  const it = await open({ refresh: () => `a${++given}` });
+  for (const made of [2, 3]) {
+    it.last().say({ notice: "auth.expiring" });
+    await settled();
+    await it.pass(2_000);
+    it.last().say({ reply_to: it.last().commands("auth.refresh")[0].id, error: { code: "FORBIDDEN", message: "another session" } });
+    await settled();
+    assert.equal(it.sockets.length, made);
+    it.last().letIn();
+    it.last().say({ notice: "auth.expiring" });
+    await settled();
+    assert.equal(it.last().commands("auth.refresh").length, 0);
+  }
+});
+
+test("a renewal that the door puts off is put off so long", async () => {
+  const it = await open({ refresh: () => "a2" });
+  it.last().say({ notice: "auth.expiring" });
+  await settled();
+  it.last().answer({ ok: undefined, error: { code: "SERVICE_UNAVAILABLE", message: "no", retry_after_ms: 20_000 } });
+  await settled();
+  await it.pass(19_900);
+  assert.equal(it.last().commands("auth.refresh").length, 1);
+  await it.pass(100);
+  assert.equal(it.last().commands("auth.refresh").length, 2);
 });
 
 test("a new token of another tab does not get in front of what the server asked for", async () => {
