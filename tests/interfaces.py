@@ -49,6 +49,8 @@ emails = {{ values = ["{EMAIL}"] }}
 passwords = {{ values = ["{PASSWORD}"] }}
 waits = {{ values = [0, 0.01] }}
 """
+"""Ends in the table of dictionaries, which each of the two may go on with."""
+
 AUTHD_CONFIG = f"""
 [auth.openapi.service]
 username = "doorward"
@@ -94,7 +96,7 @@ class Held:
 
 @contextmanager
 def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
-    """authd and the chat with its door before it; neither slows a guesser down here."""
+    """authd and the chat with its door before it. Neither slows a guesser down here, nor gives up on a machine that is busy."""
     both = {"auth__service_secret": SECRET, "auth__issuer": ISSUER, "auth__typ": "at+jwt", "environment": "development"}
     patient = dict.fromkeys(("authd__login_address_burst", "authd__login_account_burst"), "1000000")
     with ExitStack() as stack:
@@ -104,11 +106,20 @@ def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
             authd__admin_email=EMAIL,
             authd__admin_password=PASSWORD,
             authd__allow_register="true",
+            authd__store_seconds="20",
             **both,
             **patient,
         )  # fmt: skip
         stack.callback(authd.kill)
-        chat = start(folder, "serve", auth__url=authd.url, chat__agent="tests.chat_scripted:AGENT", **both)
+        chat = start(
+            folder,
+            "serve",
+            auth__url=authd.url,
+            chat__agent="tests.chat_scripted:AGENT",
+            deadline_seconds="20",
+            caps__read_seconds="10",
+            **both,
+        )
         stack.callback(chat.kill)
         yield authd, chat
 
@@ -164,15 +175,25 @@ headers = {{ Authorization = "Bearer {_access_token(authd)}" }}
 
 def chat_run(chat: Server, folder: Path, *options: str) -> Run:
     """There is one thread with a run in it already."""
-    asyncio.run(_ask(chat.url, _access_token(chat)))
-    return Run(f"{chat.url}/api/openapi.json", folder / "chat-run", *options)
+    thread_id = asyncio.run(_ask(chat.url, _access_token(chat)))
+    config = f"""
+threads = {{ values = ["{thread_id}"] }}
+
+[[operations]]
+include-operation-id = ["listMessages", "listRuns"]
+[operations.parameters]
+"path.thread_id" = {{ dictionary = "threads", probability = 0.5 }}
+"""
+    return Run(f"{chat.url}/api/openapi.json", folder / "chat-run", *options, config=config)
 
 
-async def _ask(url: str, token: str) -> None:
+async def _ask(url: str, token: str) -> str:
+    """The thread in which it was asked and answered."""
     async with asyncio.timeout(ASK_SECONDS), Client(url, FixedToken(token)) as client:
         thread = await client.threads.create()
         async for _ in client.ask(thread.thread_id, "what is the weather?"):
             pass
+        return thread.thread_id
 
 
 def _access_token(server: Server) -> str:

@@ -11,7 +11,9 @@ from doorward.authd import openapi as authd_openapi
 from doorward.chat import api as chat_api
 
 TOOL_SECONDS = 100.0
-OPTIONS = ("--seed=1", "--phases=coverage,stateful", "--max-examples=2")
+OPTIONS = ("--seed=1", "--max-examples=4")
+OF_AUTHD = "--phases=coverage,stateful"
+OF_CHAT = "--phases=coverage,fuzzing"
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +22,8 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Held, Held]
     folder = tmp_path_factory.mktemp("interfaces")
     with (
         servers(folder) as (authd, chat),
-        authd_run(authd, folder, *OPTIONS) as of_authd,
-        chat_run(chat, folder, *OPTIONS) as of_chat,
+        authd_run(authd, folder, *OPTIONS, OF_AUTHD) as of_authd,
+        chat_run(chat, folder, *OPTIONS, OF_CHAT) as of_chat,
     ):
         yield of_authd.held(TOOL_SECONDS), of_chat.held(TOOL_SECONDS)
 
