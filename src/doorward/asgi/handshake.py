@@ -21,6 +21,9 @@ log = structlog.get_logger("doorward")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
+_READ = frozenset({b"host", b"origin", b"authorization", b"cookie", b"x-forwarded-for", b"x-forwarded-proto"})
+"""The headers that count here; the others are passed over once."""
+
 
 class HandshakeReader:
     """Knows whose `X-Forwarded-For` and `X-Forwarded-Proto` count. A peer without an address is one on a Unix socket.
@@ -45,19 +48,19 @@ class HandshakeReader:
 
     def read(self, scope: Scope, route: Route | None = None) -> Handshake:
         """Args: route: whose rules hold; by default that of the path."""
-        headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        headers: Sequence[tuple[bytes, bytes]] = [header for header in scope["headers"] if header[0] in _READ]
         address = self._peer(scope)
         scheme = scope.get("scheme", "ws")
         root_path = scope.get("root_path", "")
         if self._is_trusted(address):
             address = self._forwarded_for(headers) or address
             scheme = _last(headers, b"x-forwarded-proto") or scheme
-        elif is_private(address) and _one(headers, b"x-forwarded-for") is not None:
+        elif _one(headers, b"x-forwarded-for") is not None and is_private(address):
             self._untrusted(address)
         return Handshake(
             path=path_in_app(scope["path"], root_path),
             address=address,
-            origin=origin_of(scope),
+            origin=_one(headers, b"origin"),
             host=_one(headers, b"host"),
             scheme=scheme,
             presented=Presented(headers, scope.get("subprotocols", ()), scope.get("query_string", b"")),
