@@ -12,7 +12,7 @@ from ag_ui.core import BaseEvent, TextMessageContentEvent, TextMessageEndEvent, 
 
 from doorward.chat.agents.port import RunRequest
 from doorward.core.verdict import Assurance, Principal
-from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView, Statistics, Step
+from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView, Statistics
 
 HEALTHY = ServiceView(
     issuer="auth",
@@ -63,7 +63,7 @@ def decision(decision_id: str, user_id: str | None, **changes: Any) -> DecisionR
         detail="",
         total_ms=501.25,
         overrun_ms=0.0,
-        steps=(Step("local", 0.31), Step("remote", 500.6)),
+        steps={"local": 0.31, "remote": 500.6},
     )
     return msgspec.structs.replace(record, **changes)
 

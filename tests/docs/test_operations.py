@@ -22,7 +22,7 @@ from doorward.core.verdict import Cause, Code
 from doorward.errors import BackendError
 from doorward.ops import token as ops_token
 from doorward.runtime import inquiry
-from doorward.runtime.insight import DecisionRecord, Step
+from doorward.runtime.insight import DecisionRecord
 
 LOG_PAGE = "docs/reference/log-lines.md"
 NO_SETTINGS = {
@@ -58,7 +58,7 @@ def table(page: str, heading: str) -> list[list[str]]:
 
 
 def record() -> DecisionRecord:
-    steps = [Step("open", 0.0)]
+    steps = {"open": 0.0}
     return DecisionRecord(
         "id", 0.0, "/ws", "127.0.0.1", "allow", "remote", "live", None, "live", False, False, "ada", "f", "", 1.0, 0.0, steps
     )  # fmt: skip

@@ -9,7 +9,7 @@ Source: W3C Trace Context (`traceparent`); OpenTelemetry specification, "Tracing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -21,7 +21,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from doorward.core.limits import Lane
-from doorward.runtime.insight import DecisionRecord, Step
+from doorward.runtime.insight import DecisionRecord
 
 if TYPE_CHECKING:
     from doorward.runtime.tracing import DecisionSpan
@@ -140,11 +140,11 @@ class OtelDecision:
                 self._span.set_status(Status(StatusCode.ERROR, record.reason))
         self._span.end(self._began + _from_ms(record.total_ms))
 
-    def _steps(self, steps: Iterable[Step]) -> None:
+    def _steps(self, steps: Mapping[str, float]) -> None:
         at = self._began
-        for step in steps:
-            span = self._tracer.start_span(f"doorward.{step.name}", context=self.context, start_time=at)
-            at += _from_ms(step.ms)
+        for name, ms in steps.items():
+            span = self._tracer.start_span(f"doorward.{name}", context=self.context, start_time=at)
+            at += _from_ms(ms)
             span.end(at)
 
     def _link(self) -> None:

@@ -308,7 +308,7 @@ def log_decision(record: DecisionRecord) -> None:
             "detail": record.detail or None,
             "ms": record.total_ms,
             "overrun_ms": record.overrun_ms,
-            "timeline": {step.name: step.ms for step in record.steps},
+            "timeline": record.steps,
         },
     )
 

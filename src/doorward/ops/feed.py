@@ -151,7 +151,7 @@ class OpsFeed:
 
 def _encoded(record: DecisionRecord) -> msgspec.Raw:
     """Its steps as `[name, milliseconds]`."""
-    told = {**msgspec.structs.asdict(record), "steps": [(step.name, step.ms) for step in record.steps]}
+    told = {**msgspec.structs.asdict(record), "steps": tuple(record.steps.items())}
     return msgspec.Raw(msgspec.json.encode(told))
 
 

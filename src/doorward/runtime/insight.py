@@ -12,18 +12,12 @@ from typing import Protocol
 import msgspec
 
 
-class Step(msgspec.Struct, frozen=True, gc=False):
-    """One step of a decision and what it took, in milliseconds. Thousands are kept: the garbage collector skips them."""
-
-    name: str
-    ms: float
-
-
 class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
     """One decision about one opening handshake, or one guarded HTTP request. One is made for each, and thousands are kept.
 
     `at` wall-clock seconds; `verdict` allow | deny | unavailable; `reason` a closed set (metric label); `code` the word the
-    client got, `None` when allowed; `total_ms` scope entry to verdict; `overrun_ms` how far past the deadline the answer was.
+    client got, `None` when allowed; `total_ms` scope entry to verdict; `overrun_ms` how far past the deadline the answer was;
+    `steps` the milliseconds of each, in order.
     """
 
     id: str
@@ -42,7 +36,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
     detail: str
     total_ms: float
     overrun_ms: float
-    steps: Sequence[Step]
+    steps: Mapping[str, float]
     kind: str = "websocket"
     """websocket | http"""
     issuer: str | None = None

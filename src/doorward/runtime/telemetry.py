@@ -13,7 +13,7 @@ import structlog
 
 from doorward.core.breaker import State
 from doorward.runtime.history import LatencyHistory
-from doorward.runtime.insight import DecisionRecord, Statistics, Step
+from doorward.runtime.insight import DecisionRecord, Statistics
 from doorward.runtime.ports import Clock
 from doorward.runtime.tracing import DecisionSpan
 
@@ -51,29 +51,21 @@ class Metrics(Protocol):
 
 
 class Trace:
-    """The timeline of one decision: what each step took. `span` is there where somebody traces."""
+    """The timeline of one decision: the milliseconds of each step, in order. `span` is there where somebody traces."""
 
-    __slots__ = ("_marks", "_now", "began", "ended", "span")
+    __slots__ = ("_now", "began", "ended", "span", "steps")
 
     def __init__(self, clock: Clock, span: DecisionSpan | None = None) -> None:
         self.span = span
         self._now = clock.monotonic
-        self._marks: list[tuple[str, float]] = []
+        self.steps: dict[str, float] = {}
         self.began = self.ended = clock.monotonic()
 
     def mark(self, name: str) -> None:
-        """A step has ended, and the next one begins."""
-        self.ended = now = self._now()
-        self._marks.append((name, now))
-
-    @property
-    def steps(self) -> list[Step]:
-        steps = []
-        before = self.began
-        for name, at in self._marks:
-            steps.append(Step(name, int((at - before) * 1e6 + 0.5) / 1000))
-            before = at
-        return steps
+        """A step has ended, and the next one begins. No step comes twice."""
+        now = self._now()
+        self.steps[name] = int((now - self.ended) * 1e6 + 0.5) / 1000  # as `to_ms`, without the call
+        self.ended = now
 
     @property
     def total_seconds(self) -> float:

@@ -68,7 +68,7 @@ async def test_a_ticket_opens_one_socket(tmp_path: Path) -> None:
         given, used, again = running.records
         assert (given.kind, given.verdict, given.path) == ("http", "allow", "/doorward/ticket")
         assert (used.kind, used.verdict, used.user_id) == ("websocket", "allow", "ada")
-        assert "ticket" in [step.name for step in used.steps]
+        assert "ticket" in used.steps
         assert (again.source, again.reason) == ("ticket", "token_rejected")
 
 

@@ -92,7 +92,7 @@ async def test_a_handshake_is_a_span_with_its_steps_and_the_call_in_it(tmp_path:
             "doorward.degraded": False,
             "doorward.provisional": False,
         }
-        assert [span.name for span in steps] == [f"doorward.{step.name}" for step in record.steps]
+        assert [span.name for span in steps] == [f"doorward.{name}" for name in record.steps]
         assert [span.start_time for span in steps][1:] == [span.end_time for span in steps][:-1]
         assert steps[0].start_time == handshake.start_time
         assert call.name == "doorward.validate"

@@ -10,7 +10,7 @@ import pytest
 
 from doorward.ops.feed import SHOWN_CONNECTIONS, SHOWN_DECISIONS, SNAPSHOT_SECONDS, WINDOW_SECONDS, OpsFeed
 from doorward.runtime.history import Change, Column, LatencyHistory
-from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView, Statistics, Step
+from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView, Statistics
 from doorward.testing import ManualClock
 
 SERVICE = ServiceView(
@@ -38,7 +38,7 @@ def decision(number: int) -> DecisionRecord:
     return DecisionRecord(
         id=f"d{number}", at=float(number), path="/ws", address="192.0.2.7", verdict="allow", source="remote", reason="live",
         code=None, assurance="live", degraded=False, provisional=False, user_id="ada", fingerprint="f", detail="", total_ms=1.0,
-        overrun_ms=0.0, steps=[Step("admit", 0.25), Step("remote", 0.75)],
+        overrun_ms=0.0, steps={"admit": 0.25, "remote": 0.75},
     )  # fmt: skip
 
 

@@ -82,5 +82,5 @@ class Probe:
 
 RECORD = DecisionRecord(
     id="d", at=100.0, path="/ws", address="192.0.2.7", verdict="allow", source="remote", reason="live", code=None, assurance="live",
-    degraded=False, provisional=False, user_id="ada", fingerprint="f", detail="", total_ms=1.0, overrun_ms=0.0, steps=(),
+    degraded=False, provisional=False, user_id="ada", fingerprint="f", detail="", total_ms=1.0, overrun_ms=0.0, steps={},
 )  # fmt: skip

@@ -165,7 +165,10 @@ def _may_see(record: DecisionRecord, who: LiveView) -> bool:
 
 
 def _decision(record: DecisionRecord) -> Result:
-    return {**structs.asdict(record), "steps": [{"name": step.name, "ms": round(step.ms, 3)} for step in record.steps]}
+    return {
+        **structs.asdict(record),
+        "steps": [{"name": name, "ms": round(ms, 3)} for name, ms in record.steps.items()],
+    }
 
 
 def _connection(view: ConnectionView, who: LiveView) -> Result:
