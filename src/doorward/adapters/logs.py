@@ -16,8 +16,9 @@ import msgspec
 import structlog
 
 MAX_LINES = 10_000
-GATHER_SECONDS = 0.02
-"""How late a line may be written. A thread switch for each line costs the event loop more than the line itself."""
+GATHER_SECONDS = 0.1
+"""How late a line may be written. Each time the thread wakes, it and the event loop wait for each other: that costs more than the
+lines themselves."""
 
 
 class LogWriter:

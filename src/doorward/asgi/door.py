@@ -286,7 +286,7 @@ class Door:
 
 def log_decision(record: DecisionRecord) -> None:
     """One line per decision, with its timeline in milliseconds."""
-    unusual = record.verdict == "unavailable" or record.code == Code.ORIGIN_DENIED
+    unusual = record.verdict != "allow" and (record.verdict == "unavailable" or record.code == Code.ORIGIN_DENIED)
     log_often(
         logging.WARNING if unusual else logging.INFO,
         "decision",

@@ -193,7 +193,7 @@ class AdmittedConnection:
         self._over = True
         self.session.closed()
         self._shared.registry.remove(self)
-        self._arm()
+        self._sleep_until(None)
 
     @property
     def forced(self) -> bool:

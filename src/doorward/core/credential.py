@@ -47,6 +47,9 @@ class Transport(StrEnum):
     FIRST_MESSAGE = "first_message"
 
 
+_HEADER, _SUBPROTOCOL, _COOKIE = Transport.HEADER, Transport.SUBPROTOCOL, Transport.COOKIE
+"""Looked up once: on Python 3.11 a member of an enum, read from its class, takes as long as a small function."""
+
 ALL_TRANSPORTS = frozenset(Transport)
 DEFAULT_TRANSPORTS = frozenset({Transport.HEADER, Transport.SUBPROTOCOL, Transport.TICKET})
 
@@ -91,15 +94,15 @@ def extract(
     where no explicit one stands: it is ambient, sent by the browser whoever asked for it.
     """
     found: list[Credential | Deny] = []
-    if Transport.HEADER in transports:
+    if _HEADER in transports:
         found.extend(_from_header(presented.headers))
-    if Transport.SUBPROTOCOL in transports:
+    if _SUBPROTOCOL in transports:
         found.extend(_from_subprotocols(presented.subprotocols))
     if presented.query:
         found.extend(_from_query(presented.query, transports))
     if len(found) > 1:
         return _malformed("more than one explicit credential")
-    if not found and Transport.COOKIE in transports:
+    if not found and _COOKIE in transports:
         found = list(_from_cookie(presented.headers, cookie))
         if len(found) > 1:
             return _malformed("the cookie is repeated")
@@ -114,24 +117,27 @@ def scrubbed(
     Args:
         transports: of the route; a query parameter is a credential only where the route lists it, and is the app's own elsewhere.
     """
-    headers: list[tuple[bytes, bytes]] = []
-    for header in presented.headers:
-        name, value = header
-        if name not in _CARRIERS:
-            headers.append(header)
-            continue
-        if name == b"authorization" and _is_bearer(value):
-            continue
-        kept = value
-        if name == b"sec-websocket-protocol":
-            kept = ", ".join(real_protocols(_split(value.decode("latin-1"), ","))).encode("latin-1")
-        elif name == b"cookie":
-            pairs = _split(value.decode("latin-1"), ";")
-            kept = "; ".join(pair for pair in pairs if pair.partition("=")[0].strip(_SPACE) != cookie).encode("latin-1")
-        if kept or not value:
-            headers.append(header if kept is value else (name, kept))
+    headers = [
+        kept
+        for header in presented.headers
+        if (kept := header if header[0] not in _CARRIERS else _scrubbed_header(header, cookie)) is not None
+    ]
     query = _scrubbed_query(presented.query, transports) if presented.query else b""
     return Presented(headers, real_protocols(presented.subprotocols), query)
+
+
+def _scrubbed_header(header: tuple[bytes, bytes], cookie: str) -> tuple[bytes, bytes] | None:
+    """One that may carry a credential, without it; `None`: nothing is left."""
+    name, value = header
+    if name == b"authorization":
+        return None if _is_bearer(value) else header
+    text = value.decode("latin-1")
+    if name == b"sec-websocket-protocol":
+        kept = ", ".join(real_protocols(_split(text, ",")))
+    else:
+        pairs = _split(text, ";")
+        kept = "; ".join(pair for pair in pairs if pair.partition("=")[0].strip(_SPACE) != cookie)
+    return (name, kept.encode("latin-1")) if kept or not value else None
 
 
 def _is_bearer(value: bytes) -> bool:
@@ -184,7 +190,7 @@ def _from_header(headers: Headers) -> Sequence[Credential | Deny]:
     if len(values) != 1:
         return (_malformed("the Authorization header is repeated"),) if values else ()
     scheme, _, token = values[0].decode("latin-1").partition(" ")
-    return (checked(token.strip(_SPACE), Transport.HEADER),) if scheme.lower() == "bearer" else ()
+    return (checked(token.strip(_SPACE), _HEADER),) if scheme.lower() == "bearer" else ()
 
 
 def _from_subprotocols(subprotocols: Sequence[str]) -> Iterable[Credential | Deny]:

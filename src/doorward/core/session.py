@@ -49,6 +49,10 @@ class Phase(StrEnum):
     CLOSED = "closed"
 
 
+_ADMITTED, _GRACE, _CLOSED = Phase
+"""Looked up once: on Python 3.11 a member of an enum, read from its class, takes as long as a small function."""
+
+
 class Session:
     """One admitted connection. Every method returns the effects, in order; none after the first `Close`."""
 
@@ -57,7 +61,7 @@ class Session:
     def __init__(self, allow: Allow, policy: SessionPolicy) -> None:
         self.policy = policy
         self.allow = allow
-        self.phase = Phase.ADMITTED
+        self.phase = _ADMITTED
         self.graces = 0
         self._warned = False
         self._grace_ends = 0.0
@@ -69,14 +73,14 @@ class Session:
     @property
     def permissions(self) -> frozenset[str]:
         """What the app may rely on now: a degraded or overdue connection has no privileged scopes."""
-        reduced = self.allow.degraded or self.phase is Phase.GRACE
+        reduced = self.allow.degraded or self.phase is _GRACE
         dropped = self.policy.privileged_scopes if reduced else frozenset()
         return self.allow.principal.permissions - dropped
 
     @property
     def ends_at(self) -> float | None:
         """When this admission ends unless something is done; `None`: never by itself."""
-        if self.phase is Phase.GRACE:
+        if self.phase is _GRACE:
             return self._grace_ends
         granted, expires_at = self.allow.grant_until, self.allow.principal.expires_at
         if granted is None or expires_at is None:
@@ -87,19 +91,19 @@ class Session:
     def wake_at(self) -> float | None:
         """When `tick` is due."""
         end = self.ends_at
-        if end is None or self.phase is Phase.CLOSED:
+        if end is None or self.phase is _CLOSED:
             return None
         return end if self._warned else end - self.policy.expiring_notice_seconds
 
     @property
     def needs_proof(self) -> bool:
         """Is it to be re-validated when the auth service is back?"""
-        return self.phase is not Phase.CLOSED and self.allow.degraded
+        return self.phase is not _CLOSED and self.allow.degraded
 
     def tick(self, wall_now: float, *, outage: bool) -> Sequence[Effect]:
         """The clock reached `wake_at` (early or late calls do no harm)."""
         end = self.ends_at
-        if end is None or self.phase is Phase.CLOSED:
+        if end is None or self.phase is _CLOSED:
             return ()
         if wall_now >= end:
             return self._ended(wall_now, outage=outage)
@@ -113,7 +117,7 @@ class Session:
 
         A late *no* is told as `TOKEN_REVOKED`: the client was in, and is not any more.
         """
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return ()
         if isinstance(verdict, Deny):
             return self.revoked()
@@ -133,26 +137,26 @@ class Session:
         old, new = self.principal, allow.principal
         if (old.issuer, old.user_id, old.session_id) != (new.issuer, new.user_id, new.session_id):
             return Deny(Code.FORBIDDEN, Source.POLICY, "the new token is about another user or session")
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return ()
         self._admit(allow)
         return (self._assurance_notice(),)
 
     def recovered(self, wall_now: float) -> Sequence[Effect]:
         """The auth service is back. One that ran out meanwhile may bring a new token, for a minute."""
-        if self.phase is not Phase.GRACE:
+        if self.phase is not _GRACE:
             return ()
         self._grace_ends = min(self._grace_ends, wall_now + RECOVERY_NOTICE_SECONDS)
         self._warned = True
         return (Notify("auth.expiring", {"expires_in_ms": int((self._grace_ends - wall_now) * 1000)}),)
 
     def draining(self, retry_after_ms: int) -> Sequence[Effect]:
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return ()
         return (Notify("server.draining", {"retry_after_ms": retry_after_ms}),)
 
     def closed(self) -> None:
-        self.phase = Phase.CLOSED
+        self.phase = _CLOSED
 
     def _is_same_person(self, other: Principal) -> bool:
         """The same token must go on to name the same user and session; an opaque one may name its session late."""
@@ -161,12 +165,12 @@ class Session:
         return same_session and (known.issuer, known.user_id) == (other.issuer, other.user_id)
 
     def _admit(self, allow: Allow) -> None:
-        self.allow, self.phase, self._warned = allow, Phase.ADMITTED, False
+        self.allow, self.phase, self._warned = allow, _ADMITTED, False
 
     def _close(self, refusal: Deny | Unavailable) -> Sequence[Effect]:
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return ()
-        self.phase = Phase.CLOSED
+        self.phase = _CLOSED
         return (Close(refusal),)
 
     def _ended(self, wall_now: float, *, outage: bool) -> Sequence[Effect]:
@@ -176,8 +180,8 @@ class Session:
         expired = expires_at is not None and wall_now >= expires_at
         if expired and not outage:
             return self._close(Deny(Code.TOKEN_EXPIRED, Source.LOCAL))
-        if expired and self.phase is Phase.ADMITTED and not (self.allow.degraded or self.allow.provisional):
-            self.phase, self._warned = Phase.GRACE, True
+        if expired and self.phase is _ADMITTED and not (self.allow.degraded or self.allow.provisional):
+            self.phase, self._warned = _GRACE, True
             self._grace_ends = wall_now + self.policy.expiry_grace_seconds
             self.graces += 1
             return (Notify("auth.grace", {"until": self._grace_ends}),)
