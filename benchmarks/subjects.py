@@ -153,7 +153,11 @@ def family(pid: int) -> list[int]:
 
 
 def _children(thread: Path) -> list[str]:
-    return (thread / "children").read_text().split()
+    """None, if it has ended meanwhile."""
+    try:
+        return (thread / "children").read_text().split()
+    except OSError:
+        return []
 
 
 def _listens(port: int) -> bool:

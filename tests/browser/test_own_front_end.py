@@ -45,7 +45,7 @@ def front_end(product: Product) -> Iterator[str]:
 
 
 async def test_it_signs_in_asks_and_goes_on_after_a_reload(front_end: str, account: str, browser: Browser) -> None:
-    await eventually(lambda: answers(front_end), within_seconds=20, what="Caddy")
+    await eventually(lambda: answers(front_end), within_seconds=60, what="Caddy")
     context = await browser.new_context()
     page = await context.new_page()
     complaints: list[str] = []

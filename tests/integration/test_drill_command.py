@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,7 +80,7 @@ async def test_a_drill_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path)
     try:
         await eventually(lambda: bool(_at_home_in(tmp_path)), within_seconds=30, what="a door runs")
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 30) != 0
+        assert await asyncio.wait_for(process.wait(), 30) == 128 + signal.SIGTERM
     finally:
         if process.returncode is None:
             process.kill()

@@ -36,6 +36,7 @@ async def test_one_at_a_time_and_what_is_cancelled_is_ended(tmp_path: Path) -> N
     text = f"""
 import pathlib, signal, sys, time
 mark = pathlib.Path({str(mark)!r})
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
     mark.write_text("begun")
     time.sleep(60)

@@ -220,12 +220,18 @@ def _play_others(faults: Sequence[str], seed: int, targets: Targets | None) -> l
 
 
 def _played(playing: Coroutine[Any, Any, list[ScenarioResult]]) -> list[ScenarioResult]:
-    """SIGTERM ends it as Ctrl-C does: what it started is ended first."""
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    """SIGTERM ends it as Ctrl-C does: what it started is ended first. A shell's background job hears nothing of Ctrl-C."""
+
+    async def until_told_to_end() -> list[ScenarioResult]:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is one
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await playing
+
     try:
-        return asyncio.run(playing)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        return asyncio.run(until_told_to_end())
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
 
 
 def _in_short(column: Column) -> str:

@@ -130,8 +130,8 @@ def _read(file: Path) -> DrillResult:
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
-    """SIGINT lets it end its doors; SIGKILL what does not."""
-    for number in (signal.SIGINT, signal.SIGKILL):
+    """SIGTERM lets it end its doors; SIGKILL what does not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         if process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):

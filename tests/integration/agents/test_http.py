@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,8 @@ ANSWER = [
     {"type": "TEXT_MESSAGE_END", "messageId": "m"},
 ]
 QUICK = HttpLimits(silent_seconds=0.3, total_seconds=1.0, event_bytes=2_000, stream_bytes=20_000)
+SAID_NOTHING = "said nothing for too long"
+PATIENT = replace(QUICK, silent_seconds=10.0, total_seconds=20.0)
 
 
 def sse(*events: dict[str, Any]) -> bytes:
@@ -144,9 +147,9 @@ def status(number: int, kind: str = "application/json") -> Answer:
 @pytest.mark.parametrize(
     ("answer", "fault", "reason"),
     [
-        pytest.param(hang, AgentFault.UNAVAILABLE, "said nothing for too long", id="hang"),
-        pytest.param(stall, AgentFault.UNAVAILABLE, "said nothing for too long", id="stall"),
-        pytest.param(drip, AgentFault.UNAVAILABLE, "said nothing for too long", id="drip"),
+        pytest.param(hang, AgentFault.UNAVAILABLE, SAID_NOTHING, id="hang"),
+        pytest.param(stall, AgentFault.UNAVAILABLE, SAID_NOTHING, id="stall"),
+        pytest.param(drip, AgentFault.UNAVAILABLE, SAID_NOTHING, id="drip"),
         pytest.param(cut, AgentFault.UNAVAILABLE, "broke off in the middle", id="cut"),
         pytest.param(says(sse(START, *ANSWER)), AgentFault.UNAVAILABLE, "broke off in the middle", id="no end"),
         pytest.param(says(), AgentFault.UNAVAILABLE, "broke off in the middle", id="nothing"),
@@ -168,9 +171,10 @@ def status(number: int, kind: str = "application/json") -> Answer:
     ],
 )
 async def test_an_agent_that_does_not_do_well(answer: Answer, fault: AgentFault, reason: str) -> None:
+    limits = QUICK if reason == SAID_NOTHING else PATIENT
     async with local_server(answer) as server:
         with capture_logs() as lines:
-            events = await supervised(HttpAgent(server.url, token="s3cret", limits=QUICK), "hello")
+            events = await supervised(HttpAgent(server.url, token="s3cret", limits=limits), "hello")
     assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", fault.value)
     assert reason in str(next((line for line in lines if line["event"] == "chat.agent_failed"), ""))
     assert "s3cret" not in str((events, lines))

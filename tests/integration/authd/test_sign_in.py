@@ -197,7 +197,7 @@ async def test_only_trusted_proxies_name_the_client(serve: Serve) -> None:
             answers.append((await authd.post("/auth/login", body, headers=header))[0])
         return answers
 
-    async with serve(login_address_burst=2) as authd:
+    async with serve(login_address_burst=2, login_address_per_second=0.001) as authd:
         assert await attempts(authd) == [401, 401, 429, 429]
     async with serve(login_address_burst=2, settings={"trusted_proxies": ["127.0.0.0/8"]}) as authd:
         assert await attempts(authd) == [401] * 4
