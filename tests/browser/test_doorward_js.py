@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, Route, async_playwright
-from tests.browser.conftest import FLAGS, PASSWORD, find_chromium
+from playwright.async_api import Browser, BrowserContext, Page, Route
+from tests.browser.conftest import PASSWORD, chromium
 
 from doorward.asgi.types import Receive, Scope, Send
 from doorward.core.verdict import TABLE, close_code, close_reason
@@ -34,12 +34,8 @@ STYLES: tuple[Literal["iana", "http"], ...] = ("iana", "http")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     """One for all: each test has a profile of its own in it."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
-        try:
-            yield browser
-        finally:
-            await browser.close()
+    async with chromium() as browser:
+        yield browser
 
 
 # ------------------------------------------------------------------------------------------------ a session that lasts
