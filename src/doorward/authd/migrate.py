@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from doorward.adapters.schema_version import bring_up_to_date
 from doorward.adapters.worker import Worker
 from doorward.authd.store import make_engine, prepare_file
 from doorward.errors import ConfigError, StoreError
@@ -43,8 +41,6 @@ async def migrate(url: URL, worker: Worker) -> None:
         where = url.render_as_string(hide_password=True)
         reason = getattr(error, "orig", None) or error
         raise ConfigError(f"authd.database_url: {where} cannot be used: {reason}") from error
-    except CommandError as error:
-        raise ConfigError(f"authd.database_url: the database was made by another version: {error}") from error
 
 
 async def _migrate(url: URL) -> None:
@@ -73,8 +69,4 @@ async def _upgraded(engine: AsyncEngine, *, last_try: bool) -> bool:
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-    config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    bring_up_to_date(connection, _SCRIPTS, name="authd.database_url: the database")

@@ -18,14 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from doorward.adapters.private_files import distrust_dir, distrust_file, make_private_dir
+from doorward.adapters.schema_version import bring_up_to_date
 from doorward.adapters.worker import Worker
 from doorward.chat.schema import metadata
 from doorward.errors import ConfigError, StoreError
@@ -143,10 +141,10 @@ class ChatDatabase:
         try:
             self._connection = _engine(self.path, self.synchronous, self._bound_seconds).connect()
             with self._connection.begin():
-                _upgrade(self._connection, migrate=self.path is not None)
-        except CommandError as error:
+                bring_up_to_date(self._connection, _SCRIPTS, name=str(self.path), schema=metadata)
+        except ConfigError:
             self._close()
-            raise ConfigError(f"{self.path} was made by another version of Doorward: {error}") from error
+            raise
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             self._close()
             reason = getattr(error, "orig", None) or error
@@ -246,17 +244,6 @@ def _configure(synchronous: str, connection: sqlite3.Connection, _record: object
     connection.isolation_level = None  # the driver begins nothing by itself; the engine does
     for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON", "trusted_schema = OFF"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _upgrade(connection: Connection, *, migrate: bool) -> None:
-    if not migrate:
-        metadata.create_all(connection)
-        return
-    config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
 
 
 def driver(connection: Connection) -> sqlite3.Connection:
