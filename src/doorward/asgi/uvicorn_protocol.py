@@ -137,7 +137,7 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
             raise _TooLarge
 
     def on_headers_complete(self) -> None:
-        self.scope["extensions"] = {"doorward": {"abort": self.abort}}
+        self.scope["extensions"] = {"doorward": {"abort": self.transport.abort}}
         super().on_headers_complete()
         self._phase = _Phase.BODY
         self._pending_bytes = 0
@@ -248,6 +248,7 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
             lines += [name, b": ", value, b"\r\n"]
         protocol = DoorwardWebSocketProtocol(self.config, self.server_state, self.app_state, watch=self.watch)
         self.watch.forget(self)
+        self.parser = None  # type: ignore[assignment]  # it holds on to this object, which is not needed any more
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         protocol.open(b"".join([*lines, b"\r\n"]))

@@ -54,6 +54,7 @@ class DoorwardWebSocketProtocol(WebSocketsSansIOProtocol):
         self.watch.counters.websockets -= 1
         self.watch.forget(self)
         super().connection_lost(exc)
+        self.conn.parser.close()  # it holds on to `conn`: so nothing of the connection waits for the garbage collector
 
     def open(self, request: bytes) -> None:
         """Hand over the upgrade request. What websockets does not accept as one is answered here: nobody else does."""
@@ -88,7 +89,7 @@ class DoorwardWebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     async def run_asgi(self) -> None:
-        self.scope["extensions"]["doorward"] = {"abort": self.abort}
+        self.scope["extensions"]["doorward"] = {"abort": self.transport.abort}
         await super().run_asgi()
 
     async def send(self, message: ASGISendEvent) -> None:

@@ -18,8 +18,11 @@ from typing import Any
 
 import pytest
 from tests.door_server import BEARER, RunningDoor, running_door
+from websockets.server import ServerProtocol
 
 from doorward.asgi.session import AdmittedConnection
+from doorward.asgi.uvicorn_protocol import DoorwardHttpProtocol
+from doorward.asgi.uvicorn_websocket import DoorwardWebSocketProtocol
 from doorward.runtime.telemetry import Trace
 from doorward.runtime.verifier import Judgement
 from doorward.testing import Fault, eventually, opaque_token, open_files
@@ -169,7 +172,11 @@ def resident_bytes() -> int:
 
 def alive(*kinds: type) -> int:
     gc.collect()
-    return sum(isinstance(thing, kinds) for thing in gc.get_objects())
+    return present(*kinds)
+
+
+def present(*kinds: type) -> int:
+    return sum(issubclass(type(thing), kinds) for thing in gc.get_objects())
 
 
 @pytest.mark.slow
@@ -213,6 +220,26 @@ async def test_ten_thousand_clients_that_leave_as_they_like(tmp_path: Path) -> N
         assert {b"101", b"401", b"503"} <= set(crowd.answers), "without a fault that was felt this shows little"
         assert (await running.ask(running.auth.issue("afterwards"))).status == 101
         assert running.issuer.gate.breaker.state == "closed"
+
+
+async def test_a_closed_connection_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
+    """Its objects go when the last of them is let go of: a collection that has to find them holds up all the others."""
+    kinds = (DoorwardHttpProtocol, DoorwardWebSocketProtocol, ServerProtocol, AdmittedConnection, Judgement, Trace)
+
+    async with running_door(tmp_path) as running:
+        await running.settled()
+        token = running.auth.issue("ada")
+        assert (await running.ask(token)).status == 101
+        gc.collect()
+        gc.disable()
+        try:
+            for answer in [await running.ask(token), await running.ask(None), await running.ask(token)]:
+                assert answer.status in {101, 401}
+            async with running.connect(token):
+                assert present(*kinds) > 0
+            await gone(lambda: present(*kinds) == 0, what="nothing is left of a connection")
+        finally:
+            gc.enable()
 
 
 async def calm(running: RunningDoor) -> None:
