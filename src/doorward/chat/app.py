@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -24,7 +25,7 @@ from doorward.chat.socket import ChatEndpoint
 from doorward.core.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from aiohttp.abc import AbstractResolver
@@ -92,7 +93,6 @@ def create_app(
         resolver=resolver,
     )
     api = ThreadApi(chat)
-    interface = document(version("doorward"))
     page = {
         "product": "Doorward",
         "version": version("doorward"),
@@ -107,7 +107,7 @@ def create_app(
         return JSONResponse(page, headers=_NO_STORE)
 
     async def openapi(_: Request) -> Response:
-        return JSONResponse(interface, headers=_NO_STORE)
+        return JSONResponse(_interface(), headers=_NO_STORE)
 
     async def readyz(_: Request) -> Response:
         if ready():
@@ -144,6 +144,12 @@ def create_app(
     app.router.redirect_slashes = False  # it would lead to this server's own scheme and path, not to those of its proxy
     app.state.chat = chat
     return app
+
+
+@cache
+def _interface() -> Mapping[str, Any]:
+    """Made when somebody asks for it first: not every start of a server has to wait for it."""
+    return document(version("doorward"))
 
 
 def _limits(chat: ChatSettings) -> ChatLimits:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Annotated
 
@@ -67,13 +69,26 @@ def run() -> None:
     """Run the command line. Exit codes: 0 fine, 1 trouble, 2 the settings or the call cannot work."""
     first = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
-        build([first] if first in COMMANDS else COMMANDS)()
+        with _nothing_to_collect():
+            command_line = build([first] if first in COMMANDS else COMMANDS)
+        command_line()
     except (ConfigError, UsageError) as error:
         _tell(error)
         sys.exit(2)
     except DoorwardError as error:
         _tell(error)
         sys.exit(1)
+
+
+@contextlib.contextmanager
+def _nothing_to_collect() -> Iterator[None]:
+    """What is imported stays: the garbage collector does not look for anything while entered, and not at that afterwards."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _tell(error: DoorwardError) -> None:
