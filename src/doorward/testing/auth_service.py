@@ -7,19 +7,19 @@ import json
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from doorward.errors import UsageError
 from doorward.testing.received import Endpoint, ReceivedRequest
 from doorward.testing.revocation_feed import FakeRevocationFeed
+from doorward.testing.stand_in import StandIn
 from doorward.testing.tokens import TokenMint, opaque_token
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from types import TracebackType
 
 REMEMBERED_REQUESTS = 10_000
 BACKLOG = 4096
@@ -35,7 +35,7 @@ class _Scripted:
     headers: Mapping[str, str]
 
 
-class FakeAuthService:
+class FakeAuthService(StandIn):
     """Speaks the auth service contract on a real socket, in the test's own loop.
 
     A token is valid if this service issued it, for the audience that is asked about, it has not expired, and nobody rejected or
@@ -96,15 +96,6 @@ class FakeAuthService:
         self._revocations = FakeRevocationFeed(self._wall)
         self._scripts: dict[Endpoint, tuple[_Scripted, int | None]] = {}
         self._runner: web.AppRunner | None = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def start(self) -> None:
         """Listen. After `aclose` on the same port as before."""

@@ -8,13 +8,13 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from doorward.errors import UsageError
+from doorward.testing.stand_in import StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
 DEFAULT_TTL_SECONDS = 60
 
@@ -95,7 +95,7 @@ _RCODES = {
 }
 
 
-class FaultDns:
+class FaultDns(StandIn):
     """A real UDP name server. Names are compared without regard to case; it knows A and AAAA only.
 
     ```python
@@ -130,15 +130,6 @@ class FaultDns:
         self._late: set[asyncio.TimerHandle] = set()
         for name, addresses in (zone or {}).items():
             self.set(name, *addresses)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def start(self) -> None:
         """Take a free UDP port; after `aclose` the same one again."""

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from typing import TYPE_CHECKING, Self
 
 from doorward.errors import UsageError
 from doorward.testing.connection import ProxiedConnection, ProxyCounts
 from doorward.testing.faults import Fault, FaultKind
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from doorward.testing.stand_in import StandIn
 
 BACKLOG = 4096
 CLOSE_SECONDS = 2.0
@@ -20,7 +17,7 @@ CLOSE_SECONDS = 2.0
 _NOT_ACCEPTING = frozenset({FaultKind.REFUSE, FaultKind.BLACK_HOLE})
 
 
-class FaultProxy:
+class FaultProxy(StandIn):
     """Stands between a client and a server on loopback, and breaks what passes as `fault` says.
 
     ```python
@@ -61,15 +58,6 @@ class FaultProxy:
         self._listener: socket.socket | None = None
         self._fillers: list[socket.socket] = []
         self._connections: dict[asyncio.Task[None], ProxiedConnection] = {}
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def start(self) -> None:
         """Take the port and listen."""
