@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from doorward.config import child_environment
 from doorward.drill.clients import http_address
 from doorward.drill.results import Decision, Reading
+from doorward.drill.warm import Order, WarmProcess, started
 from doorward.errors import DoorwardError
 
 COMMAND = (sys.executable, "-m", "doorward")
@@ -52,6 +53,9 @@ class _Lag:
         return min(self.total_seconds - was.total_seconds, new[-1]) if new else 0.0
 
 
+_Process = asyncio.subprocess.Process | WarmProcess
+
+
 class DoorProcess:
     """Starts `doorward serve` (or what stands in for it) in a folder; again, after a stop, on the same data.
 
@@ -59,15 +63,24 @@ class DoorProcess:
         folder: for its data and its logs.
         settings: dotted setting to value.
         command: run as `command serve`.
+        warm: where a process listens that starts our own door at once (`drill.warm`), instead of by `command`.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], *, command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        *,
+        command: Sequence[str] = COMMAND,
+        warm: Path | None = None,
+    ) -> None:
         self.url = ""
         self.pid = 0
         self._folder = folder
         self._settings = settings
         self._command = command
-        self._process: asyncio.subprocess.Process | None = None
+        self._warm = warm
+        self._process: _Process | None = None
         self._logs: list[Path] = []
         self._lag: _Lag | None = None
 
@@ -75,7 +88,7 @@ class DoorProcess:
         """Start it and wait until it is ready.
 
         Raises:
-            DoorTrouble: it did not say so in time.
+            DoorTrouble: it was not started, or did not say so in time.
 
         Cancellation: the process is killed by `stop`.
         """
@@ -90,19 +103,27 @@ class DoorProcess:
             "serve.drain_spread_seconds": 0,
             **self._settings,
         }
+        self._process = await self._started(child_environment({key: str(value) for key, value in values.items()}), log)
+        self.url, self.pid = await self._ready(self._process, log)
+
+    async def _started(self, environment: Mapping[str, str], log: Path) -> _Process:
+        if self._warm is not None:
+            try:
+                return await started(self._warm, Order(("serve",), str(self._folder), environment, str(log)))
+            except OSError as error:
+                raise DoorTrouble(f"the door was not started: {error}") from error
         with log.open("wb") as stream:
-            self._process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *self._command,
                 "serve",
                 cwd=self._folder,
-                env=child_environment({key: str(value) for key, value in values.items()}),
+                env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stream,
             )
-        self.url, self.pid = await self._ready(self._process, log)
 
-    async def _ready(self, process: asyncio.subprocess.Process, log: Path) -> tuple[str, int]:
+    async def _ready(self, process: _Process, log: Path) -> tuple[str, int]:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         line = b""
         with contextlib.suppress(TimeoutError):
@@ -131,7 +152,7 @@ class DoorProcess:
         await _ended(process)
         return f"the door did not end within {STOP_SECONDS:g} s of SIGTERM"
 
-    def _signal(self, process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    def _signal(self, process: _Process, number: signal.Signals) -> None:
         """To the door itself, and to what started it where that is another process."""
         for pid in {self.pid or process.pid, process.pid}:
             with contextlib.suppress(ProcessLookupError):
@@ -220,7 +241,7 @@ def _decision(entry: Mapping[str, Any], wall_began: float) -> Decision:
     )
 
 
-async def _ended(process: asyncio.subprocess.Process) -> bool:
+async def _ended(process: _Process) -> bool:
     """Wait for it, and for whoever else holds its output, a while."""
     waiting = asyncio.create_task(process.wait())
     await asyncio.wait({waiting}, timeout=STOP_SECONDS)

@@ -101,6 +101,7 @@ class Play:
     Args:
         folder: an empty one, for the door's data and log.
         seed: decides the order of a crowd, and what the proxy draws.
+        command, warm: how the door is started; see `DoorProcess`.
         null_url: a server that lets everybody in, to compare the clients' times with.
         say: hears what is going on.
         up: hears the URL of each door that was started.
@@ -113,12 +114,13 @@ class Play:
         *,
         seed: int = 0,
         command: Sequence[str] = COMMAND,
+        warm: Path | None = None,
         null_url: str | None = None,
         say: Say = lambda _: None,
         up: Say = lambda _: None,
     ) -> None:
         self._scenario = scenario
-        self._stage = Stage(scenario, folder, seed=seed, command=command)
+        self._stage = Stage(scenario, folder, seed=seed, command=command, warm=warm)
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._say = say
         self._up = up

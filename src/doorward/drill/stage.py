@@ -37,6 +37,7 @@ class Stage:
         folder: an empty one, for the door's data and log.
         seed: decides what the proxy draws.
         command: how the door is started.
+        warm: where that is done faster; see `DoorProcess`.
     """
 
     auth: FakeAuthService
@@ -45,11 +46,14 @@ class Stage:
     purse: Purse
     door: DoorProcess
 
-    def __init__(self, scenario: Scenario, folder: Path, *, seed: int, command: Sequence[str]) -> None:
+    def __init__(
+        self, scenario: Scenario, folder: Path, *, seed: int, command: Sequence[str], warm: Path | None = None
+    ) -> None:
         self._scenario = scenario
         self._folder = folder
         self._seed = seed
         self._command = command
+        self._warm = warm
         self._trouble = TROUBLES[scenario.trouble] if scenario.trouble is not None else None
         self._waves: asyncio.Task[None] | None = None
         self._met_before = 0
@@ -74,7 +78,7 @@ class Stage:
                 settings["auth.ca_file"] = ca_file
             if not self._scenario.keyset:
                 self.auth.answer_with(503, endpoint=Endpoint.JWKS)
-            self.door = DoorProcess(self._folder, settings, command=self._command)
+            self.door = DoorProcess(self._folder, settings, command=self._command, warm=self._warm)
             if not self._scenario.starts_well and self._trouble is not None:
                 self.strike(self._trouble)
             stack.callback(self._calm)

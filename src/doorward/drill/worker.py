@@ -1,7 +1,7 @@
 """A process that plays scenarios one after the other: `python -m doorward.drill.worker`. One order a line comes in, results go out.
 
-In: `{"scenario": NAME, "seed": N, "command": [...]}`. Out: `{"say": TEXT}` while it goes on, `{"up": URL}` for each
-door that was started, `{"result": {...}}` at its end.
+In: `{"scenario": NAME, "seed": N, "command": [...], "warm": PATH or null}`. Out: `{"say": TEXT}` while it goes on, `{"up": URL}`
+for each door that was started, `{"result": {...}}` at its end.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ async def main() -> None:
                     Path(folder),
                     seed=order["seed"],
                     command=order["command"],
+                    warm=Path(order["warm"]) if order["warm"] else None,
                     null_url=null_url,
                     say=lambda text: _out({"say": text}),
                     up=lambda url: _out({"up": url}),
