@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from doorward.drill import families, matrix
-from doorward.drill.scenarios import Scenario
+from doorward.drill.scenarios import Pause, Scenario
 from doorward.errors import UsageError
 
 
 def every_scenario() -> Sequence[Scenario]:
-    """The heavy ones first, so that the light ones fill the gaps."""
-    return sorted([*matrix.scenarios(), *families.scenarios()], key=lambda scenario: -scenario.weight)
+    """The heavy ones first, so that the light ones fill the gaps; of these the long ones, so that none is waited for at the end."""
+    return sorted([*matrix.scenarios(), *families.scenarios()], key=lambda each: (-each.weight, -_pause_seconds(each)))
 
 
 def chosen(only: Sequence[str], *, quick: bool) -> Sequence[Scenario]:
@@ -30,6 +30,10 @@ def chosen(only: Sequence[str], *, quick: bool) -> Sequence[Scenario]:
         if not any(_matches(scenario, pattern) for scenario in scenarios):
             raise UsageError(f"no scenario is called {pattern!r}; `doorward drill --list` shows them all")
     return [each for each in scenarios if not only or any(_matches(each, pattern) for pattern in only)]
+
+
+def _pause_seconds(scenario: Scenario) -> float:
+    return sum(step.seconds for step in scenario.steps if isinstance(step, Pause))
 
 
 def _matches(scenario: Scenario, pattern: str) -> bool:
