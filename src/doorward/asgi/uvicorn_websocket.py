@@ -94,8 +94,15 @@ class DoorwardWebSocketProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
-        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+        if message["type"] == "websocket.accept":
+            self._forget_handshake()
+        elif message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True  # uvicorn forgets it, and then logs every refusal as an error of the app
+
+    def _forget_handshake(self) -> None:
+        """The headers have done their work; they would stay as long as the connection does, a fifth of what it takes."""
+        self.request.headers.clear()
+        self.response.headers.clear()
 
     def handle_parser_exception(self) -> None:
         """A message too big (1009), or no WebSocket frame (1002, 1007): let the peer read why before TCP is closed."""

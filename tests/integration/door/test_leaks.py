@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from tests.door_server import BEARER, RunningDoor, running_door
+from websockets.datastructures import Headers
 from websockets.server import ServerProtocol
 
 from doorward.asgi.session import AdmittedConnection
@@ -240,6 +241,19 @@ async def test_a_closed_connection_leaves_nothing_to_the_garbage_collector(tmp_p
             await gone(lambda: present(*kinds) == 0, what="nothing is left of a connection")
         finally:
             gc.enable()
+
+
+async def test_an_open_connection_does_not_keep_its_handshake(tmp_path: Path) -> None:
+    async with running_door(tmp_path) as running:
+        await running.settled()
+        request = upgrade(running.port, running.auth.issue("ada"), browser=False)
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(request)
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        kept = [thing for thing in gc.get_objects() if type(thing) is Headers]
+        assert len(kept) == 2, "those of the request and of the response"
+        assert not any(kept)
+        writer.close()
 
 
 async def calm(running: RunningDoor) -> None:
