@@ -97,8 +97,8 @@ def bearer(tokens: dict[str, Any]) -> dict[str, str]:
 Serve = Callable[..., AbstractAsyncContextManager[Authd]]
 
 
-def serve_in(data_dir: Path) -> Serve:
-    """A function that starts a server; its keyword arguments go to the section `authd`, `settings` to the top."""
+def serve_in(data_dir: Path, **always: Any) -> Serve:
+    """A function that starts a server; its keyword arguments and `always` go to the section `authd`, `settings` to the top."""
 
     @asynccontextmanager
     async def start(**authd: Any) -> AsyncIterator[Authd]:
@@ -109,7 +109,9 @@ def serve_in(data_dir: Path) -> Serve:
             "admin_email": "root@example.com",
             "admin_password": "correct horse",
         }
-        settings = Settings(data_dir=data_dir, auth={"service_secret": SECRET}, authd={**options, **authd}, **top)
+        settings = Settings(
+            data_dir=data_dir, auth={"service_secret": SECRET}, authd={**options, **always, **authd}, **top
+        )
         with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             app = create_app(settings, issuer=url)

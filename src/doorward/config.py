@@ -392,7 +392,9 @@ class AuthdSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0: any free one")
-    database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the data directory")
+    database_url: str | None = Field(
+        None, description="`postgresql://...`, or another SQLite file; default: SQLite in the data directory"
+    )
     issuer: str | None = Field(
         None, description="`iss` of its tokens; default: auth.issuer, else its own http://HOST:PORT"
     )

@@ -83,7 +83,9 @@ def make_engine(url: URL, *, bound_seconds: float) -> AsyncEngine:
     try:
         engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=bound_seconds, **options)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"authd.database_url needs the package {error.name}; install it") from error
+        raise ConfigError(
+            f"authd.database_url needs the package {error.name}: pip install 'doorward[postgres]'"
+        ) from error
     if url.get_backend_name() == "sqlite":
         event.listen(engine.sync_engine, "connect", _configure_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)

@@ -8,13 +8,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from tests.authd_support import SECRET, Authd, Serve, bearer, service_header
+from tests.postgres import Postgres, running_postgres
 
 from doorward.authd import admin
 from doorward.config import Settings
@@ -71,6 +73,35 @@ async def test_a_locked_store_answers_within_its_bound(serve: Serve) -> None:
             assert all(is_unavailable(answer) for answer in answers)
             assert (await authd.validate(tokens["access_token"]))[1]["valid"] is True
         assert (await authd.post("/auth/refresh", body))[0] == 200
+
+
+@pytest.fixture
+def own_postgres(postgres: Postgres) -> Iterator[Postgres]:
+    """One that a test may break; where there is none, `postgres` skips the test."""
+    with running_postgres() as running:
+        yield running
+
+
+async def test_a_postgresql_that_is_restarted(serve: Serve, own_postgres: Postgres) -> None:
+    async with serve(database_url=own_postgres.new_database()) as authd:
+        tokens = await authd.sign_up()
+        await asyncio.to_thread(own_postgres.stop)
+        assert is_unavailable(await authd.validate(tokens["access_token"]))
+        assert is_unavailable(await authd.post("/auth/refresh", {"refresh_token": tokens["refresh_token"]}))
+        await asyncio.to_thread(own_postgres.start)
+        assert (await authd.validate(tokens["access_token"]))[1]["valid"] is True
+        assert (await authd.post("/auth/refresh", {"refresh_token": tokens["refresh_token"]}))[0] == 200
+
+
+async def test_a_postgresql_that_hangs_is_waited_for_in_bounds(serve: Serve, own_postgres: Postgres) -> None:
+    async with serve(database_url=own_postgres.new_database(), store_seconds=BOUND_SECONDS) as authd:
+        tokens = await authd.sign_up()
+        with own_postgres.frozen():
+            started = time.monotonic()
+            answers = await asyncio.gather(*(authd.validate(tokens["access_token"]) for _ in range(20)))
+            assert time.monotonic() - started < BOUND_SECONDS + SLACK_SECONDS
+            assert all(is_unavailable(answer) for answer in answers)
+        assert (await authd.validate(tokens["access_token"]))[1]["valid"] is True
 
 
 @asynccontextmanager

@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 from tests.authd_support import Authd, Serve, bearer
+from tests.postgres import DATABASES, empty_database
 
 from doorward.authd import admin
 from doorward.errors import UsageError
 
 EMAIL, PASSWORD = "ann@example.com", "correct horse"
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    return empty_database(request)
 
 
 async def test_register_me_refresh_logout(authd: Authd) -> None:

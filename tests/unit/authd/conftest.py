@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.postgres import postgres
 
 from doorward.authd.service import AuthService, open_store
 from doorward.authd.store import Store
 from doorward.config import Settings
 from doorward.testing import ManualClock
+
+__all__ = ["postgres"]
 
 SettingsOf = Callable[..., Settings]
 
@@ -21,10 +24,17 @@ HASTY_SECONDS = 0.5
 
 
 @pytest.fixture
-def settings_of(tmp_path: Path) -> SettingsOf:
+def database_url() -> str | None:
+    """Where accounts are; authd's own SQLite file, unless a module tries all databases."""
+    return None
+
+
+@pytest.fixture
+def settings_of(tmp_path: Path, database_url: str | None) -> SettingsOf:
     """Settings with a data directory and a service secret; keyword arguments go to the section `authd`."""
 
     def make(**authd: Any) -> Settings:
+        authd.setdefault("database_url", database_url)
         return Settings(data_dir=tmp_path / "state", auth={"service_secret": "s3cret-of-the-door"}, authd=authd)
 
     return make

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.postgres import DATABASES, empty_database
 
 from doorward.authd import feed
 from doorward.authd.feed import KEEP_SECONDS, MAX_WAITING, PAGE_ITEMS, CursorGone, Draining, Feed, Page, Position
@@ -16,6 +17,11 @@ from doorward.runtime.ports import RevocationItem
 from doorward.testing import ManualClock, eventually
 
 WAKE_SECONDS = 0.5
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    return empty_database(request)
 
 
 @pytest.fixture

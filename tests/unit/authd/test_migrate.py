@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, inspect, text
-from sqlalchemy.engine import URL
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from tests.postgres import DATABASES, empty_database
 
 from doorward.adapters.worker import Worker
 from doorward.authd.migrate import migrate
 from doorward.authd.schema import metadata
 from doorward.errors import ConfigError
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -22,8 +28,10 @@ def url(tmp_path: Path) -> URL:
     return URL.create("sqlite+aiosqlite", database=str(tmp_path / "new" / "authd.sqlite3"))
 
 
-def sync_url(url: URL) -> URL:
-    return url.set(drivername="sqlite")
+@pytest.fixture(params=DATABASES)
+def each_url(request: pytest.FixtureRequest, url: URL) -> URL:
+    """An empty database of each kind."""
+    return make_url(configured).set(drivername="postgresql+asyncpg") if (configured := empty_database(request)) else url
 
 
 def write_junk(path: Path) -> None:
@@ -43,32 +51,36 @@ def differences(connection: Connection) -> list[object]:
     return list(compare_metadata(MigrationContext.configure(connection), metadata))
 
 
-async def test_the_migrated_database_is_the_schema(url: URL) -> None:
-    await run(url)
-    await run(url)
-    engine = create_engine(sync_url(url))
-    with engine.connect() as connection:
-        assert differences(connection) == []
-        assert set(metadata.tables) < set(inspect(connection).get_table_names())
-    engine.dispose()
+async def looked_at(url: URL, look: Callable[[Connection], T]) -> T:
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(look)
+    finally:
+        await engine.dispose()
 
 
-async def test_two_processes_may_start_at_once(url: URL) -> None:
-    await asyncio.gather(*(run(url) for _ in range(4)))
-    engine = create_engine(sync_url(url))
-    with engine.connect() as connection:
-        assert connection.execute(text("SELECT count(*) FROM feed")).scalar_one() == 1
-    engine.dispose()
+def table_names(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())
 
 
-async def test_a_database_of_a_newer_version_is_refused(url: URL) -> None:
-    await run(url)
-    engine = create_engine(sync_url(url))
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    engine.dispose()
+async def test_the_migrated_database_is_the_schema(each_url: URL) -> None:
+    await run(each_url)
+    await run(each_url)
+    assert await looked_at(each_url, differences) == []
+    assert set(metadata.tables) < await looked_at(each_url, table_names)
+
+
+async def test_several_processes_may_start_at_once(each_url: URL) -> None:
+    await asyncio.gather(*(run(each_url) for _ in range(4)))
+    assert await looked_at(each_url, lambda found: found.scalar(text("SELECT count(*) FROM feed"))) == 1
+
+
+async def test_a_database_of_a_newer_version_is_refused(each_url: URL) -> None:
+    await run(each_url)
+    await looked_at(each_url, lambda found: found.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     with pytest.raises(ConfigError, match="another version"):
-        await run(url)
+        await run(each_url)
 
 
 async def test_a_file_that_is_no_database_is_refused(url: URL) -> None:

@@ -10,6 +10,7 @@ import structlog
 from argon2 import PasswordHasher
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.postgres import DATABASES, empty_database
 
 from doorward.authd import schema
 from doorward.authd.accounts import Account, User
@@ -33,6 +34,11 @@ HOME = "203.0.113.7"
 EMAIL = "ann@example.com"
 PASSWORD = "correct horse battery"
 WEEK = 7 * 86_400
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    return empty_database(request)
 
 
 @pytest.fixture
