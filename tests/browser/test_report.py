@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 from tests.browser.test_accessibility import serious
 from tests.drill_support import a_whole_drill
 
@@ -109,9 +109,23 @@ async def test_every_link_leads_to_its_place_and_every_rule_unfolds(reader: Read
         target = await link.get_attribute("href")
         assert await page.locator(f"[id='{(target or '')[1:]}']").count() == 1
 
-    failed = page.locator("summary", has_text="not all held")
-    await failed.click()
-    assert await page.locator("details[open] td", has_text="the slowest client waited").is_visible()
+    held = page.locator("summary", has_text="big-cookie")
+    await held.click()
+    assert await page.locator("details[open] td", has_text="every answer was the right one").last.is_visible()
+
+
+@pytest.mark.parametrize("reader", SCREENS, indirect=True, ids=lambda screen: f"{screen[0]} px, {screen[1]}")
+async def test_what_failed_is_seen_first_and_leads_to_its_rules(reader: Reader) -> None:
+    page = await reader.open()
+    failed = page.get_by_role("region", name="What failed").get_by_role("listitem")
+    assert await failed.count() == 1
+    await expect(failed).to_be_in_viewport(ratio=1)
+    await expect(failed).to_have_text(
+        "drip/warm/without-keys/breaker-open in-time: the slowest client waited <3.000> s & more, of at most 2.1 s"
+    )
+
+    await failed.get_by_role("link").click()
+    await expect(page.locator("details[open] td", has_text="the slowest client waited")).to_be_in_viewport()
 
 
 @pytest.mark.parametrize("reader", [(390, "light")], indirect=True)
@@ -132,6 +146,7 @@ async def test_on_paper_nothing_is_cut_off_and_everything_is_unfolded(reader: Re
     assert await page.evaluate(OVER_THE_EDGE) == []
     assert await page.evaluate(CLIPPED) == []
     assert await page.locator("details td", has_text="every answer was the right one").first.is_visible()
+    assert await page.get_by_role("region", name="What failed").is_visible()
     assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
     pdf = await page.pdf(format="A4", prefer_css_page_size=True, print_background=True)

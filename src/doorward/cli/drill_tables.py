@@ -64,6 +64,7 @@ def _own(scenarios: Sequence[ScenarioResult]) -> Table:
         "clients",
     )
     table = Table(*heads, box=None, pad_edge=False, header_style="bold")
+    table.columns[0].no_wrap = True
     for each in scenarios:
         people = in_trouble(each.samples)
         table.add_row(

@@ -12,10 +12,10 @@ from doorward.drill import figures, report_beside
 from doorward.drill.beside import old_way_avoided
 from doorward.drill.judge import NEVER_LET_IN
 from doorward.drill.marks import legend
-from doorward.drill.pieces import number_of, wide
+from doorward.drill.pieces import number_of, table, wide
 from doorward.drill.results import OURS, DrillResult, Finding, Outcome, Phase, ScenarioResult
 from doorward.drill.scenarios import DEADLINE_SECONDS
-from doorward.drill.seen import counted, in_trouble, saw, span
+from doorward.drill.seen import GOOD_TOKENS, counted, in_trouble, saw, span
 
 WATCHED_FAMILIES = frozenset({"matrix", "memory", "keys", "outside"})
 SECTIONS = {
@@ -43,7 +43,8 @@ def page(result: DrillResult) -> str:
     }
     sections = [f'<section id="{name}">{part}</section>' for name, part in parts.items() if part]
     links = "".join(f'<a href="#{name}">{SECTIONS[name]}</a>' for name, part in parts.items() if part)
-    body = [_head(result), _numbers(result), f'<nav aria-label="Sections">{links}</nav>', *sections]
+    nav = f'<nav aria-label="Sections">{links}</nav>'
+    body = [_head(result), _failures(result), _numbers(result), nav, *sections]
     return template.substitute(title=escape(_title(result)), body="\n".join(body))
 
 
@@ -65,6 +66,26 @@ def _head(result: DrillResult) -> str:
         f'<p class="soft">{escape(result.target)}, {escape(result.began_at.replace("T", " "))}, {result.seconds:.0f} s. '
         f"<code>{escape(result.command)}</code></p>"
     )
+
+
+def _failures(result: DrillResult) -> str:
+    """What failed, before all else: the first broken rule of each scenario, the names of the others; nothing if all held."""
+    items = "".join(_failure(scenario) for scenario in result.scenarios if not scenario.held)
+    return f'<section id="failed" aria-label="What failed"><ul class="failures">{items}</ul></section>' if items else ""
+
+
+def _failure(scenario: ScenarioResult) -> str:
+    first, *others = [finding for finding in scenario.findings if not finding.held]
+    more = f"; also {', '.join(other.rule for other in others)}" if others else ""
+    return (
+        f'<li><a href="#{escape(_place(scenario))}">{escape(scenario.name)}</a> '
+        f'<b class="failed">{escape(first.rule)}</b>: {escape(first.text)}{escape(more)}</li>'
+    )
+
+
+def _place(scenario: ScenarioResult) -> str:
+    """The id of its rules on the page."""
+    return f"rules/{scenario.name}"
 
 
 def _numbers(result: DrillResult) -> str:
@@ -106,7 +127,8 @@ def _waits(result: DrillResult) -> str:
     return (
         "<h2>How long people waited while the fault lasted</h2>"
         "<p>Every handshake of every scenario of this door alone, with good tokens and bad ones, from the client\u2019s connect to "
-        f"its answer. Each line to the right is ten times the one before.</p>{wide(figure, 'Waits')}"
+        "its answer: on the client\u2019s clock, with the network and the lag of its own loop, for which the rule in-time allows. "
+        f"Each line to the right is ten times the one before.</p>{wide(figure, 'Waits')}"
     )
 
 
@@ -115,14 +137,14 @@ def _table(result: DrillResult) -> str:
     if not alone:
         return ""
     head = (
-        '<tr><th>scenario</th><th>verdict</th><th>good tokens in the fault</th><th class="n">slowest</th>'
+        '<tr><th>scenario</th><th class="opt">verdict</th><th>good tokens in the fault</th><th class="n">slowest</th>'
         '<th class="n opt">past deadline</th><th class="n opt">loop lag</th><th class="n">healed</th>'
         '<th class="n opt">handshakes</th></tr>'
     )
     parts = []
     for family, scenarios in _by_family(alone).items():
         rows = "".join(row for scenario in scenarios for row in _scenario_rows(scenario))
-        parts.append(f"<h3>{escape(family)}</h3>{wide(f'<table>{head}{rows}</table>', family)}")
+        parts.append(f"<h3>{escape(family)}</h3>{wide(table(head, rows, 'own'), family)}")
     pairs = (
         f" {result.pairs} of them are pairs of the matrix: every fault meets both values of each state."
         if result.pairs
@@ -140,7 +162,8 @@ def _scenario_rows(scenario: ScenarioResult) -> Iterator[str]:
     people = in_trouble(scenario.samples)
     yield (
         f"<tr{'' if scenario.held else ' class=wrong'}><td>{escape(name)}<small>{escape(state or scenario.title)}</small></td>"
-        f"<td>{mark}</td><td>{'<br>'.join(counted(people)) if people else '-'}</td>"
+        f'<td class="opt">{mark}</td>'
+        f"<td>{'<br>'.join(counted(people)) if people else '-'}</td>"
         f'<td class="n">{_span(slowest)}</td>'
         f'<td class="n opt">{_span(_seconds(scenario.overrun_ms))}</td><td class="n opt">{_span(_seconds(scenario.lag_ms))}</td>'
         f'<td class="n">{_span(scenario.recovery_seconds)}</td><td class="n opt">{len(scenario.samples)}</td></tr>'
@@ -154,7 +177,7 @@ def _lanes(result: DrillResult) -> str:
     watched = [each for each in result.scenarios if each.family in WATCHED_FAMILIES and "repair" in each.marks]
     if not watched:
         return ""
-    shown = {saw(sample) for scenario in watched for sample in scenario.samples}
+    shown = {saw(sample) for scenario in watched for sample in scenario.samples if sample.kind in GOOD_TOKENS}
     return (
         "<h2>What people saw, second by second</h2><p>Clients with a good token, at the moment of their answer. "
         "The fault lasts through the shaded time. Nobody here should ever be told that the token is bad.</p>"
@@ -178,7 +201,8 @@ def _crowd(result: DrillResult) -> str:
 
 def _rules(result: DrillResult) -> str:
     parts = [
-        f"<details><summary>{escape(scenario.name)}, {number_of(len(scenario.findings), 'rule')}, "
+        f'<details id="{escape(_place(scenario))}"{"" if scenario.held else " open"}>'
+        f"<summary>{escape(scenario.name)}, {number_of(len(scenario.findings), 'rule')}, "
         f"{'all held' if scenario.held else '<b class=failed>not all held</b>'}</summary>{_findings(scenario.findings)}</details>"
         for scenario in result.scenarios
     ]

@@ -8,7 +8,7 @@ from html import escape
 from doorward.drill import figures, panels
 from doorward.drill.beside import OLD_WAY, columns_of, old_way_avoided
 from doorward.drill.marks import legend
-from doorward.drill.pieces import wide
+from doorward.drill.pieces import table, wide
 from doorward.drill.results import OURS, Column, DrillResult, Sample, ScenarioResult, WaitAvoided
 from doorward.drill.scenarios import DEADLINE_SECONDS
 from doorward.drill.seen import counted, in_trouble, longest, middle, saw, span, waited
@@ -50,8 +50,8 @@ def _overview(measured: Sequence[ScenarioResult]) -> str:
     names = [column.name for column in columns_of(measured[0])]
     heads = "".join(f"<th>{escape(name)}</th>" for name in names)
     rows = "".join(_overview_row(scenario) for scenario in measured)
-    table = f"<table class=doors><tr><th>the auth service</th>{heads}<th>wait avoided</th></tr>{rows}</table>"
-    return wide(table, "The longest waits")
+    head = f"<tr><th>the auth service</th>{heads}<th>wait avoided</th></tr>"
+    return wide(table(head, rows, "doors"), "The longest waits")
 
 
 def _overview_row(scenario: ScenarioResult) -> str:
@@ -120,8 +120,8 @@ def _card(scenario: ScenarioResult) -> str:
     columns = columns_of(scenario)
     tried = [column for column in columns if in_trouble(column.samples)]
     head = (
-        '<th class="n opt">half within</th><th class="n">longest</th><th class="n">healed</th>'
-        '<th class="n opt">wait avoided</th>'
+        '<tr><th>door</th><th>what people saw</th><th class="n opt">half within</th><th class="n">longest</th>'
+        '<th class="n">healed</th><th class="n opt">wait avoided</th></tr>'
     )
     rows = "".join(_row(column) for column in columns)
     pictures = (
@@ -133,7 +133,7 @@ def _card(scenario: ScenarioResult) -> str:
     name = escape(scenario.factors.get("fault", scenario.name))
     return (
         f'<article class="card" id="{name}"><h4>{name}<small>{escape(scenario.title)}</small></h4>'
-        f"<div class=sides><table><tr><th>door</th><th>what people saw</th>{head}</tr>{rows}</table>"
+        f"<div class=sides>{table(head, rows)}"
         f"<div class=panels>{pictures}</div></div></article>"
     )
 

@@ -59,12 +59,22 @@ def test_without_the_doors_own_clock_the_clients_count(capsys: pytest.CaptureFix
     assert "250 ms" in row("big-cookie", printed(a_drill(own("big-cookie", "clients", HELD, samples=healthy)), capsys))
 
 
-def test_what_did_not_hold_is_told_with_its_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_name_of_a_scenario_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    name = max((each.name for each in every_scenario()), key=len)
+    people = [*crowd(Outcome.ALLOW, 0.5, number=300), *(told(Outcome.UNAVAILABLE, 1.9) for _ in range(100))]
+
+    assert row(name, printed(a_drill(own(name, "matrix", HELD, samples=people)), capsys))
+
+
+def test_what_did_not_hold_is_told_last_with_its_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(a_drill(own("drip", "crowds", HELD, BROKEN)), capsys)
 
     assert re.search(r"drip\s+NO", text)
-    assert f"drip: in-time: {BROKEN.text}" in text
-    assert "1 scenario: 1 scenario failed. 251 s, seed 1." in text
+    assert text.splitlines()[-3:] == [
+        f"drip: in-time: {BROKEN.text}",
+        "",
+        "1 scenario: 1 scenario failed. 251 s, seed 1.",
+    ]
 
 
 def test_the_whole_of_it_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.drill_support import BROKEN, HELD, a_drill, a_whole_drill, beside, crowd, own, told
 
 from doorward.drill.report import page
-from doorward.drill.results import DrillResult, Kind, Outcome, Phase
+from doorward.drill.results import DrillResult, Finding, Kind, Outcome, Phase
 
 VOID = {"meta", "br"}
 
@@ -87,6 +87,37 @@ def test_every_scenario_and_every_rule_is_on_the_page_escaped() -> None:
 )
 def test_the_first_line_says_whether_it_held(drill: DrillResult, words: str) -> None:
     assert words in read(drill).text
+
+
+def test_what_failed_stands_before_all_else_with_its_rules_and_a_link_to_them() -> None:
+    late = Finding("decision", held=False, text="the slowest decision took 3.000 s")
+    drill = a_drill(
+        own("silence", "crowds", HELD), own("drip", "crowds", HELD, BROKEN, late), own("refused", "crowds", late)
+    )
+    reader, text = read(drill), page(drill)
+    top = text[: text.index("handshakes opened")]
+
+    assert reader.links[:2] == ["#rules/drip", "#rules/refused"]
+    assert "in-time</b>: the slowest client waited &lt;3.000&gt; s &amp; more, of at most 2.1 s; also decision" in top
+    assert "decision</b>: the slowest decision took 3.000 s" in top
+    assert "silence" not in top
+    assert re.findall(r'<details id="([^"]*)" open>', text) == ["rules/drip", "rules/refused"]
+
+
+def test_where_all_held_nothing_speaks_of_failing() -> None:
+    drill = a_drill(own("silence", "crowds", HELD), *beside(["drip"]))
+
+    assert "failed" not in read(drill).ids
+    assert not re.search("failed", read(drill).text, re.IGNORECASE)
+    assert " open>" not in page(drill)
+
+
+def test_the_legend_has_only_what_people_with_good_tokens_saw() -> None:
+    forged = told(Outcome.DENY, 0.004, kind=Kind.FORGED)
+    text = read(a_drill(own("silence/cold", "matrix", HELD, samples=[*crowd(Outcome.ALLOW, 0.5), forged]))).text
+
+    assert "let in on what is proven" in text
+    assert text.count("told that the token is bad") == 1, "as words of the section, not in its legend"
 
 
 def test_environment_versions_and_the_exact_command_are_told() -> None:
