@@ -326,6 +326,42 @@ async def test_on_a_phone_what_happens_stays_in_sight(person: Person) -> None:
 # ------------------------------------------------------------------------------------------------- how it looks
 
 
+async def test_of_a_door_that_is_gone_nothing_says_that_all_is_well(person: Person) -> None:
+    """Whatever is drawn at the first look is right at once, also for who wants no motion: no second look mends it."""
+    looks = 0
+
+    async def the_first_alone(route: Route) -> None:
+        nonlocal looks
+        looks += 1
+        await (route.continue_() if looks == 1 else route.abort())
+
+    page = await person.tab("/")
+    await page.emulate_media(reduced_motion="reduce")
+    await page.route("**/ops/api/state*", the_first_alone)
+    await page.goto(person.product.url + "/ops")
+    await expect(page.locator("#headline")).to_have_text("Answering.")
+    assert await page.evaluate("(({ height, clientHeight }) => height - clientHeight)(strips)") == 0
+    await expect(page.locator("#pill")).to_have_text("The door is not answering")
+    await expect(page.locator("#headline")).to_have_text("Not known.")
+    await expect(page.locator("#because")).to_have_text(re.compile(r"All that stands here is from \d\d:\d\d:\d\d"))
+    await page.unroute("**/ops/api/state*")
+    await expect(page.locator("#headline")).to_have_text("Answering.")
+    await expect(page.locator("#because")).to_be_empty()
+
+
+async def test_pictures_without_a_decision_say_so(person: Person) -> None:
+    async def without(route: Route) -> None:
+        answer = await route.fetch()
+        state = await answer.json()
+        state["latency"]["columns"] = []
+        await route.fulfill(response=answer, json=state)
+
+    page = await person.tab("/")
+    await page.route("**/ops/api/state*", without)
+    await page.goto(person.product.url + "/ops")
+    await expect(page.locator("#readout")).to_have_text("No decision in these ten minutes.")
+
+
 @pytest.mark.parametrize("width", [320, 390, 768, 1024, 1360])
 async def test_nothing_sticks_out_sideways(person: Person, width: int) -> None:
     page = await watching(person)

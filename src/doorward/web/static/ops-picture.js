@@ -82,6 +82,10 @@ export class Picture {
     return { start: now - length, end: now, length };
   }
 
+  get #total() {
+    return this.#state.latency.columns.reduce((sum, column) => sum + column.counts.reduce((all, count) => all + count, 0), 0);
+  }
+
   #draw() {
     if (this.#state === null || byId("heat").clientWidth === 0) return;
     const palette = colours();
@@ -177,7 +181,7 @@ export class Picture {
   #read() {
     const { latency, deadline_ms: deadline } = this.#state ?? {};
     if (!latency || !this.#pointer) {
-      put("readout", "Each square: five seconds. The stronger, the more decisions.");
+      put("readout", latency && this.#total === 0 ? "No decision in these ten minutes." : "Each square: five seconds. The stronger, the more decisions.");
       return;
     }
     const canvas = byId("heat");
@@ -212,9 +216,8 @@ export class Picture {
 
   /** The pictures for those who do not see them. */
   #say() {
-    const { latency, now, statistics } = this.#state;
-    const total = latency.columns.reduce((sum, column) => sum + column.counts.reduce((all, count) => all + count, 0), 0);
-    put("heat-words", `How long decisions took in the last ten minutes: ${total} decisions. Of the last five minutes half within ${milliseconds(statistics.p50_ms)}, the slowest ${milliseconds(statistics.max_ms)}.`);
+    const { now, statistics } = this.#state;
+    put("heat-words", `How long decisions took in the last ten minutes: ${this.#total} decisions. Of the last five minutes half within ${milliseconds(statistics.p50_ms)}, the slowest ${milliseconds(statistics.max_ms)}.`);
     const since = (changes) => (changes.length ? `, last change ${age(now - changes.at(-1).at)} ago` : "");
     put("strips-words", this.#lanes.map(([name, changes, state]) => `${name}: ${state.replaceAll("_", " ")}${since(changes)}.`).join(" "));
   }

@@ -139,6 +139,14 @@ class Ops {
     this.#failures += 1;
     const lost = this.#failures >= LOST_AFTER;
     this.#pill(lost ? "bad" : "warn", error instanceof Refused ? error.message : lost ? "The door is not answering" : "Late");
+    if (lost && this.#state !== null) this.#outdated();
+  }
+
+  /** What was true then may not be so now: nothing here says that all is well. */
+  #outdated() {
+    byId("headline").closest("section").dataset.tone = "bad";
+    put("headline", "Not known.");
+    put("because", `All that stands here is from ${clockTime(this.#shownAt)}: since then the door could not be asked.`);
   }
 
   #refused(why) {
