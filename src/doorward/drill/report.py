@@ -76,10 +76,10 @@ def _failures(result: DrillResult) -> str:
 
 def _failure(scenario: ScenarioResult) -> str:
     first, *others = [finding for finding in scenario.findings if not finding.held]
-    more = f"; also {', '.join(other.rule for other in others)}" if others else ""
+    more = f" (and {', '.join(other.rule for other in others)})" if others else ""
     return (
         f'<li><a href="#{escape(_place(scenario))}">{escape(scenario.name)}</a> '
-        f'<b class="failed">{escape(first.rule)}</b>: {escape(first.text)}{escape(more)}</li>'
+        f'<p><b class="failed">{escape(first.rule)}</b>{escape(more)}: {escape(first.text)}</p></li>'
     )
 
 

@@ -98,7 +98,7 @@ def test_what_failed_stands_before_all_else_with_its_rules_and_a_link_to_them() 
     top = text[: text.index("handshakes opened")]
 
     assert reader.links[:2] == ["#rules/drip", "#rules/refused"]
-    assert "in-time</b>: the slowest client waited &lt;3.000&gt; s &amp; more, of at most 2.1 s; also decision" in top
+    assert "in-time</b> (and decision): the slowest client waited &lt;3.000&gt; s &amp; more, of at most 2.1 s" in top
     assert "decision</b>: the slowest decision took 3.000 s" in top
     assert "silence" not in top
     assert re.findall(r'<details id="([^"]*)" open>', text) == ["rules/drip", "rules/refused"]
