@@ -117,7 +117,7 @@ def chat(file: Path | None = None) -> App:
         if not opened:
             opened = True
             await service.open()
-        scope["doorward"] = Anybody()
+        scope["doorward"] = ANYBODY
         await endpoint(scope, receive, send)
 
     return app
@@ -137,6 +137,9 @@ class Anybody:
     decision_id: str = "bench"
     expires_at: float | None = None
     principal: Principal = ADA
+
+
+ANYBODY = Anybody()
 
 
 def _only_sockets(scope: Scope) -> None:

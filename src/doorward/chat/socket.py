@@ -7,7 +7,6 @@ import random
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from doorward.chat import commands
 from doorward.chat.commands import Done, ErrorCode, Fault, Malformed
@@ -52,32 +51,45 @@ class ChatEndpoint:
         self._style: Literal["iana", "http"] = close_codes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        websocket = WebSocket(scope, receive, send)
-        view: LiveView | None = scope.get("doorward")
-        if view is None:
+        if scope.get("doorward") is None:
             log.error("chat.no_door", mend="wrap the application in Doorward; /ws serves nobody without it")
-            await websocket.close(close_code(row_of(BUG), style=self._style))
+            await send({"type": "websocket.close", "code": close_code(row_of(BUG), style=self._style), "reason": ""})
             return
-        await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None)
-        await ChatSocket(self._chat, websocket, view, style=self._style).serve()
+        await receive()  # the connect
+        chosen = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
+        await send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
+        await ChatSocket(self._chat, scope, receive, send, style=self._style).serve()
 
 
 class ChatSocket:
-    """Serves one accepted socket until it is gone. The first reason to close holds."""
+    """Serves one accepted socket until it is gone. The first reason to close holds.
 
-    def __init__(self, chat: Chat, websocket: WebSocket, view: LiveView, *, style: Literal["iana", "http"]) -> None:
+    The caller's own task reads and answers; one of the socket's writes, and one follows each thread.
+    """
+
+    __slots__ = (
+        "_agreed", "_chat", "_followed", "_is_over", "_outbox", "_reading", "_receive", "_refusal", "_scope", "_send",
+        "_started", "_style", "_tasks", "_view",
+    )  # fmt: skip
+
+    def __init__(
+        self, chat: Chat, scope: Scope, receive: Receive, send: Send, *, style: Literal["iana", "http"]
+    ) -> None:
         self._chat = chat
-        self._websocket = websocket
-        self._view = view
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._view: LiveView = scope["doorward"]
         self._style: Literal["iana", "http"] = style
-        self._outbox = Outbox(
-            chat.limits, chat.unsent, delivered=chat.delivered, evicted=lambda: self._too_slow(Slow.BUDGET)
-        )
+        self._outbox = Outbox(chat.limits, chat.unsent, delivered=chat.delivered, evicted=self._too_slow)
         self._tasks: set[asyncio.Task[None]] = set()
         self._followed: dict[str, tuple[Thread, asyncio.Task[None] | None]] = {}
         self._agreed: Subscription | None = None
-        self._started: set[Run] = set()
-        self._end: asyncio.Future[Deny | Unavailable | None] = asyncio.get_running_loop().create_future()
+        self._started: tuple[Run, ...] = ()
+        self._reading = asyncio.timeout(None)
+        """It has no time of its own: `_finish` ends it."""
+        self._is_over = False
+        self._refusal: Deny | Unavailable | None = None
 
     async def serve(self) -> None:
         """Read, answer and deliver until either side closes.
@@ -85,16 +97,19 @@ class ChatSocket:
         Cancellation: the socket's own tasks are cancelled with it; runs go on.
         """
         self._chat.telemetry.socket_opened()
-        if self._websocket.scope.get("subprotocols") and SUBPROTOCOL in self._websocket.scope["subprotocols"]:
+        if SUBPROTOCOL in self._scope.get("subprotocols", ()):
             self._chat.notices.join(self._user_id, self._outbox)
-        self._spawn(self._read())
         self._spawn(self._write())
         try:
-            refusal = await self._end
+            async with self._reading:
+                await self._guarded(self._read())
+        except TimeoutError:
+            pass  # what has ended it is in `_refusal`
         finally:
+            self._is_over = True
             await self._clean_up()
-        if refusal is not None:
-            await self._close(refusal)
+        if self._refusal is not None:
+            await self._close(self._refusal)
 
     async def _clean_up(self) -> None:
         self._chat.telemetry.socket_gone()
@@ -104,7 +119,8 @@ class ChatSocket:
         for task in self._tasks:
             task.cancel()
         self._outbox.close()
-        await asyncio.wait(self._tasks, timeout=self._chat.limits.close_seconds)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._chat.limits.close_seconds)
 
     async def _close(self, refusal: Deny | Unavailable) -> None:
         row = row_of(refusal)
@@ -113,15 +129,17 @@ class ChatSocket:
         self._chat.telemetry.socket_closed(row.code.value)
         try:
             async with asyncio.timeout(self._chat.limits.close_seconds):
-                await self._websocket.close(close_code(row, style=self._style), reason)
+                await self._send(
+                    {"type": "websocket.close", "code": close_code(row, style=self._style), "reason": reason}
+                )
         except TimeoutError:
             self._abort()
-        except (WebSocketDisconnect, RuntimeError, OSError):
+        except (RuntimeError, OSError):
             return
 
     def _abort(self) -> None:
         """A peer that reads nothing does not get a close frame either: cut the connection where the server lets us."""
-        abort = self._websocket.scope.get("extensions", {}).get("doorward", {}).get("abort")
+        abort = self._scope.get("extensions", {}).get("doorward", {}).get("abort")
         if abort is not None:
             abort()
 
@@ -131,8 +149,8 @@ class ChatSocket:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _guarded(self, work: Coroutine[Any, Any, Deny | None], *, may_end: bool) -> None:
-        """Whatever ends one of the socket's tasks ends the socket, with the matching code; being cancelled does not.
+    async def _guarded(self, work: Coroutine[Any, Any, Deny | None], *, may_end: bool = False) -> None:
+        """Whatever ends a part of the socket's work ends the socket, with the matching code; being cancelled does not.
 
         Args:
             may_end: its normal end is none of the socket's.
@@ -149,7 +167,7 @@ class ChatSocket:
             self._too_slow(slow.why)
         except TimeoutError:
             self._too_slow(Slow.STALLED)
-        except (WebSocketDisconnect, OSError):
+        except OSError:
             refusal = None
         except Exception:
             log.exception("chat.socket_failed", decision_id=self._view.decision_id)
@@ -157,30 +175,35 @@ class ChatSocket:
         self._finish(refusal)
 
     def _too_slow(self, why: Slow) -> None:
-        if not self._end.done():
+        if not self._is_over:
             self._chat.telemetry.slow_reader(why)
             self._finish(SLOW)
 
     def _finish(self, refusal: Deny | Unavailable | None) -> None:
-        if not self._end.done():
-            self._end.set_result(refusal)
+        if not self._is_over:
+            self._is_over = True
+            self._refusal = refusal
+            self._reading.reschedule(asyncio.get_running_loop().time())
 
     async def _read(self) -> Deny | None:
         while True:
-            message = await self._websocket.receive()
+            message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 self._disconnected(message.get("code"), message.get("reason") or "")
                 return None
             content = message.get("text") or message.get("bytes") or b""
             if _size(content) > MAX_MESSAGE_BYTES:
                 return TOO_BIG
+            del message
             await self._answer(content)
+            del content  # a socket is at rest for most of its time, and holds nothing of what was said then
 
     async def _write(self) -> None:
         while True:
             text = await self._outbox.take()
             async with asyncio.timeout(self._chat.limits.stall_seconds):
-                await self._websocket.send({"type": "websocket.send", "text": text.decode()})
+                await self._send({"type": "websocket.send", "text": text.decode()})
+            del text
 
     def _disconnected(self, code: int | None, reason: str) -> None:
         if reason.startswith(REVOKING) or (code in UNAUTHORIZED and not reason):
@@ -226,7 +249,7 @@ class ChatSocket:
             return thread
         outcome, run = await self._chat.runs.start(thread, command, self._view)
         if run is not None:
-            self._started = {known for known in self._started if known.active} | {run}
+            self._started = (*(known for known in self._started if known.active), run)
         return outcome
 
     async def _cancel(self, command: commands.RunCancel) -> Done | Fault:

@@ -36,10 +36,12 @@ class Start(StrEnum):
 class Subscription:
     """Follows `thread` into `outbox` as `command` asks. Make it with `at`."""
 
+    __slots__ = ("_chat", "_first", "_outbox", "_prelude", "_since_ms", "after_seq", "start", "thread")
+
     def __init__(self, chat: Chat, thread: Thread, outbox: Outbox, command: ThreadSubscribe) -> None:
         self._chat = chat
         self._outbox = outbox
-        self._command = command
+        self._prelude = command.prelude
         self._since_ms = int(chat.wall() * 1000)
         self._first: Sequence[bytes] = ()
         self.thread = thread
@@ -81,6 +83,7 @@ class Subscription:
             first, self._first = self._first, ()
             for text in first:
                 await self._outbox.put(text)
+                del text
             del first
             try:
                 await self._follow()
@@ -90,7 +93,7 @@ class Subscription:
     async def _resume(self, epoch: str, after_seq: int) -> None:
         log = self._chat.log
         try:
-            if self._command.prelude:
+            if self._prelude:
                 run = await log.run_at(self.thread.id, epoch=epoch, after_seq=after_seq)
                 self._first = [self._synthetic(event, after_seq, run[0].run_id) for event in prelude(run)]
             else:
@@ -103,7 +106,7 @@ class Subscription:
         self.start = start
         self.after_seq = self.thread.folded_seq
         snapshot = self._chat.snapshots.of(self.thread)
-        if self._command.prelude:
+        if self._prelude:
             begun, ended = wrapping(self.thread.id, self.after_seq)
             self._first = [self._synthetic(begun, None), snapshot, self._synthetic(ended, self.after_seq)]
         else:
@@ -125,6 +128,7 @@ class Subscription:
                 for envelope in page:
                     self._outbox.push(envelope, live=envelope.ts >= self._since_ms)
                 self.after_seq = page[-1].seq
+                del page, envelope  # nobody holds what is sent while nothing happens
                 await self._outbox.room()
 
     def _synthetic(self, event: bytes, after_seq: int | None, run_id: str | None = None) -> bytes:

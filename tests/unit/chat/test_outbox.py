@@ -24,7 +24,7 @@ class Bench:
     limit_bytes: int = 1_000_000
     limits: ChatLimits = LIMITS
     delivered: list[int] = field(default_factory=list)
-    evicted: list[str] = field(default_factory=list)
+    evicted: list[tuple[str, Slow]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.budget = UnsentBudget(self.limit_bytes)
@@ -34,7 +34,7 @@ class Bench:
             self.limits,
             self.budget,
             delivered=self.delivered.append,
-            evicted=lambda: self.evicted.append(name),
+            evicted=lambda why: self.evicted.append((name, why)),
         )
 
 
@@ -223,7 +223,7 @@ async def test_the_fattest_queue_is_evicted_and_the_others_are_left_alone() -> N
     await thin.put(b"x" * 100)
     assert bench.budget.bytes == 7_100 + 3 * OVERHEAD_BYTES
     await thin.put(b"x" * 1_000)
-    assert bench.evicted == ["fat"]
+    assert bench.evicted == [("fat", Slow.BUDGET)]
     assert bench.budget.bytes == 3_100 + 3 * OVERHEAD_BYTES == thin.bytes + middle.bytes
     with pytest.raises(SlowReader) as caught:
         await fat.put(b"more")
@@ -244,14 +244,14 @@ async def test_who_waits_for_room_is_told_of_the_eviction() -> None:
     async with asyncio.timeout(1):
         with pytest.raises(SlowReader):
             await waiting
-    assert bench.evicted == ["full"]
+    assert bench.evicted == [("full", Slow.BUDGET)]
 
 
 async def test_a_push_that_is_too_much_by_itself_evicts_its_own_queue() -> None:
     bench = Bench(limit_bytes=10_000)
     outbox = bench.outbox("own")
     push(outbox, other(1, 6_000), other(2))
-    assert bench.evicted == ["own"]
+    assert bench.evicted == [("own", Slow.BUDGET)]
     assert (len(outbox), bench.budget.bytes, len(bench.budget)) == (0, 0, 0)
 
 
