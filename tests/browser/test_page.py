@@ -360,17 +360,50 @@ async def within(page: Page, width: int, *names: str) -> None:
         assert box["x"] + box["width"] <= width
 
 
-async def test_a_banner_moves_nothing(person: Person) -> None:
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_a_banner_moves_nothing_and_hides_no_message(person: Person, width: int) -> None:
     page = await person.signed_in()
+    await page.set_viewport_size({"width": width, "height": 844})
     await ask(page, "How is the auth service?")
     await answered(page)
     places = """['#question', '.question', '.composer', '.bar'].map(
         (selector) => JSON.stringify(document.querySelector(selector).getBoundingClientRect()))"""
     before = await page.evaluate(places)
-    await page.evaluate(
-        "document.querySelector('#banner').hidden = false; document.querySelector('#banner-text').textContent = 'x'"
-    )
+    await say(page, "The auth service is not answering. You are still signed in. Retrying in 30 s.")
     assert await page.evaluate(places) == before
+    assert await room_below_banner(page) >= 8
+
+
+async def test_a_banner_of_many_lines_hides_no_message(person: Person) -> None:
+    page = await person.signed_in()
+    await page.set_viewport_size({"width": 320, "height": 844})
+    await ask(page, "How is the auth service?")
+    await answered(page)
+    await say(
+        page, "The auth service refuses the chat server itself, not you. You are still signed in. Retrying in 30 s."
+    )
+    assert await room_below_banner(page) >= 0
+
+
+async def say(page: Page, text: str) -> None:
+    await page.evaluate(
+        """(text) => {
+            for (const name of ['banner', 'banner-action']) document.getElementById(name).hidden = false;
+            document.getElementById('banner-text').textContent = text;
+            document.getElementById('banner-action').textContent = 'Retry now';
+        }""",
+        text,
+    )
+
+
+async def room_below_banner(page: Page) -> float:
+    """CSS pixels down to the first message, at the head of the conversation."""
+    await page.evaluate("document.querySelector('#scroll').scrollTop = 0")
+    banner = await page.locator("#banner").bounding_box()
+    question = await page.locator(".question").bounding_box()
+    assert banner
+    assert question
+    return question["y"] - banner["y"] - banner["height"]
 
 
 async def test_everything_can_be_reached_by_keyboard(person: Person) -> None:
