@@ -16,6 +16,7 @@ from doorward.chat.outbox import Outbox, Slow, SlowReader
 from doorward.chat.subscription import Subscription
 from doorward.core.verdict import Cause, Code, Deny, Source, Unavailable, close_code, close_reason, row_of
 from doorward.errors import StoreError
+from doorward.runtime.bounded import promptly
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -201,9 +202,9 @@ class ChatSocket:
     async def _write(self) -> None:
         while True:
             text = await self._outbox.take()
-            async with asyncio.timeout(self._chat.limits.stall_seconds):
-                await self._send({"type": "websocket.send", "text": text.decode()})
-            del text
+            message = {"type": "websocket.send", "text": text.decode()}
+            await promptly(self._send(message), self._chat.limits.stall_seconds)
+            del text, message
 
     def _disconnected(self, code: int | None, reason: str) -> None:
         if reason.startswith(REVOKING) or (code in UNAUTHORIZED and not reason):
