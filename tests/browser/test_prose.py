@@ -151,8 +151,8 @@ async def test_a_planted_jump_is_seen(ada: Person, puppet: Puppet) -> None:
     (await asked(page, puppet)).end()
     await over(page)
     await page.evaluate(WATCH_SHIFTS)
-    await page.evaluate("document.querySelector('.question').style.marginTop = '60px'")
-    assert Shift("question", down=60, aside=0) in [each for each in await shifts(page) if is_a_jump(each)]
+    await page.evaluate("document.querySelector('.transcript').style.marginTop = '60px'")
+    assert Shift("transcript", down=60, aside=0) in [each for each in await shifts(page) if is_a_jump(each)]
 
 
 async def test_what_is_read_of_a_block_that_grows_is_left_alone(ada: Person, puppet: Puppet) -> None:

@@ -16,6 +16,7 @@ import contextlib
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 CALL_SECONDS: Final = 0.25
 OPEN_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 0.01
 FILE_NAME: Final = "node.sqlite3"
 SCHEMA_VERSION: Final = 1
 FORGET_BATCH: Final = 1_000
@@ -152,13 +154,14 @@ class SqliteNodeStore:
     def _open(self) -> NodeState:
         self._close()
         self._check_files()
-        connection = sqlite3.connect(self.path, timeout=self._bound_seconds * 0.8, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=OPEN_SECONDS * 0.8, isolation_level=None)
         try:
             _prepare(connection)
             self._connection = connection
             with self._transaction():
                 self._migrate()
                 self._origin_id = self._origin()
+            connection.execute(f"PRAGMA busy_timeout = {int(self._bound_seconds * 800)}")
             return self._load()
         except BaseException:
             self._connection = None
@@ -281,11 +284,22 @@ class SqliteNodeStore:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    if mode != "wal":
+    if _switched_to_wal(connection) != "wal":
         raise sqlite3.OperationalError("this file system cannot hold a write-ahead log; put data_dir on a local disk")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA trusted_schema = OFF")
+
+
+def _switched_to_wal(connection: sqlite3.Connection) -> str:
+    """The journal's mode then. SQLite does not wait for its lock here, and processes of a node start at the same moment."""
+    ends_at = time.monotonic() + OPEN_SECONDS * 0.8
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > ends_at:
+                raise
+        time.sleep(RETRY_SECONDS)
 
 
 def _row(item: RevocationItem) -> tuple[str, str, int | None]:
