@@ -14,6 +14,7 @@ import pytest_asyncio
 
 import doorward
 from doorward.config import child_environment
+from doorward.drill import warm as doors
 from doorward.drill.door_process import DoorProcess, DoorTrouble
 from doorward.drill.warm import Order, WarmProcess, started, warmed_up
 from doorward.testing import eventually
@@ -94,3 +95,13 @@ async def test_all_end_with_the_one_that_forked_them(tmp_path: Path) -> None:
         assert await door.wait() == -signal.SIGKILL
     with pytest.raises(DoorTrouble, match="was not started"):
         await DoorProcess(tmp_path, SETTINGS, warm=path).start()
+
+
+async def test_one_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "START_SECONDS", 0.2)
+    path = tmp_path / "doors"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        with pytest.raises(DoorTrouble, match="was not started"):
+            await DoorProcess(tmp_path, SETTINGS, warm=path).start()

@@ -1,6 +1,6 @@
 """Bring a database to this version's schema, at start.
 
-Alembic is loaded only where something is to be changed: it takes as long to load as the rest of a chat backend.
+Alembic is loaded only where it has something to change, so that no other start waits for it.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ import msgspec
 LOADED: Final = ("doorward.cli.app", "doorward.cli.serve", "uvloop")
 START_SECONDS: Final = 60.0
 ORDER_SECONDS: Final = 5.0
+END_SECONDS: Final = 5.0
 ORDER_BYTES: Final = 1 << 16
 READY: Final = "ready\n"
 _ENDED = b"ended with "
@@ -74,18 +75,19 @@ async def started(path: Path, order: Order) -> WarmProcess:
     """A door from the process that listens at `path`.
 
     Raises:
-        OSError: it does not listen, or is gone.
+        OSError: it does not listen, is gone, or has not answered within `START_SECONDS`.
 
     Cancellation: the door is killed.
     """
-    reader, writer = await asyncio.open_unix_connection(path)
-    try:
-        writer.write(msgspec.json.encode(order) + b"\n")
-        await writer.drain()
-        line = await reader.readline()
-    except BaseException:
-        writer.close()
-        raise
+    async with asyncio.timeout(START_SECONDS):
+        reader, writer = await asyncio.open_unix_connection(path)
+        try:
+            writer.write(msgspec.json.encode(order) + b"\n")
+            await writer.drain()
+            line = await reader.readline()
+        except BaseException:
+            writer.close()
+            raise
     if not line:
         writer.close()
         raise ConnectionResetError(f"{path}: no door was started")
@@ -117,7 +119,9 @@ async def warmed_up(path: Path, environment: Mapping[str, str]) -> AsyncIterator
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await process.wait()
 
 
 def main() -> None:

@@ -156,6 +156,22 @@ async def test_many_first_openings_at_once(tmp_path: Path) -> None:
         await store.aclose()
 
 
+async def test_a_new_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself does not wait here: the switch to the write-ahead log is refused at once."""
+    store = make(tmp_path / "node")
+    store.path.parent.mkdir(mode=0o700)
+    other = sqlite3.connect(store.path, isolation_level=None)
+    store.path.chmod(0o600)
+    other.execute("BEGIN IMMEDIATE")
+    opening = asyncio.create_task(store.open())
+    await asyncio.sleep(0.2)
+    assert not opening.done()
+    other.execute("ROLLBACK")
+    other.close()
+    await opening
+    await store.aclose()
+
+
 async def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
