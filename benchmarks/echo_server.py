@@ -1,7 +1,7 @@
 """The server under test, as a process of its own: an accept-only echo app, bare or behind the door.
 
-It runs on the default server (`doorward.cli.server`) or on granian, with the metrics, the decision log and the settings as
-shipped. Only the auth service, the data directory and `verify` are given.
+It runs on the default server (`doorward.cli.server`), on uvicorn as it comes, or on granian, with the metrics, the decision log
+and the settings as shipped. Only the auth service, the data directory and `verify` are given.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from doorward.cli.server import DrainPolicy, run_server
 from doorward.config import Settings
 from doorward.drill.peers import free_port
 
-SERVERS = ("default", "granian")
+SERVERS = ("default", "uvicorn", "granian")
 ARGUMENTS = "BENCH_ARGUMENTS"
 """Granian makes the app anew in a process of its own; this variable tells it how."""
 
@@ -53,6 +53,8 @@ def main() -> int:
     if options.server == "granian":
         return _on_granian()
     app, writer = _app(options)
+    if options.server == "uvicorn":
+        return _on_uvicorn(app)
 
     async def serve() -> int:
         return await run_server(app, name="serve", host="127.0.0.1", port=0, opening=OpeningPolicy(), drain=AT_ONCE)
@@ -81,6 +83,34 @@ def _app(options: argparse.Namespace) -> tuple[App, LogWriter]:
     auth = {"url": options.auth_url, "issuer": options.issuer, "service_secret": "unused"}
     settings = Settings(auth=auth, verify=options.verify, data_dir=options.data_dir)
     return behind_the_door(settings), configure(level=settings.log_level, style=settings.log_format)
+
+
+def _on_uvicorn(app: App) -> int:
+    """Its fastest protocols, without what the default server goes without: compression, an access log, headers of its own."""
+    from uvicorn import Config, Server
+
+    class Told(Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(f"ready {self.servers[0].sockets[0].getsockname()[1]}", flush=True)
+
+    config = Config(
+        app,
+        port=0,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        backlog=4096,
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+    Told(config).run()
+    return 0
 
 
 def _on_granian() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -134,11 +135,12 @@ class OpeningWatch:
             Stage.UNREAD: Countdown(policy.unread_seconds),
         }
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def incomplete(self, connection: Watched, stage: Stage) -> None:
         """The connection has no scope yet and waits for `stage`. Where there are too many, one of them is evicted."""
-        for countdown in self._countdowns.values():
-            countdown.stop(connection)
+        self._stop_all(connection)
         self.start(connection, stage)
         if connection in self._incomplete:  # its age stays: that of its first byte, or of its connection
             return
@@ -156,16 +158,19 @@ class OpeningWatch:
 
     def start(self, connection: Watched, stage: Stage) -> None:
         """Begin, or begin again, to wait for `stage`."""
-        self._countdowns[stage].start(connection, asyncio.get_running_loop().time())
-        self._arm()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        due = self._countdowns[stage].start(connection, loop.time())
+        if due < self._timer_at:
+            self._arm(loop, due)
 
     def stop(self, connection: Watched, stage: Stage) -> None:
         self._countdowns[stage].stop(connection)
 
     def forget(self, connection: Watched) -> None:
         """The connection is gone."""
-        for countdown in self._countdowns.values():
-            countdown.stop(connection)
+        self._stop_all(connection)
         self._incomplete.leave(connection)
         self.counters.incomplete = len(self._incomplete)
 
@@ -175,23 +180,24 @@ class OpeningWatch:
         self.counters.cut[why] += 1
         connection.abort()
 
-    def _arm(self) -> None:
-        due = min(
-            (at for at in (each.next_due() for each in self._countdowns.values()) if at is not None), default=None
-        )
-        if due is None:
-            return
-        at = due + _TIMER_SLACK_SECONDS
-        if self._timer is not None:
-            if self._timer.when() <= at:
-                return
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(at, self._sweep)
+    def _stop_all(self, connection: Watched) -> None:
+        for countdown in self._countdowns.values():
+            if countdown.waiting:
+                countdown.stop(connection)
 
-    def _sweep(self) -> None:
-        self._timer = None
-        now = asyncio.get_running_loop().time()
+    def _arm(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        """Have the timer fire when `due`, which is earlier than it would."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = loop.call_at(due + _TIMER_SLACK_SECONDS, self._sweep, loop)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer, self._timer_at = None, math.inf
+        now = loop.time()
         for stage, countdown in self._countdowns.items():
             for connection in countdown.pop_due(now):
                 connection.overdue(stage)
-        self._arm()
+        due = min((at for each in self._countdowns.values() if (at := each.next_due()) is not None), default=math.inf)
+        if due < self._timer_at:
+            self._arm(loop, due)

@@ -12,10 +12,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from doorward.asgi.opening import Cut, OpeningCounters, OpeningPolicy, OpeningWatch, Stage
 from doorward.asgi.server_answers import MALFORMED, TOO_LARGE
+from doorward.asgi.upgrade import UpgradeRequest
 from doorward.asgi.uvicorn_websocket import DoorwardWebSocketProtocol
 from doorward.core.limits import network_of
 from doorward.core.verdict import Code
@@ -59,7 +61,13 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
     address: str
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        """As uvicorn's own, which makes Python's sockets of the addresses, twice, and asks the system five times."""
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server = _address(transport.get_extra_info("sockname"))
+        self.client = cast("tuple[str, int] | None", _address(transport.get_extra_info("peername")))
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self.address = network_of(self.client[0]) if self.client else ""
         self._phase = _Phase.IDLE
         self._pending_bytes = 0
@@ -67,6 +75,7 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         self._began_midway = False
         self._body_began_at = 0.0
         self._discarded_bytes = 0
+        self._upgrades = False
         self.watch.counters.connections += 1
         self.watch.incomplete(self, Stage.SILENT)
 
@@ -115,6 +124,7 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._upgrades = False
         if self._phase is _Phase.IDLE:  # the next request in the very bytes that ended the last one
             self._begin_header()
             self._began_midway = True
@@ -125,23 +135,27 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
             raise _TooLarge
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        policy = self.watch.policy
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        headers, policy = self.headers, self.watch.policy
+        headers.append((name, value.rstrip(b" \t")))  # RFC 9112, section 5: white space behind the value is none of it
         line = len(name) + len(value) + _HEADER_LINE_EXTRA
         self._block_bytes += line
         if (
             line > policy.max_line_bytes
             or self._block_bytes > policy.max_header_bytes
-            or len(self.headers) > policy.max_headers  # the trailers of a chunked body count too
+            or len(headers) > policy.max_headers  # the trailers of a chunked body count too
         ):
             raise _TooLarge
 
     def on_headers_complete(self) -> None:
+        self._upgrades = self.parser.should_upgrade() and super()._should_upgrade()
         self.scope["extensions"] = {"doorward": {"abort": self.transport.abort}}
         super().on_headers_complete()
         self._phase = _Phase.BODY
         self._pending_bytes = 0
-        if self.parser.should_upgrade() and self._should_upgrade():
+        if self._upgrades:
             return
         self.watch.complete(self)
         self._body_began_at = self.loop.time()
@@ -233,6 +247,10 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
 
     # The switch to the WebSocket protocol
 
+    def _should_upgrade(self) -> bool:
+        """Found out once a request; uvicorn asks four times."""
+        return self._upgrades
+
     def _upgrade(self, rest: bytes) -> None:
         if self._is_answering():
             self.watch.cut(self, Cut.PIPELINED)
@@ -242,13 +260,18 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
             self.handle_websocket_upgrade()
 
     def handle_websocket_upgrade(self) -> None:
+        """The request goes over as it was parsed."""
         self.connections.discard(self)
-        lines = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
-        for name, value in self.headers:
-            lines += [name, b": ", value, b"\r\n"]
-        protocol = DoorwardWebSocketProtocol(self.config, self.server_state, self.app_state, watch=self.watch)
         self.watch.forget(self)
+        request = UpgradeRequest(self.scope["method"], self.scope["http_version"], self.url, self.headers)
+        protocol = DoorwardWebSocketProtocol(self, watch=self.watch, address=self.address)
         self.parser = None  # type: ignore[assignment]  # it holds on to this object, which is not needed any more
         self.transport.set_protocol(protocol)
-        protocol.connection_made(self.transport)
-        protocol.open(b"".join([*lines, b"\r\n"]))
+        protocol.open(request)
+
+
+def _address(name: object) -> tuple[str, int | None] | None:
+    """Host and port as ASGI has them; a path and no port for a Unix socket, where it has one."""
+    if isinstance(name, tuple):
+        return str(name[0]), int(name[1])
+    return (name, None) if isinstance(name, str) and name else None

@@ -11,31 +11,33 @@ K = TypeVar("K")
 class Countdown(Generic[K]):
     """Every operation is O(1) but `pop_due`, which is O(what is due). `now` in monotonic seconds, never going back."""
 
-    __slots__ = ("_due", "seconds")
+    __slots__ = ("seconds", "waiting")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._due: OrderedDict[K, float] = OrderedDict()
+        self.waiting: OrderedDict[K, float] = OrderedDict()
+        """When each is due, the first one first. To be read only."""
 
     def __len__(self) -> int:
-        return len(self._due)
+        return len(self.waiting)
 
-    def start(self, key: K, now: float) -> None:
-        """Begin, or begin again, the wait of `key`."""
-        self._due[key] = now + self.seconds
-        self._due.move_to_end(key)
+    def start(self, key: K, now: float) -> float:
+        """Begin, or begin again, the wait of `key`. Returns when it is due."""
+        due = self.waiting[key] = now + self.seconds
+        self.waiting.move_to_end(key)
+        return due
 
     def stop(self, key: K) -> None:
         """Forget `key`, if it waits."""
-        self._due.pop(key, None)
+        self.waiting.pop(key, None)
 
     def next_due(self) -> float | None:
         """When the next key is due; `None` while nobody waits."""
-        return next(iter(self._due.values()), None)
+        return next(iter(self.waiting.values()), None)
 
     def pop_due(self, now: float) -> list[K]:
         """Take out all that is due, oldest first."""
         due: list[K] = []
-        while self._due and next(iter(self._due.values())) <= now:
-            due.append(self._due.popitem(last=False)[0])
+        while self.waiting and next(iter(self.waiting.values())) <= now:
+            due.append(self.waiting.popitem(last=False)[0])
         return due
