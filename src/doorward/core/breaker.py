@@ -125,8 +125,8 @@ class CircuitBreaker:
             self._failures.clear()
         else:
             self._failures.append(outcome.at)
-        if self._too_many_failures() or self._too_high_rates():
-            self._enter(State.OPEN, outcome.at)
+        if (outcome.slow or not outcome.succeeded) and (self._too_many_failures() or self._too_high_rates()):
+            self._enter(State.OPEN, outcome.at)  # never on a good outcome: it would shut out a service that is back
 
     def _too_many_failures(self) -> bool:
         if len(self._failures) < self.policy.failures:

@@ -66,9 +66,21 @@ def test_in_staging_two_failures_count_only_within_ten_seconds() -> None:
 def test_half_of_ten_calls_failing_opens_it() -> None:
     breaker = CircuitBreaker(PRODUCTION, 0.0)
     for number in range(9):
-        call(breaker, succeeded=number % 2 == 1, now=number / 10)
+        call(breaker, succeeded=number % 2 == 0, now=number / 10)
     assert state_of(breaker) is State.CLOSED
+    call(breaker, succeeded=False, now=1.0)
+
+    assert state_of(breaker) is State.OPEN
+
+
+def test_no_success_opens_it_however_many_failures_came_before() -> None:
+    """Or the first good answers of a service that is back would shut it out again."""
+    breaker = CircuitBreaker(PRODUCTION, 0.0)
+    for number in range(9):
+        call(breaker, succeeded=number % 2 == 1, now=number / 10)
     call(breaker, succeeded=True, now=1.0)
+    assert state_of(breaker) is State.CLOSED
+    call(breaker, succeeded=False, now=1.1)
 
     assert state_of(breaker) is State.OPEN
 
@@ -77,8 +89,8 @@ def test_half_of_ten_calls_failing_opens_it() -> None:
 def test_calls_older_than_the_window_do_not_count(now: float, state: State) -> None:
     breaker = CircuitBreaker(PRODUCTION, 0.0)
     for number in range(9):
-        call(breaker, succeeded=number % 2 == 1, now=0.0)
-    call(breaker, succeeded=True, now=now)
+        call(breaker, succeeded=number % 2 == 0, now=0.0)
+    call(breaker, succeeded=False, now=now)
 
     assert state_of(breaker) is state
 
