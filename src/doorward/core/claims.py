@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan, nan
 from typing import Any
 
 from doorward.core.answer import Valid, one_of_equals
 from doorward.core.paths import value_at, words_at
 from doorward.core.verdict import Code, Deny, Principal, Source, user_id_of
+
+_NUMBERS = frozenset({int, float})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +38,24 @@ class ClaimsPolicy:
 
 def check(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> Principal | Deny:
     """Who the token speaks for, or why it does not count. `exp` is required; `aud` must name us; `iss` is exact."""
-    problem = _problem(claims, policy, wall_now)
-    if problem is not None:
-        return Deny(Code.TOKEN_INVALID, Source.LOCAL, problem)
-    expires_at = float(claims["exp"])
+    subject = _optional_text(claims, policy.user_claim)
+    expires_at, not_before, issued_at = _date(claims, "exp"), _date(claims, "nbf"), _date(claims, "iat")
+    problem = _problem(claims, policy, subject) or _problem_of_dates(
+        expires_at, not_before, issued_at, wall_now + policy.leeway_seconds
+    )
+    if problem is not None or subject is None or expires_at is None:
+        return Deny(Code.TOKEN_INVALID, Source.LOCAL, problem or "")
     if wall_now >= expires_at + policy.expiry_leeway_seconds:
         return Deny(Code.TOKEN_EXPIRED, Source.LOCAL)
     return Principal(
-        user_id=user_id_of(_optional_text(claims, policy.user_claim) or "", policy.tenant),
+        user_id=user_id_of(subject, policy.tenant),
         issuer=policy.issuer,
         tenant=policy.tenant,
         email=_optional_text(claims, policy.email_claim),
         permissions=_permissions(claims, policy),
         session_id=_optional_text(claims, policy.session_claim),
         jti=_optional_text(claims, "jti"),
-        issued_at=_date(claims, "iat"),
+        issued_at=issued_at,
         expires_at=expires_at,
     )
 
@@ -95,13 +101,12 @@ def merged(local: Principal | None, answer: Valid, policy: ClaimsPolicy) -> Prin
     )
 
 
-def _problem(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> str | None:
+def _problem(claims: Mapping[str, Any], policy: ClaimsPolicy, subject: str | None) -> str | None:
     """The first rule that the claims break, in words without foreign text."""
     if claims.get("iss") != policy.issuer:
         return "iss is not the expected issuer"
-    if not audiences_of(claims, policy.audience_claim) & policy.audiences:
+    if policy.audiences.isdisjoint(audiences_of(claims, policy.audience_claim)):
         return f"{policy.audience_claim} does not name this service"
-    subject = _optional_text(claims, policy.user_claim)
     if subject is None:
         return f"{policy.user_claim} is missing"
     if subject.startswith(policy.reserved):
@@ -109,19 +114,21 @@ def _problem(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -
     for name, value in policy.required:
         if value_at(claims, name) != value:
             return f"{name} is not the required one"
-    return _problem_of_dates(claims, policy, wall_now)
+    return None
 
 
-def _problem_of_dates(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> str | None:
-    for name in ("exp", "nbf", "iat"):
-        if name in claims and _date(claims, name) is None:
+def _problem_of_dates(
+    expires_at: float | None, not_before: float | None, issued_at: float | None, latest: float
+) -> str | None:
+    for name, date in (("exp", expires_at), ("nbf", not_before), ("iat", issued_at)):
+        if date is not None and isnan(date):
             return f"{name} is not a NumericDate"
-    if "exp" not in claims:
+    if expires_at is None:
         return "exp is missing"
-    for name in ("nbf", "iat"):
-        date = _date(claims, name)
-        if date is not None and date > wall_now + policy.leeway_seconds:
-            return f"{name} is in the future"
+    if not_before is not None and not_before > latest:
+        return "nbf is in the future"
+    if issued_at is not None and issued_at > latest:
+        return "iat is in the future"
     return None
 
 
@@ -136,14 +143,17 @@ def audiences_of(claims: Mapping[str, Any], claim: str) -> frozenset[str]:
 
 
 def _date(claims: Mapping[str, Any], name: str) -> float | None:
+    """`None` if there is none, and NaN if it is no NumericDate. A bool is none, though Python calls it an `int`."""
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if -1e12 < value < 1e12 else None
+    if value is None:
+        return nan if name in claims else None
+    if type(value) not in _NUMBERS:
+        return nan
+    return float(value) if -1e12 < value < 1e12 else nan
 
 
 def _optional_text(claims: Mapping[str, Any], name: str) -> str | None:
-    value = value_at(claims, name)
+    value = claims[name] if name in claims else value_at(claims, name) if "." in name else None
     return value if isinstance(value, str) and value else None
 
 
