@@ -21,6 +21,7 @@ RESOLUTION_DELAY_SECONDS: Final = 0.05
 """How long an address of one family waits for the other's (RFC 8305, section 3)."""
 
 RENEW_SECONDS: Final = 1.0
+"""A channel lives at least so long, unless it refuses from its start."""
 
 _NO_ANSWER = frozenset({pycares.errno.ARES_ECONNREFUSED, pycares.errno.ARES_ETIMEOUT, pycares.errno.ARES_ECANCELLED})
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -30,7 +31,8 @@ class AresDnsClient:
     """A `DnsClient`. Reads /etc/hosts first and then asks: `nameservers` (`host` or `host:port`), or the system's.
 
     A c-ares channel can die for good: made while another one is closed, or after an outage of the network, it refuses every
-    query without asking anybody, or never comes back (c-ares issue 1000). So one that gave no answer at all is replaced.
+    query without asking anybody, or never comes back (c-ares issue 1000). So one that gave no answer at all is replaced before
+    the next query; and one that refuses the very first, at once.
 
     Args:
         key: of `nameservers` in the settings, for an error.
@@ -46,6 +48,7 @@ class AresDnsClient:
         self._is_suspect = False
         self._resolver = self._channel()
         self._made_at = asyncio.get_running_loop().time()
+        self._is_new = True
 
     async def query(self, host: str, *, deadline: Deadline) -> tuple[Sequence[Address], float]:
         """Both families at once. One that answers does not wait long for one that does not.
@@ -58,6 +61,17 @@ class AresDnsClient:
         now = asyncio.get_running_loop().time
         if self._is_suspect and now() - self._made_at >= RENEW_SECONDS:
             await self._renew(now())
+        was_new, self._is_new = self._is_new, False
+        try:
+            return await self._ask(host, deadline)
+        except ResolveError as error:
+            if not (was_new and _errno(error) == pycares.errno.ARES_ECONNREFUSED):
+                raise
+        await self._renew(now())
+        return await self._ask(host, deadline)
+
+    async def _ask(self, host: str, deadline: Deadline) -> tuple[Sequence[Address], float]:
+        now = asyncio.get_running_loop().time
         lookups = {asyncio.ensure_future(self._lookup(host, family)): family for family in _FAMILIES}
         try:
             pending = set(lookups)
@@ -118,8 +132,13 @@ def _was_answered(lookup: asyncio.Future[list[tuple[Address, float]]]) -> bool:
     if not lookup.done() or lookup.cancelled():
         return False
     failure = lookup.exception()
-    cause = failure.__cause__ if failure is not None else None
-    return failure is None or (isinstance(cause, aiodns.error.DNSError) and cause.args[0] not in _NO_ANSWER)
+    return failure is None or _errno(failure) not in {None, *_NO_ANSWER}
+
+
+def _errno(failure: BaseException) -> int | None:
+    """Of c-ares; `None`: it did not come to that."""
+    cause = failure.__cause__
+    return int(cause.args[0]) if isinstance(cause, aiodns.error.DNSError) else None
 
 
 async def _close(channel: aiodns.DNSResolver | None) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 
+import aiodns
 import pytest
 
 from doorward.adapters.dns import RENEW_SECONDS, AresDnsClient
@@ -166,3 +167,33 @@ async def test_a_channel_that_gave_no_answer_is_replaced_and_one_that_said_no_is
             assert client._resolver is not first
         finally:
             await client.aclose()
+
+
+async def test_a_channel_that_refuses_from_its_start_is_replaced_within_the_query(server: FaultDns) -> None:
+    """As one that died while it was made: it refuses at once, and asks nobody."""
+    client = AresDnsClient([server.address])
+    await client._resolver.close()
+    client._resolver = await refusing_channel()
+    addresses, _ = await client.query("both.test", deadline=within(5))
+    assert addresses == (V4, V6)
+    await client.aclose()
+
+
+async def test_name_servers_that_refuse_are_asked_twice_at_most() -> None:
+    channel = await refusing_channel()
+    client = AresDnsClient(channel.nameservers)
+    made = client._resolver
+    for _ in range(3):
+        with pytest.raises(ResolveError):
+            await client.query("both.test", deadline=within(5))
+    assert client._retired is made, "one new channel, and not one a query"
+    await channel.close()
+    await client.aclose()
+
+
+async def refusing_channel() -> aiodns.DNSResolver:
+    """Of a name server that is not there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        nameserver = f"127.0.0.1:{taken.getsockname()[1]}"
+    return aiodns.DNSResolver(nameservers=[nameserver], timeout=0.4, tries=2, lookups="fb")
