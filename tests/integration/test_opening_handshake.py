@@ -142,6 +142,12 @@ async def seconds_until_cut(reader: asyncio.StreamReader) -> float:
     return time.monotonic() - begun
 
 
+async def flood(writer: asyncio.StreamWriter, message: bytes) -> None:
+    while True:
+        writer.write(message)
+        await writer.drain()
+
+
 async def flood_until_cut(writer: asyncio.StreamWriter) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         try:
@@ -570,6 +576,59 @@ async def test_nothing_is_written_into_an_answer_that_is_under_way(second: bytes
         await close(writer)
 
 
+async def test_a_target_in_absolute_form_is_read_as_its_path() -> None:
+    """RFC 9112, section 3.2.2."""
+    async with serving() as running:
+        reader, writer = await running.open()
+        writer.write(UPGRADE.replace(b"/ws", b"http://a/w%73?x=%31") + b"\r\n")
+        assert await asyncio.wait_for(reader.readline(), PATIENCE_SECONDS) == SWITCHED
+        (scope,) = running.app.scopes
+        assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/ws", b"/w%73", b"x=%31")
+        await close(writer)
+
+
+async def test_white_space_around_a_header_is_not_of_its_value() -> None:
+    """RFC 9112, section 5."""
+    async with serving() as running:
+        reader, writer = await running.open()
+        writer.write(UPGRADE + b"Authorization: \t Bearer x \t \r\n\r\n")
+        assert await asyncio.wait_for(reader.readline(), PATIENCE_SECONDS) == SWITCHED
+        assert (b"authorization", b"Bearer x") in running.app.scopes[0]["headers"]
+        await close(writer)
+
+
+async def test_the_application_cannot_say_two_headers_in_one(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as running:
+
+        async def splitting(receive: Receive, send: Send) -> None:
+            await send({"type": "websocket.accept", "headers": [(b"x", b"1\r\nset-cookie: a=b")]})
+
+        running.app._echo = splitting  # type: ignore[method-assign]
+        reader, writer = await running.open()
+        writer.write(UPGRADE + b"\r\n")
+        answer = await read_all(reader)
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert b"set-cookie" not in answer
+        assert "Invalid HTTP header" in caplog.text
+        await close(writer)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["half an answer", "no answer"])
+async def test_an_application_that_does_not_decide_is_an_error(caplog: pytest.LogCaptureFixture, ended: bool) -> None:
+    async with serving() as running:
+
+        async def silent(receive: Receive, send: Send) -> None:
+            if not ended:
+                await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+
+        running.app._echo = silent  # type: ignore[method-assign]
+        reader, writer = await running.open()
+        writer.write(UPGRADE + b"\r\n")
+        assert (await read_all(reader)).startswith(b"HTTP/1.1 500 ")
+        assert "without completing handshake" in caplog.text
+        await close(writer)
+
+
 async def test_another_upgrade_is_a_plain_request() -> None:
     async with serving() as running:
         reader, writer = await running.open()
@@ -629,6 +688,50 @@ async def test_what_is_not_text_is_told_with_1007_behind_a_good_message() -> Non
         assert (await read_all(reader)) == b"\x88\x02" + struct.pack("!H", 1007)
         await close(writer)
         await running.until(lambda: running.counters.connections == 0)
+
+
+async def test_what_is_not_text_ends_it_also_with_the_close_behind_it() -> None:
+    async with serving(linger_seconds=30.0) as running:
+        reader, writer = await running.open()
+        writer.write(UPGRADE + b"\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+        writer.write(b"\x81\x81\0\0\0\0\xff" + b"\x88\x82\0\0\0\0" + struct.pack("!H", 1000))
+        assert (await read_all(reader)).startswith(b"\x88\x02")
+        await close(writer)
+        await running.until(lambda: running.counters.connections == 0)
+
+
+async def test_a_message_in_parts_is_one_and_a_ping_between_them_is_answered() -> None:
+    async with serving() as running:
+        reader, writer = await running.open()
+        writer.write(UPGRADE + b"\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+        writer.write(b"\x01\x81\0\0\0\0a" + b"\x89\x81\0\0\0\0p" + b"\x00\x81\0\0\0\0b" + b"\x80\x81\0\0\0\0c")
+        assert await asyncio.wait_for(reader.readexactly(8), PATIENCE_SECONDS) == b"\x8a\x01p" + b"\x81\x03abc"
+        await close(writer)
+
+
+async def test_who_sends_more_than_the_application_takes_is_not_read() -> None:
+    async with serving() as running:
+        gate = asyncio.Event()
+
+        async def deaf(receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await asyncio.wait_for(gate.wait(), PATIENCE_SECONDS)
+            for _ in range(10):
+                assert len((await receive())["bytes"]) == 60_000
+
+        running.app._echo = deaf  # type: ignore[method-assign]
+        reader, writer = await running.open()
+        writer.write(UPGRADE + b"\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+        message = b"\x82\xfe" + struct.pack("!H", 60_000) + b"\0\0\0\0" + b"x" * 60_000
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(flood(writer, message), 0.5)
+        gate.set()
+        await running.until(lambda: running.counters.websockets == 0)
+        await close(writer)
 
 
 async def test_garbage_in_place_of_the_answer_to_a_close_ends_in_time() -> None:
