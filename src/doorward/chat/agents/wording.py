@@ -116,10 +116,10 @@ def _knowledge(result: Result) -> str:
     age = result["keyset_age_seconds"]
     keys = "I have no key set yet" if age is None else f"The key set is {duration(age)} old"
     feed_age = result["feed_age_seconds"]
-    old = f" ({duration(feed_age)} old)" if feed_age is not None else ""
+    heard = f"; it last answered {duration(feed_age)} ago" if feed_age is not None else ""
     feed = {
-        "live": f", and the revocation feed is live{old}",
-        "stale": f", and the revocation feed is stale{old}",
+        "live": f", and the revocation feed is live{heard}",
+        "stale": f", and the revocation feed is stale{heard}",
         "missing": ", and the service has no revocation feed",
     }
     return keys + feed.get(result["feed"], "") + "."

@@ -20,7 +20,7 @@ def test_a_healthy_service() -> None:
     assert service() == (
         "The auth service at https://auth.internal is fine as far as I can see: the breaker has been closed for 12 minutes. "
         "Its last answer came 2 seconds ago; the last health check passed and took 3.2 ms. "
-        "The key set is 1 minute old, and the revocation feed is live (4 seconds old)."
+        "The key set is 1 minute old, and the revocation feed is live; it last answered 4 seconds ago."
     )
 
 
