@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import struct
@@ -17,6 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from doorward.asgi.opening import Cut, OpeningCounters, OpeningPolicy
+from doorward.asgi.uvicorn_websocket import DoorwardWebSocketProtocol
 from doorward.cli.server import Server, bind
 from doorward.core.deadline import Deadline
 
@@ -732,6 +734,42 @@ async def test_who_sends_more_than_the_application_takes_is_not_read() -> None:
         gate.set()
         await running.until(lambda: running.counters.websockets == 0)
         await close(writer)
+
+
+async def test_who_pings_and_does_not_read_is_owed_one_answer() -> None:
+    loop = asyncio.get_running_loop()
+    async with serving() as running:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("127.0.0.1", running.port))
+            await loop.sock_sendall(sock, UPGRADE + b"\r\n")
+            await running.until(lambda: len(connections()) == 1)
+            (connection,) = connections()
+            pings = 0
+            while not connection._owed_pong:
+                await asyncio.wait_for(loop.sock_sendall(sock, pinged(pings, 1_000)), PATIENCE_SECONDS)
+                pings += 1_000
+            for _ in range(20):
+                await asyncio.wait_for(loop.sock_sendall(sock, pinged(pings, 10_000)), PATIENCE_SECONDS)
+                pings += 10_000
+            last = b"\x8a\x7d" + struct.pack("!I", pings - 1).rjust(125, b"\0")
+            await running.until(lambda: connection._owed_pong == [last])
+            assert connection.transport.get_write_buffer_size() < 2**20
+            received = b""
+            while not received.endswith(last):
+                received = received[-200:] + await asyncio.wait_for(loop.sock_recv(sock, 2**20), PATIENCE_SECONDS)
+
+
+def connections() -> list[DoorwardWebSocketProtocol]:
+    return [each for each in gc.get_objects() if type(each) is DoorwardWebSocketProtocol and each._frames is not None]
+
+
+def pinged(first: int, count: int) -> bytes:
+    """So many pings of the largest size, each with its number at the end."""
+    return b"".join(
+        b"\x89\xfd\0\0\0\0" + struct.pack("!I", number).rjust(125, b"\0") for number in range(first, first + count)
+    )
 
 
 async def test_garbage_in_place_of_the_answer_to_a_close_ends_in_time() -> None:

@@ -11,20 +11,19 @@ E = TypeVar("E")
 
 
 class Inbox(Generic[E]):
-    """Events in order, for whoever takes them. An empty one with nobody waiting holds two empty lists.
+    """Events in order, for whoever takes them. An empty one with nobody waiting holds two empty lists."""
 
-    Whoever puts events in is to stop when there are many: taking one costs as much as there are.
-    """
-
-    __slots__ = ("_events", "_loop", "_waiting")
+    __slots__ = ("_events", "_loop", "_taken", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._events: list[E] = []
+        self._events: list[E | None] = []
+        self._taken = 0
+        """How many of them were taken: the list begins anew when that is all, since taking one from its front moves the others."""
         self._waiting: list[asyncio.Future[None]] = []
 
     def __len__(self) -> int:
-        return len(self._events)
+        return len(self._events) - self._taken
 
     def put(self, event: E) -> bool:
         """Never waits. Says whether somebody was waiting for it."""
@@ -47,7 +46,13 @@ class Inbox(Generic[E]):
                 elif self._events:
                     self._wake()
                 raise
-        return self._events.pop(0)
+        event: E = self._events[self._taken]  # type: ignore[assignment]  # `None` only where it was taken
+        self._events[self._taken] = None
+        self._taken += 1
+        if self._taken == len(self._events):
+            self._events.clear()
+            self._taken = 0
+        return event
 
     def _wake(self) -> bool:
         while self._waiting:

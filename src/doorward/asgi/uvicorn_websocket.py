@@ -80,9 +80,9 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_app", "_app_state", "_client", "_close_timer", "_config", "_connections", "_default_headers", "_denial",
-        "_discarded_bytes", "_discards", "_fragments", "_frames", "_inbox", "_is_text", "_keepalive", "_loop", "_phase",
-        "_pinged", "_read_paused", "_root_path", "_server", "_switch", "_tasks", "_tls", "_writable", "address",
-        "transport", "watch",
+        "_discarded_bytes", "_discards", "_fragments", "_frames", "_inbox", "_is_text", "_keepalive", "_loop",
+        "_owed_pong", "_phase", "_pinged", "_read_paused", "_root_path", "_server", "_switch", "_tasks", "_tls",
+        "_writable", "address", "transport", "watch",
     )  # fmt: skip
 
     def __init__(self, http: HttpToolsProtocol, *, watch: OpeningWatch, address: str) -> None:
@@ -112,6 +112,7 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         self._writable: asyncio.Event | None = None
         self._keepalive: asyncio.TimerHandle | None = None
         self._pinged: bytes | None = None
+        self._owed_pong: list[bytes] = []
         self._close_timer: asyncio.TimerHandle | None = None
         self._discards = False
         self._discarded_bytes = 0
@@ -165,6 +166,9 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         if self._writable is not None:
             self._writable.set()
             self._writable = None
+        if self._owed_pong:
+            pong, self._owed_pong = self._owed_pong, []
+            self.transport.writelines(pong)
 
     def data_received(self, data: bytes) -> None:
         frames = self._frames
@@ -352,11 +356,18 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
                 self._deliver(message)
         elif opcode is _PING:
             if self._frames is not None:
-                self._write(self._frames)
+                self._pong(self._frames)
         elif opcode is _PONG:
             self._take_pong(frame)
         elif opcode is _CLOSE:
             self.handle_close(frame)
+
+    def _pong(self, frames: Protocol) -> None:
+        """Who pings and does not read is owed one answer, to the last ping, and no heap of them (RFC 6455, section 5.5.3)."""
+        if self._writable is None or frames.close_rcvd is not None:
+            self._write(frames)
+        else:
+            self._owed_pong = frames.data_to_send()[-1:] or self._owed_pong
 
     def _deliver(self, data: bytes) -> None:
         """A message. While the application does not take it, no more are read."""

@@ -27,6 +27,19 @@ async def test_events_come_in_order_before_and_after_somebody_waits() -> None:
     assert await box.take() == 4
 
 
+async def test_what_is_put_while_others_are_taken_comes_behind_them() -> None:
+    box = inbox()
+    taken: list[int] = []
+    for number in range(0, 30, 3):
+        for event in range(number, number + 3):
+            box.put(event)
+        taken += [await box.take(), await box.take()]
+    assert len(box) == 10
+    taken += [await box.take() for _ in range(10)]
+    assert taken == list(range(30))
+    assert len(box) == 0
+
+
 async def test_several_may_wait() -> None:
     box = inbox()
     waiting = [asyncio.ensure_future(box.take()) for _ in range(3)]
