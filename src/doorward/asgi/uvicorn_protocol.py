@@ -65,8 +65,8 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         self.connections.add(self)
         self.transport = transport
         self.flow = FlowControl(transport)
-        self.server = _address(transport.get_extra_info("sockname"))
-        self.client = cast("tuple[str, int] | None", _address(transport.get_extra_info("peername")))
+        self.server = _address(transport, "sockname")
+        self.client = cast("tuple[str, int] | None", _address(transport, "peername"))
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self.address = network_of(self.client[0]) if self.client else ""
         self._phase = _Phase.IDLE
@@ -270,8 +270,12 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         protocol.open(request)
 
 
-def _address(name: object) -> tuple[str, int | None] | None:
-    """Host and port as ASGI has them; a path and no port for a Unix socket, where it has one."""
+def _address(transport: asyncio.Transport, which: str) -> tuple[str, int | None] | None:
+    """Host and port as ASGI has them; a path and no port for a Unix socket. `None` where there is none, or not any more."""
+    try:
+        name = transport.get_extra_info(which)
+    except OSError:
+        return None
     if isinstance(name, tuple):
         return str(name[0]), int(name[1])
     return (name, None) if isinstance(name, str) and name else None
