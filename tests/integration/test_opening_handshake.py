@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import socket
 import struct
 import time
@@ -14,10 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
+from doorward.asgi import uvicorn_websocket
 from doorward.asgi.opening import Cut, OpeningCounters, OpeningPolicy
+from doorward.asgi.uvicorn_protocol import DoorwardHttpProtocol
 from doorward.asgi.uvicorn_websocket import DoorwardWebSocketProtocol
 from doorward.cli.server import Server, bind
 from doorward.core.deadline import Deadline
@@ -39,6 +43,9 @@ class EchoApp:
 
     scopes: list[dict[str, Any]] = field(default_factory=list)
     reads: asyncio.Event = field(default_factory=asyncio.Event)
+    messages_sent: int = 0
+    unread_bytes: int = 0
+    """What was left in our buffer, far below the mark at which writing pauses, when the app ended."""
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -50,6 +57,18 @@ class EchoApp:
             await send({"type": "websocket.accept"})
             await send({"type": "websocket.close", "code": 1000})
             await self.reads.wait()
+        elif scope["path"] in {"/close-unread", "/return-unread"}:
+            await send({"type": "websocket.accept"})
+            await self._leave_unread(send, {"type": "websocket.send", "bytes": b"x" * 1_000})
+            if scope["path"] == "/close-unread":
+                await send({"type": "websocket.close"})
+        elif scope["path"] == "/rest-unread":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await self._leave_unread(send, {"type": "http.response.body", "body": b"x" * 1_000, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        elif scope["path"] == "/large":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"16000000")]})
+            await send({"type": "http.response.body", "body": b"x" * 16_000_000})
         elif scope["type"] == "websocket":
             await self._echo(receive, send)
         elif scope["path"] == "/unread":
@@ -79,10 +98,17 @@ class EchoApp:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    async def _leave_unread(self, send: Send, message: dict[str, Any]) -> None:
+        (connection,) = open_ones(DoorwardHttpProtocol, DoorwardWebSocketProtocol)
+        while not (unread := connection.transport.get_write_buffer_size()):
+            await send(message)
+        self.unread_bytes = unread
+
     async def _flood_messages(self, send: Send) -> None:
         await send({"type": "websocket.accept"})
         for _ in range(1000):
             await send({"type": "websocket.send", "bytes": b"x" * 65_536})
+            self.messages_sent += 1
 
     async def _flood(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -219,6 +245,31 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         assert received == b"3"
         assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
         await close(writer)
+
+
+async def test_a_websocket_outlives_the_keep_alive_of_a_request_before_it() -> None:
+    async with serving(keep_alive_seconds=1) as running:
+        reader, writer = await running.open()
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n0"), PATIENCE_SECONDS)).startswith(b"HTTP/1.1 200")
+        writer.write(UPGRADE + b"\r\n")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)).startswith(SWITCHED)
+        await asyncio.sleep(1.2)
+        writer.write(b"\x81\x82\0\0\0\0hi")
+        assert await asyncio.wait_for(reader.readexactly(4), PATIENCE_SECONDS) == b"\x81\x02hi"
+        await close(writer)
+
+
+async def test_an_answer_that_is_still_unread_holds_the_websocket_behind_it_back() -> None:
+    async with serving(unread_seconds=0.4) as running:
+        with socket.socket() as sock:
+            await connected(sock, running)
+            await asyncio.get_running_loop().sock_sendall(sock, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+            await running.until(lambda: running.counters.complete == 1)
+            await asyncio.get_running_loop().sock_sendall(sock, UPGRADE.replace(b"/ws", b"/unread") + b"\r\n")
+            await running.until(lambda: running.counters.websockets == 1)
+            await running.until(lambda: running.counters.cut == {Cut.UNREAD: 1})
+            assert running.app.messages_sent == 0
 
 
 # Too large
@@ -522,6 +573,7 @@ async def test_complete_connections_do_not_count() -> None:
         pytest.param(b"Content-Length: 5\r\n", 400, id="announces a body"),
         pytest.param(b"Sec-WebSocket-Key: c2Vjb25k\r\n", 400, id="two keys"),
         pytest.param(b"Upgrade: h2c\r\nUpgrade: websocket\r\n", 426, id="two upgrades"),
+        pytest.param(b"Sec-WebSocket-Protocol: a b\r\n", 400, id="no list of subprotocols"),
     ],
 )
 async def test_an_upgrade_that_websockets_refuses_is_answered(extra: bytes, status: int) -> None:
@@ -589,6 +641,28 @@ async def test_a_target_in_absolute_form_is_read_as_its_path() -> None:
         await close(writer)
 
 
+@pytest.mark.parametrize(
+    ("target", "seen"),
+    [
+        (b"http://a", ("/", b"")),
+        (b"http://a?x=1", ("/", b"x=1")),
+        pytest.param(b"http://[::1/x", None, id="no URL"),
+    ],
+)
+async def test_every_target_gets_an_answer(target: bytes, seen: tuple[str, bytes] | None) -> None:
+    async with serving() as running:
+        reader, writer = await running.open()
+        writer.write(UPGRADE.replace(b"/ws", target) + b"\r\n")
+        answer = await asyncio.wait_for(reader.readline(), PATIENCE_SECONDS)
+        if seen is None:
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert running.counters.malformed == 1
+        else:
+            assert answer == SWITCHED
+            assert (running.app.scopes[0]["path"], running.app.scopes[0]["query_string"]) == seen
+        await close(writer)
+
+
 async def test_white_space_around_a_header_is_not_of_its_value() -> None:
     """RFC 9112, section 5."""
     async with serving() as running:
@@ -597,6 +671,22 @@ async def test_white_space_around_a_header_is_not_of_its_value() -> None:
         assert await asyncio.wait_for(reader.readline(), PATIENCE_SECONDS) == SWITCHED
         assert (b"authorization", b"Bearer x") in running.app.scopes[0]["headers"]
         await close(writer)
+
+
+async def test_the_log_of_uvicorn_has_its_lines_without_a_query(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as running:
+        caplog.set_level(logging.INFO, "uvicorn.error")
+        for path in (b"/ws", b"/close"):
+            reader, writer = await running.open()
+            writer.write(UPGRADE.replace(b"/ws", path + b"?access_token=secret") + b"\r\n")
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+            writer.transport.abort()
+        lines = [record.getMessage() for record in caplog.records if record.name == "uvicorn.error"]
+        assert [line.partition(" - ")[2] for line in lines if "WebSocket" in line] == [
+            '"WebSocket /ws" [accepted]',
+            '"WebSocket /close" [accepted]',
+        ]
+        assert "secret" not in caplog.text
 
 
 async def test_the_application_cannot_say_two_headers_in_one(caplog: pytest.LogCaptureFixture) -> None:
@@ -703,6 +793,31 @@ async def test_what_is_not_text_ends_it_also_with_the_close_behind_it() -> None:
         await running.until(lambda: running.counters.connections == 0)
 
 
+async def test_what_is_not_text_is_told_also_with_a_ping_behind_it(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(linger_seconds=0.2) as running:
+        reader, writer = await running.open()
+        writer.write(UPGRADE + b"\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+        writer.write(b"\x81\x81\0\0\0\0\xff" + b"\x89\x80\0\0\0\0")
+        assert (await read_all(reader)).endswith(b"\x88\x02" + struct.pack("!H", 1007))
+        assert not caplog.records, "nothing went up into the event loop"
+        await close(writer)
+
+
+async def test_parts_of_nothing_take_no_memory() -> None:
+    async with serving() as running:
+        reader, writer = await running.open()
+        writer.write(UPGRADE + b"\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+        (connection,) = connections()
+        writer.write(b"\x01\x81\0\0\0\0a" + b"\x00\x80\0\0\0\0" * 10_000 + b"\x89\x80\0\0\0\0")
+        assert await asyncio.wait_for(reader.readexactly(2), PATIENCE_SECONDS) == b"\x8a\x00"
+        assert connection._fragments == [b"a"]
+        writer.write(b"\x80\x81\0\0\0\0b")
+        assert await asyncio.wait_for(reader.readexactly(4), PATIENCE_SECONDS) == b"\x81\x02ab"
+        await close(writer)
+
+
 async def test_a_message_in_parts_is_one_and_a_ping_between_them_is_answered() -> None:
     async with serving() as running:
         reader, writer = await running.open()
@@ -740,9 +855,7 @@ async def test_who_pings_and_does_not_read_is_owed_one_answer() -> None:
     loop = asyncio.get_running_loop()
     async with serving() as running:
         with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            sock.setblocking(False)
-            await loop.sock_connect(sock, ("127.0.0.1", running.port))
+            await connected(sock, running)
             await loop.sock_sendall(sock, UPGRADE + b"\r\n")
             await running.until(lambda: len(connections()) == 1)
             (connection,) = connections()
@@ -754,15 +867,92 @@ async def test_who_pings_and_does_not_read_is_owed_one_answer() -> None:
                 await asyncio.wait_for(loop.sock_sendall(sock, pinged(pings, 10_000)), PATIENCE_SECONDS)
                 pings += 10_000
             last = b"\x8a\x7d" + struct.pack("!I", pings - 1).rjust(125, b"\0")
-            await running.until(lambda: connection._owed_pong == [last])
+            await running.until(lambda: connection._owed_pong == last)
             assert connection.transport.get_write_buffer_size() < 2**20
             received = b""
             while not received.endswith(last):
                 received = received[-200:] + await asyncio.wait_for(loop.sock_recv(sock, 2**20), PATIENCE_SECONDS)
 
 
+async def test_who_pings_unread_and_then_breaks_the_rules_can_read_why() -> None:
+    loop = asyncio.get_running_loop()
+    async with serving(linger_seconds=5.0) as running:
+        with socket.socket() as sock:
+            await connected(sock, running)
+            await loop.sock_sendall(sock, UPGRADE + b"\r\n")
+            await running.until(lambda: len(connections()) == 1)
+            (connection,) = connections()
+            pings = 0
+            while not connection._owed_pong:
+                await asyncio.wait_for(loop.sock_sendall(sock, pinged(pings, 1_000)), PATIENCE_SECONDS)
+                pings += 1_000
+            await loop.sock_sendall(sock, pinged(pings, 1) + b"\x83\x80\0\0\0\0")
+            received = b""
+            while piece := await asyncio.wait_for(loop.sock_recv(sock, 2**20), PATIENCE_SECONDS):
+                received = received[-200:] + piece
+            assert b"\x88\x10" + struct.pack("!H", 1002) + b"invalid opcode" in received
+
+
+@pytest.mark.parametrize("path", [b"/close-unread", b"/return-unread"])
+async def test_a_connection_is_closed_in_time_though_the_peer_leaves_the_rest_unread(
+    path: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uvicorn_websocket, "_CLOSE_SECONDS", 0.3)
+    async with serving() as running:
+        with socket.socket() as sock:
+            await connected(sock, running)
+            await asyncio.get_running_loop().sock_sendall(sock, UPGRADE.replace(b"/ws", path) + b"\r\n")
+            await running.until(lambda: running.app.unread_bytes > 0)
+            await running.until(lambda: running.counters.connections == 0)
+
+
+async def test_a_response_is_closed_in_time_though_the_peer_leaves_the_rest_unread() -> None:
+    async with serving(unread_seconds=0.3) as running:
+        with socket.socket() as sock:
+            await connected(sock, running)
+            await asyncio.get_running_loop().sock_sendall(
+                sock, b"GET /rest-unread HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            )
+            await running.until(lambda: running.app.unread_bytes > 0)
+            await running.until(lambda: running.counters.connections == 0)
+
+
+async def test_closing_what_the_peer_has_closed_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as running:
+
+        async def polite(receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            assert (await receive())["type"] == "websocket.disconnect"
+            await send({"type": "websocket.close"})
+            with pytest.raises(ClientDisconnected):
+                await send({"type": "websocket.send", "text": "late"})
+
+        running.app._echo = polite  # type: ignore[method-assign]
+        reader, writer = await running.open()
+        writer.write(UPGRADE + b"\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+        writer.write(b"\x88\x82\0\0\0\0" + struct.pack("!H", 1000))
+        assert await read_all(reader) == b"\x88\x02" + struct.pack("!H", 1000)
+        await running.until(lambda: running.counters.connections == 0)
+        assert not caplog.records
+        await close(writer)
+
+
+async def connected(sock: socket.socket, running: Running) -> None:
+    """A peer that takes little before it is read."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", running.port))
+
+
 def connections() -> list[DoorwardWebSocketProtocol]:
-    return [each for each in gc.get_objects() if type(each) is DoorwardWebSocketProtocol and each._frames is not None]
+    return [each for each in open_ones(DoorwardWebSocketProtocol) if each._frames is not None]
+
+
+def open_ones(*kinds: type) -> list[Any]:
+    """The server's; one that is closed may wait for the garbage collector in a test that is over."""
+    return [each for each in gc.get_objects() if issubclass(type(each), kinds) and not each.transport.is_closing()]
 
 
 def pinged(first: int, count: int) -> bytes:

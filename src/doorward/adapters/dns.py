@@ -48,7 +48,9 @@ class AresDnsClient:
         self._is_suspect = False
         self._resolver = self._channel()
         self._made_at = asyncio.get_running_loop().time()
-        self._is_new = True
+        self._is_unproven = True
+        """The channel has not answered yet, and may be dead from its start."""
+        self._is_closed = False
 
     async def query(self, host: str, *, deadline: Deadline) -> tuple[Sequence[Address], float]:
         """Both families at once. One that answers does not wait long for one that does not.
@@ -61,13 +63,17 @@ class AresDnsClient:
         now = asyncio.get_running_loop().time
         if self._is_suspect and now() - self._made_at >= RENEW_SECONDS:
             await self._renew(now())
-        was_new, self._is_new = self._is_new, False
+        asked = self._resolver
         try:
             return await self._ask(host, deadline)
         except ResolveError as error:
-            if not (was_new and _errno(error) == pycares.errno.ARES_ECONNREFUSED):
+            if _errno(error) != pycares.errno.ARES_ECONNREFUSED or not (
+                self._is_unproven or asked is not self._resolver
+            ):
                 raise
-        await self._renew(now())
+        if asked is self._resolver:  # nobody else has replaced it meanwhile
+            await self._renew(now())
+            self._is_unproven = False  # that is enough for name servers that do refuse
         return await self._ask(host, deadline)
 
     async def _ask(self, host: str, deadline: Deadline) -> tuple[Sequence[Address], float]:
@@ -88,11 +94,13 @@ class AresDnsClient:
             return found
         finally:
             self._is_suspect = not any(_was_answered(lookup) for lookup in lookups)
+            self._is_unproven = self._is_unproven and self._is_suspect
             for lookup in lookups:
                 lookup.cancel()
 
     async def aclose(self) -> None:
         """End every lookup. Bounded: c-ares cleans up on a thread of its own."""
+        self._is_closed = True
         for channel in (self._resolver, self._retired):
             await _close(channel)
 
@@ -108,9 +116,11 @@ class AresDnsClient:
 
     async def _renew(self, now: float) -> None:
         """A fresh channel. The old one is closed when this one has answered: not while a new one is being made."""
+        if self._is_closed:
+            return
         before = self._retired
         self._retired, self._resolver = self._resolver, self._channel()
-        self._made_at, self._is_suspect = now, False
+        self._made_at, self._is_suspect, self._is_unproven = now, False, True
         await _close(before)
 
     async def _lookup(self, host: str, family: socket.AddressFamily) -> list[tuple[Address, float]]:

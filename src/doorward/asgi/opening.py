@@ -159,8 +159,9 @@ class OpeningWatch:
     def start(self, connection: Watched, stage: Stage) -> None:
         """Begin, or begin again, to wait for `stage`."""
         loop = self._loop
-        if loop is None:
+        if loop is None or loop.is_closed():  # the first, or another life of the same server
             loop = self._loop = asyncio.get_running_loop()
+            self._timer, self._timer_at = None, math.inf
         due = self._countdowns[stage].start(connection, loop.time())
         if due < self._timer_at:
             self._arm(loop, due)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import binascii
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import httptools
 from websockets.datastructures import Headers as _Headers
 from websockets.extensions import Extension
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
@@ -26,17 +28,22 @@ _SWITCHING = 101
 _DECISIVE = frozenset(
     {
         b"connection", b"upgrade", b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-extensions",
-        b"origin", b"content-length", b"transfer-encoding",
+        b"sec-websocket-protocol", b"origin", b"content-length", b"transfer-encoding",
     }
 )  # fmt: skip
 """The header fields that decide. In a plain request each stands once at most, and the last two do not stand at all."""
 
+_TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*")
+"""A list as RFC 9110, section 5.6.1, has it, without empty members."""
+
 
 class UpgradeRequest(NamedTuple):
-    """A request with `Upgrade: websocket`. `target` as it stood on the request line; names of `headers` in lower case."""
+    """A request with `Upgrade: websocket`. `target` as it stood on the request line; names of `headers` in lower case.
+
+    Of HTTP any version will do, as with uvicorn: there are proxies that say 1.0 and mean it well.
+    """
 
     method: str
-    http_version: str
     target: bytes
     headers: Headers
 
@@ -69,6 +76,22 @@ def accepted(request: UpgradeRequest, *, compresses: bool) -> Accepted:
     return _by_websockets(request, compresses=compresses) if key is None else Accepted(_lines(_accept_value(key)), [])
 
 
+def path_and_query(target: bytes) -> tuple[bytes, bytes]:
+    """Of a request target in origin-form or absolute-form (RFC 9112, section 3.2). ASCII, as the parser lets nothing else through.
+
+    Raises:
+        NotAnUpgrade: it is no URL.
+    """
+    if target.startswith(b"/"):
+        path, _, query = target.partition(b"?")
+        return path, query
+    try:
+        url = httptools.parse_url(target)
+    except httptools.HttpParserInvalidURLError:
+        raise NotAnUpgrade(b"") from None
+    return url.path or b"/", url.query or b""
+
+
 def _plain_key(request: UpgradeRequest, *, compresses: bool) -> bytes | None:
     """The key of a request that is certainly in order; `None`: somebody has to look closer."""
     found: dict[bytes, bytes] = {}
@@ -87,7 +110,7 @@ def _plain_key(request: UpgradeRequest, *, compresses: bool) -> bytes | None:
         or b"transfer-encoding" in found
         or (compresses and b"sec-websocket-extensions" in found)
         or request.method != "GET"
-        or request.http_version != "1.1"
+        or _TOKENS.fullmatch(found.get(b"sec-websocket-protocol", b"x")) is None
     ):
         return None
     try:
@@ -119,9 +142,7 @@ def _by_websockets(request: UpgradeRequest, *, compresses: bool) -> Accepted:
     )
     protocol = ServerProtocol(extensions=[deflate] if compresses else None)
     headers = _Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers])
-    response = protocol.accept(
-        Request(request.target.decode("latin-1"), headers, request.method, f"HTTP/{request.http_version}")
-    )
+    response = protocol.accept(Request(request.target.decode("latin-1"), headers, request.method))
     protocol.parser.close()  # it holds on to `protocol`, and would wait for the garbage collector
     if response.status_code != _SWITCHING:
         raise NotAnUpgrade(response.serialize())

@@ -66,7 +66,8 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         self.transport = transport
         self.flow = FlowControl(transport)
         self.server = _address(transport, "sockname")
-        self.client = cast("tuple[str, int] | None", _address(transport, "peername"))
+        client = _address(transport, "peername")
+        self.client = (client[0], client[1]) if client is not None and client[1] is not None else None
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self.address = network_of(self.client[0]) if self.client else ""
         self._phase = _Phase.IDLE
@@ -112,6 +113,8 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
     def overdue(self, stage: Stage) -> None:
         if stage is Stage.LINGERING:
             self.abort()
+        elif stage is Stage.UNREAD and not self.transport.get_write_buffer_size():
+            return
         elif stage in {Stage.HEADER, Stage.BODY} and self._keeps_the_peer_waiting():
             self.watch.start(self, stage)
         else:
@@ -168,11 +171,18 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
             self.watch.start(self, Stage.BODY)
 
     def on_message_complete(self) -> None:
+        if self._upgrades:
+            return
         super().on_message_complete()
         self._phase = _Phase.IDLE
         self.watch.stop(self, Stage.BODY)
         if self._cycle() is not None and not self._is_answering():
             self._await_next_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():  # and we may be closing, which waits for the peer to read it
+            self.watch.start(self, Stage.UNREAD)
 
     # Header and body limits
 
@@ -263,10 +273,13 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         """The request goes over as it was parsed."""
         self.connections.discard(self)
         self.watch.forget(self)
-        request = UpgradeRequest(self.scope["method"], self.scope["http_version"], self.url, self.headers)
+        self._unset_keepalive_if_required()
+        request = UpgradeRequest(self.scope["method"], self.url, self.headers)
         protocol = DoorwardWebSocketProtocol(self, watch=self.watch, address=self.address)
         self.parser = None  # type: ignore[assignment]  # it holds on to this object, which is not needed any more
         self.transport.set_protocol(protocol)
+        if self.flow.write_paused:  # by an answer before, which the peer has not read yet
+            protocol.pause_writing()
         protocol.open(request)
 
 

@@ -11,9 +11,8 @@ import logging
 import secrets
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-import httptools
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.exceptions import InvalidState
@@ -23,7 +22,7 @@ from websockets.protocol import Protocol, Side, State
 from doorward.asgi.inbox import Inbox
 from doorward.asgi.opening import Cut, OpeningWatch, Stage
 from doorward.asgi.server_answers import MALFORMED, RESTARTING
-from doorward.asgi.upgrade import Accepted, NotAnUpgrade, UpgradeRequest, accepted
+from doorward.asgi.upgrade import Accepted, NotAnUpgrade, UpgradeRequest, accepted, path_and_query
 from doorward.core.verdict import Code
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ _UNSENT_BYTES = 16_384
 """What the kernel has not taken, and a message more: past it the application waits. A stalled peer costs this, not 64 KiB."""
 
 _CLOSE_SECONDS = 10.0
-"""How long the peer may take to answer a close frame."""
+"""How long the peer may take to answer a close frame, and to read what is left for it."""
 
 _PING_BYTES = 4
 
@@ -81,7 +80,7 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
     __slots__ = (
         "_app", "_app_state", "_client", "_close_timer", "_config", "_connections", "_default_headers", "_denial",
         "_discarded_bytes", "_discards", "_fragments", "_frames", "_inbox", "_is_text", "_keepalive", "_loop",
-        "_owed_pong", "_phase", "_pinged", "_read_paused", "_root_path", "_server", "_switch", "_tasks", "_tls",
+        "_owed_pong", "_path", "_phase", "_pinged", "_read_paused", "_root_path", "_server", "_switch", "_tasks", "_tls",
         "_writable", "address", "transport", "watch",
     )  # fmt: skip
 
@@ -100,6 +99,7 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         self._default_headers = http.server_state.default_headers
         self._server = http.server
         self._client = http.client
+        self._path = ""
         self._tls = http.scheme == "https"
         self._phase = _OPENING
         self._switch: Accepted | None = None
@@ -112,7 +112,7 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         self._writable: asyncio.Event | None = None
         self._keepalive: asyncio.TimerHandle | None = None
         self._pinged: bytes | None = None
-        self._owed_pong: list[bytes] = []
+        self._owed_pong = b""
         self._close_timer: asyncio.TimerHandle | None = None
         self._discards = False
         self._discarded_bytes = 0
@@ -123,13 +123,14 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=_UNSENT_BYTES)
         self.watch.counters.websockets += 1
         try:
+            scope = self._scope(request)
             self._switch = accepted(request, compresses=self._config.ws_per_message_deflate)
         except NotAnUpgrade as refusal:
             self.watch.counters.malformed += not refusal.response
             self._answer(refusal.response or MALFORMED)
             return
         self._inbox.put({"type": "websocket.connect"})
-        task = self._loop.create_task(self._run(self._scope(request)))
+        task = self._loop.create_task(self._run(scope))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -166,9 +167,9 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         if self._writable is not None:
             self._writable.set()
             self._writable = None
-        if self._owed_pong:
-            pong, self._owed_pong = self._owed_pong, []
-            self.transport.writelines(pong)
+        pong, self._owed_pong = self._owed_pong, b""
+        if pong and self._phase == _TALKING:
+            self.transport.write(pong)
 
     def data_received(self, data: bytes) -> None:
         frames = self._frames
@@ -180,7 +181,9 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
             frames.receive_data(data)
             for frame in frames.events_received():
                 self._take(frame)
-            if frames.parser_exc is not None and not self._discards:
+                if self._discards:
+                    return
+            if frames.parser_exc is not None:
                 self._break_off(frames)
         elif self._phase in {_OPENING, _ANSWERING}:
             self.watch.cut(self, Cut.EARLY)
@@ -203,17 +206,14 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
             self._tell_disconnect(_SERVICE_RESTART)
             self._close(self._frames, _SERVICE_RESTART, Code.RESTARTING)
             self._phase = _ENDED
-        self.transport.close()
+        self._hang_up()
 
     # The application
 
     def _scope(self, request: UpgradeRequest) -> Scope:
-        target = request.target
-        if not target.startswith(b"/"):  # absolute-form, RFC 9112, section 3.2.2
-            url = httptools.parse_url(target)
-            target = url.path + (b"?" + url.query if url.query else b"")
-        raw_path, _, query_string = target.partition(b"?")
+        raw_path, query_string = path_and_query(request.target)
         path = raw_path.decode("ascii")
+        self._path = self._root_path + (unquote(path) if "%" in path else path)
         return {
             "type": "websocket",
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
@@ -222,7 +222,7 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
             "server": self._server,
             "client": self._client,
             "root_path": self._root_path,
-            "path": self._root_path + (unquote(path) if "%" in path else path),
+            "path": self._path,
             "raw_path": self._root_path.encode("ascii") + raw_path,
             "query_string": query_string,
             "headers": request.headers,
@@ -244,7 +244,7 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
                 _log.error("ASGI callable returned without completing handshake.")
                 self._fail()
         if self._close_timer is None:
-            self.transport.close()
+            self._hang_up()
 
     async def receive(self) -> Message:
         """The application's `receive`."""
@@ -268,25 +268,28 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         elif self._phase == _OPENING:
             self._decide(kind, message)
         elif self._phase == _ENDED:
-            raise ClientDisconnected
+            if kind != "websocket.close":  # it is closed, whoever was first
+                raise ClientDisconnected
         elif self._phase == _ANSWERING and kind == "websocket.http.response.body" and self._denial is not None:
             self._deny(self._denial, message)
         else:
             raise RuntimeError(f"Unexpected ASGI message {kind!r}: the connection is being refused, or was closed.")
 
     def _decide(self, kind: str, message: Message) -> None:
-        """The first thing that the application says."""
+        """The first thing that the application says. uvicorn's lines, without a query: that may be a credential."""
         if kind == "websocket.accept" and self._switch is not None:
             self._accept(self._switch, message)
         elif kind == "websocket.close":
             self._tell_disconnect(_ABNORMAL_CLOSURE)
             self._answer(_response(403, (), b""))
             self._phase = _CLOSED
+            _log.info('%s - "WebSocket %s" 403', self._peer(), quote(self._path))
         elif kind == "websocket.http.response.start":
             if message["status"] not in STATUS_LINE:
                 raise RuntimeError(f"Invalid HTTP status code {message['status']!r} in response.")
             self._denial = {**message, "body": b""}
             self._phase = _ANSWERING
+            _log.info('%s - "WebSocket %s" %d', self._peer(), quote(self._path), message["status"])
         else:
             raise RuntimeError(
                 f"Expected websocket.accept, websocket.close or websocket.http.response.start, but got {kind!r}."
@@ -305,6 +308,11 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         self._phase = _TALKING
         self.transport.write(b"".join([switch.lines, *lines, b"\r\n"]))
         self._schedule_ping()
+        if _log.isEnabledFor(logging.INFO):
+            _log.info('%s - "WebSocket %s" [accepted]', self._peer(), quote(self._path))
+
+    def _peer(self) -> str:
+        return f"{self._client[0]}:{self._client[1]}" if self._client else ""
 
     def _deny(self, denial: Message, message: Message) -> None:
         denial["body"] += message.get("body", b"")
@@ -316,11 +324,11 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
     def _say(self, frames: Protocol, kind: str, message: Message) -> None:
         try:
             if kind == "websocket.send":
-                data = message.get("bytes")
+                data, text = message.get("bytes"), message.get("text")
                 if data is not None:
                     frames.send_binary(data)
-                else:
-                    frames.send_text(message["text"].encode())
+                elif text is not None:
+                    frames.send_text(text.encode())
                 self._write(frames)
             elif kind == "websocket.close":
                 self._close_by_app(frames, message.get("code", 1000), message.get("reason") or "")
@@ -337,7 +345,7 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         self._phase = _CLOSED
         if self._read_paused:
             self._resume_reading()
-        self._close_timer = self._loop.call_later(_CLOSE_SECONDS, self.transport.close)
+        self._close_timer = self._loop.call_later(_CLOSE_SECONDS, self.transport.abort)
 
     # The peer
 
@@ -350,7 +358,8 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
             else:
                 self._fragments = [frame.data]
         elif opcode is _CONT:
-            self._fragments.append(frame.data)
+            if frame.data:  # of empty ones there may be any number
+                self._fragments.append(frame.data)
             if frame.fin:
                 message, self._fragments = b"".join(self._fragments), []
                 self._deliver(message)
@@ -364,10 +373,10 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
 
     def _pong(self, frames: Protocol) -> None:
         """Who pings and does not read is owed one answer, to the last ping, and no heap of them (RFC 6455, section 5.5.3)."""
-        if self._writable is None or frames.close_rcvd is not None:
+        if self._writable is None or frames.state is not _OPEN:
             self._write(frames)
-        else:
-            self._owed_pong = frames.data_to_send()[-1:] or self._owed_pong
+        elif pongs := frames.data_to_send():
+            self._owed_pong = pongs[-1]
 
     def _deliver(self, data: bytes) -> None:
         """A message. While the application does not take it, no more are read."""
@@ -395,14 +404,14 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None
-            self.transport.close()
+            self._hang_up()
         elif self._frames is not None and self._phase == _TALKING and not self.transport.is_closing():
             theirs = self._frames.close_rcvd
             if theirs is not None:
                 self._tell_disconnect(theirs.code, theirs.reason)
             self._write(self._frames)
             self._phase = _ENDED
-            self.transport.close()
+            self._hang_up()
 
     def _break_off(self, frames: Protocol) -> None:
         """A message too big (1009), or no WebSocket frame (1002, 1007): let the peer read why before TCP is closed."""
@@ -459,8 +468,7 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
             self._frames.fail(_TRY_AGAIN_LATER, Code.OVERLOADED)
             self._write(self._frames)
             self._phase = _ENDED
-            self._close_timer = self._loop.call_later(_CLOSE_SECONDS, self.transport.abort)
-            self.transport.close()
+            self._hang_up()
 
     def _stop_keepalive(self) -> None:
         self._pinged = None
@@ -477,6 +485,12 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         frames.send_close(code, reason)
         self._write(frames)
 
+    def _hang_up(self) -> None:
+        """Close the TCP connection once the peer has read what is left. It need not, so that has an end."""
+        if self._close_timer is None and self.transport.get_write_buffer_size():
+            self._close_timer = self._loop.call_later(_CLOSE_SECONDS, self.transport.abort)
+        self.transport.close()
+
     def _tell_disconnect(self, code: int, reason: str = "") -> None:
         self._inbox.put({"type": "websocket.disconnect", "code": code, "reason": reason})
 
@@ -490,7 +504,7 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
         self._phase = _ENDED
         self._switch = self._denial = None
         self.transport.write(response)
-        self.transport.close()
+        self._hang_up()
 
 
 def _subprotocols(request: UpgradeRequest) -> list[str]:

@@ -50,3 +50,18 @@ async def test_the_counters_follow() -> None:
     assert (counters.evicted, counters.incomplete, counters.complete) == (1, 1, 1)
     watch.complete(second)
     assert (counters.incomplete, counters.complete) == (0, 2)
+
+
+def test_another_life_of_the_same_server_has_a_timer_too() -> None:
+    """As `uvicorn.run` twice with one `Config`: the loop of the first, and its timer, are gone."""
+    watch = OpeningWatch(OpeningPolicy(header_seconds=0.02), OpeningCounters())
+
+    async def life() -> None:
+        connection = Connection(watch)
+        watch.incomplete(connection, Stage.HEADER)
+        await asyncio.wait_for(connection.aborted.wait(), 5.0)
+        watch.start(Connection(watch), Stage.UNREAD)  # its timer dies with this loop
+
+    asyncio.run(life())
+    asyncio.run(life())
+    assert watch.counters.cut == {Cut.HEADER: 2}
