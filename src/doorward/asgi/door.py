@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -287,30 +288,30 @@ class Door:
 def log_decision(record: DecisionRecord) -> None:
     """One line per decision, with its timeline in milliseconds."""
     unusual = record.verdict != "allow" and (record.verdict == "unavailable" or record.code == Code.ORIGIN_DENIED)
-    log_often(
-        logging.WARNING if unusual else logging.INFO,
-        "decision",
-        {
-            "id": record.id,
-            "verdict": record.verdict,
-            "source": record.source,
-            "reason": record.reason,
-            "code": record.code,
-            "assurance": record.assurance,
-            "degraded": record.degraded,
-            "provisional": record.provisional,
-            "user": record.user_id,
-            "token": record.fingerprint,
-            "issuer": record.issuer,
-            "kind": record.kind,
-            "path": record.path,
-            "address": record.address,
-            "detail": record.detail or None,
-            "ms": record.total_ms,
-            "overrun_ms": record.overrun_ms,
-            "timeline": record.steps,
-        },
-    )
+    log_often(logging.WARNING if unusual else logging.INFO, "decision", _fields, record)
+
+
+def _fields(record: DecisionRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "verdict": record.verdict,
+        "source": record.source,
+        "reason": record.reason,
+        "code": record.code,
+        "assurance": record.assurance,
+        "degraded": record.degraded,
+        "provisional": record.provisional,
+        "user": record.user_id,
+        "token": record.fingerprint,
+        "issuer": record.issuer,
+        "kind": record.kind,
+        "path": record.path,
+        "address": record.address,
+        "detail": record.detail or None,
+        "ms": record.total_ms,
+        "overrun_ms": record.overrun_ms,
+        "timeline": dict(record.steps.items()),
+    }
 
 
 def _decision_ids() -> Iterator[str]:
