@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import structlog
 
@@ -28,17 +29,20 @@ from doorward.core.deadline import Deadline
 from doorward.core.origin import allowed
 from doorward.core.routes import Route, guards_http, is_public, path_in_app, route_for
 from doorward.core.session import Session
-from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict, row_of
+from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict
 from doorward.errors import DoorwardError
 from doorward.runtime.authenticator import Handshake
 from doorward.runtime.bounded import promptly
-from doorward.runtime.insight import DecisionRecord
+from doorward.runtime.insight import DecisionRecord, to_ms
 from doorward.runtime.ports import Validator
-from doorward.runtime.telemetry import Trace, to_ms
+from doorward.runtime.telemetry import Trace
 from doorward.runtime.tracing import DecisionSpan
 from doorward.runtime.verifier import Judgement
 
 log = structlog.get_logger("doorward")
+
+_shown_path = lru_cache(maxsize=64)(shown)
+"""There are few paths, but for those that somebody makes up."""
 
 
 class Doorward:
@@ -358,26 +362,25 @@ class Doorward:
         decision_id: str,
         kind: str,
     ) -> None:
-        allow = verdict if isinstance(verdict, Allow) else None
-        refused = verdict if not isinstance(verdict, Allow) else None
-        subject = judgement.subject
-        principal = allow.principal if allow is not None else subject.local if subject is not None else None
-        overrun = self.door.clock.monotonic() - deadline.at
+        reading = judgement.subject.reading if judgement.subject is not None else None
+        principal = verdict.principal if isinstance(verdict, Allow) else reading.local if reading is not None else None
+        clock = self.door.clock
+        overrun = clock.monotonic() - deadline.at
         record = DecisionRecord(
             id=decision_id,
-            at=self.door.clock.wall(),
-            path=shown(handshake.path),
+            at=clock.wall(),
+            path=_shown_path(handshake.path),
             address=handshake.address,
             verdict=verdict.verdict,
             source=verdict.source,
             reason=verdict.reason,
-            code=row_of(refused).code if refused is not None else None,
-            assurance=allow.assurance if allow is not None else None,
-            degraded=allow.degraded if allow is not None else False,
-            provisional=allow.provisional if allow is not None else False,
+            code=verdict.code,
+            assurance=verdict.assurance,
+            degraded=verdict.degraded,
+            provisional=verdict.provisional,
             user_id=principal.user_id if principal is not None else None,
-            fingerprint=subject.key.shown if subject is not None else None,
-            detail=refused.detail if refused is not None else "",
+            fingerprint=reading.key.shown if reading is not None else None,
+            detail=verdict.detail,
             total_ms=to_ms(trace.total_seconds),
             overrun_ms=to_ms(overrun) if overrun > 0 else 0.0,
             steps=trace.steps,
