@@ -76,8 +76,8 @@ class Parts:
             ),
         )
         yield "the credential", lambda: extract(self.handshake.presented, self.handshake.route.transports)
-        yield "known by its digest", lambda: reader.proven(reader.key_of(self.token))
-        yield "revocations and cache", lambda: verifier._without_asking(subject)
+        yield "known by its digest", lambda: reader.proven(reader.key_of(self.token), time.time())
+        yield "revocations and cache", lambda: verifier._without_asking(subject, time.time())
         yield "registered, and gone again", lambda: self._registered(subject)
         yield "scope without credential", lambda: scrubbed_scope(self.scope, None, ALL_TRANSPORTS, DEFAULT_COOKIE)
         yield "counted and kept", lambda: self._counted()

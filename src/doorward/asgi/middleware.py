@@ -286,24 +286,26 @@ class Doorward:
         credential: Credential | None = None,
     ) -> Judgement:
         """Exceptions become a verdict here, and nowhere else: our bug fails closed, and is told as our bug."""
-        if self.door.draining:
+        door = self.door
+        if door.draining:
             return Judgement(Unavailable(Code.RESTARTING, Source.DRAIN))
-        self.door.handshakes += 1
+        door.handshakes += 1
         try:
-            opened = await self._opened(deadline) if self.door.opened_at is None else None
+            opened = await self._opened(deadline) if door.opened_at is None else None
             trace.mark("open")
             if opened is not None:
                 return Judgement(opened)
             if credential is None:
-                judgement = await self.door.authenticator.decide(handshake, deadline, trace)
+                judging = door.authenticator.deciding(handshake, deadline, trace)
             else:
-                judgement = await self.door.authenticator.examine(credential, handshake, deadline, trace)
+                judging = door.authenticator.examining(credential, handshake, deadline, trace)
+            judgement = judging if isinstance(judging, Judgement) else await judging
         except Exception:
             log.exception("a decision failed: this is a bug", id=decision_id)
             return Judgement(Unavailable(Code.INTERNAL, Source.INTERNAL))
         finally:
-            self.door.handshakes -= 1
-        if self.door.draining:
+            door.handshakes -= 1
+        if door.draining:
             return Judgement(Unavailable(Code.RESTARTING, Source.DRAIN), judgement.subject)
         return judgement
 
