@@ -26,7 +26,7 @@ from doorward.asgi.session import AdmittedConnection
 from doorward.asgi.types import App, Message, Scope
 from doorward.config import Settings
 from doorward.core.claims import check
-from doorward.core.credential import ALL_TRANSPORTS, DEFAULT_COOKIE, extract
+from doorward.core.credential import DEFAULT_COOKIE, extract
 from doorward.core.deadline import Deadline
 from doorward.core.keyset import Parsed, _signed_by, parse_token, verify
 from doorward.core.verdict import Allow
@@ -79,7 +79,7 @@ class Parts:
         yield "known by its digest", lambda: reader.proven(reader.key_of(self.token), time.time())
         yield "revocations and cache", lambda: verifier._without_asking(subject, time.time())
         yield "registered, and gone again", lambda: self._registered(subject)
-        yield "scope without credential", lambda: scrubbed_scope(self.scope, None, ALL_TRANSPORTS, DEFAULT_COOKIE)
+        yield "scope without credential", lambda: scrubbed_scope(self.scope, None, self.handshake, DEFAULT_COOKIE)
         yield "counted and kept", lambda: self._counted()
         yield "the log line", lambda: log_decision(self.record)
 

@@ -18,7 +18,7 @@ from doorward.asgi.denial import SEND_SECONDS
 from doorward.asgi.door import Door, new_decision_id
 from doorward.asgi.exchange import AdmittedExchange, answer_preflight, is_preflight
 from doorward.asgi.first_message import AcceptedConnection
-from doorward.asgi.handshake import origin_of, scrubbed_scope
+from doorward.asgi.handshake import KEPT_PATHS, origin_of, scrubbed_scope
 from doorward.asgi.lifespan import Lifespan
 from doorward.asgi.session import AdmittedConnection, ClientDisconnected
 from doorward.asgi.types import App, Receive, Scope, Send
@@ -41,8 +41,10 @@ from doorward.runtime.verifier import Judgement
 
 log = structlog.get_logger("doorward")
 
-_shown_path = lru_cache(maxsize=64)(shown)
-"""There are few paths, but for those that somebody makes up."""
+Admitted = tuple[AdmittedConnection | None, Scope]
+"""With the scope that the app behind gets to see."""
+
+_shown_path = lru_cache(maxsize=KEPT_PATHS)(shown)
 
 
 class Doorward:
@@ -123,7 +125,7 @@ class Doorward:
             await tickets.refuse(scope, send)
             return
         route = replace(route_for(self.door.routes, path), transports=frozenset({Transport.HEADER}))
-        connection = await self._admitted(scope, receive, send, route)
+        connection, _ = await self._admitted(scope, receive, send, route)
         if not isinstance(connection, AdmittedExchange):
             return
         try:
@@ -139,15 +141,12 @@ class Doorward:
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """While the app runs, nothing is held of how the decision was made: there are many open connections."""
         if self.door.tracing is None:
-            connection = await self._decided(scope, receive, send, None)
+            connection, seen = await self._decided(scope, receive, send, None)
         else:
-            connection = await self._admitted(scope, receive, send)
+            connection, seen = await self._admitted(scope, receive, send)
         if connection is None:
             return
         try:
-            seen = scrubbed_scope(
-                connection.scope, connection.admission, connection.transports, self.settings.cookie_name
-            )
             await self.app(seen, connection.receive, connection.send)
         except ClientDisconnected:
             pass  # the app sent to a closed connection; that is how it learns
@@ -165,9 +164,7 @@ class Doorward:
         if connection.forced:
             await connection.concluded()
 
-    async def _admitted(
-        self, scope: Scope, receive: Receive, send: Send, route: Route | None = None
-    ) -> AdmittedConnection | None:
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send, route: Route | None = None) -> Admitted:
         """As `_decided`, in a span of its own where there is tracing."""
         tracing = self.door.tracing
         if tracing is None:
@@ -177,8 +174,8 @@ class Doorward:
 
     async def _decided(
         self, scope: Scope, receive: Receive, send: Send, route: Route | None, span: DecisionSpan | None = None
-    ) -> AdmittedConnection | None:
-        """The registered connection, or `None` once the client has its refusal.
+    ) -> Admitted:
+        """The registered connection, and the scope for the app behind; or `None` once the client has its refusal.
 
         Args:
             route: whose rules hold; by default that of the path.
@@ -204,7 +201,7 @@ class Doorward:
         handshake: Handshake,
         decision_id: str,
         span: DecisionSpan | None,
-    ) -> AdmittedConnection | None:
+    ) -> Admitted:
         """The client may send its token. The deadline begins when it is there; until then others bound the waiting."""
         clock, waiting = self.door.clock, self.door.waiting
         full = waiting.enter(handshake.address)
@@ -217,7 +214,7 @@ class Doorward:
             finally:
                 waiting.leave(handshake.address)
         if found is None:
-            return None
+            return None, scope
         deadline = Deadline.after(clock.monotonic(), self.settings.deadline_seconds)
         trace = Trace(clock, span)
         if isinstance(found, Credential):
@@ -238,7 +235,7 @@ class Doorward:
         receive: Receive,
         send: Send,
         kind: type[AdmittedConnection],
-    ) -> AdmittedConnection | None:
+    ) -> Admitted:
         """REGISTER, or the refusal; and the record of it.
 
         Args:
@@ -257,13 +254,14 @@ class Doorward:
                 self.door.handshakes -= 1
             trace.mark("answer")
             self._record(connection, judgement, handshake, deadline, trace, decision_id, scope["type"])
-            return None
+            return None, scope
         try:
             self._record(judgement.verdict, judgement, handshake, deadline, trace, decision_id, scope["type"])
+            seen = scrubbed_scope(connection.scope, connection.admission, handshake, self.settings.cookie_name)
         except BaseException:
             connection.left()
             raise
-        return connection
+        return connection, seen
 
     def _knows_origin(self, handshake: Handshake) -> bool:
         """A page of another origin is not let in even for one frame, whatever came before ORIGIN (a drain, a broken store)."""

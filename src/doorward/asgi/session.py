@@ -142,11 +142,6 @@ class AdmittedConnection:
         self._over = False
         self._left = False
 
-    @property
-    def transports(self) -> frozenset[Transport]:
-        """How a credential may come on its route."""
-        return self._route.transports
-
     # What the registry asks
 
     @property

@@ -96,7 +96,7 @@ def extract(
     found: list[Credential | Deny] = []
     if _HEADER in transports:
         found.extend(_from_header(presented.headers))
-    if _SUBPROTOCOL in transports:
+    if presented.subprotocols and _SUBPROTOCOL in transports:
         found.extend(_from_subprotocols(presented.subprotocols))
     if presented.query:
         found.extend(_from_query(presented.query, transports))
@@ -109,19 +109,30 @@ def extract(
     return found[0] if found else Deny(Code.AUTH_REQUIRED, Source.CREDENTIAL)
 
 
+def carriers_of(headers: Headers) -> Headers:
+    """Those that may carry a credential."""
+    return [header for header in headers if header[0] in _CARRIERS]
+
+
 def scrubbed(
-    presented: Presented, transports: frozenset[Transport] = ALL_TRANSPORTS, *, cookie: str = DEFAULT_COOKIE
+    presented: Presented,
+    transports: frozenset[Transport] = ALL_TRANSPORTS,
+    *,
+    cookie: str = DEFAULT_COOKIE,
+    among: Headers | None = None,
 ) -> Presented:
     """The same without any credential, fit for the app.
 
     Args:
         transports: of the route; a query parameter is a credential only where the route lists it, and is the app's own elsewhere.
+        among: all headers that the client brought, where some of them are missing in `presented`.
     """
-    headers = [
-        kept
-        for header in presented.headers
-        if (kept := header if header[0] not in _CARRIERS else _scrubbed_header(header, cookie)) is not None
-    ]
+    headers, at = list(presented.headers if among is None else among), 0
+    for header in presented.headers:
+        if header[0] in _CARRIERS:
+            at = headers.index(header, at)
+            kept = _scrubbed_header(header, cookie)
+            headers[at : at + 1] = () if kept is None else (kept,)
     query = _scrubbed_query(presented.query, transports) if presented.query else b""
     return Presented(headers, real_protocols(presented.subprotocols), query)
 
@@ -182,7 +193,7 @@ def checked(token: str, transport: Transport, max_bytes: int = MAX_TOKEN_BYTES) 
 def _is_b64token(token: str) -> bool:
     """`1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, at a fraction of what an expression takes."""
     characters = token.rstrip("=")
-    return characters != "" and characters.isascii() and not characters.encode().translate(None, _B64TOKEN)
+    return characters != "" and not characters.encode("ascii", "replace").translate(None, _B64TOKEN)
 
 
 def _from_header(headers: Headers) -> Sequence[Credential | Deny]:
