@@ -146,7 +146,7 @@ class AdmittedConnection:
 
     @property
     def principal(self) -> Principal:
-        return self.session.principal
+        return self.session.allow.principal
 
     @property
     def good_at(self) -> float:
@@ -188,7 +188,7 @@ class AdmittedConnection:
         self._over = True
         self.session.closed()
         self._shared.registry.remove(self)
-        self._sleep_until(None)
+        self._disarm()
 
     @property
     def forced(self) -> bool:
@@ -280,24 +280,25 @@ class AdmittedConnection:
     # Timers and effects
 
     def _arm(self) -> None:
-        self._sleep_until(self.wake_at)
+        at = self.session.wake_at
+        if at != self._waking_at:
+            self._disarm()
+            if at is not None:
+                self._shared.wakes.add(self, at)
+                self._waking_at = at
 
-    def _sleep_until(self, at: float | None) -> None:
-        if at == self._waking_at:
-            return
+    def _disarm(self) -> None:
         if self._waking_at is not None:
             self._shared.wakes.discard(self, self._waking_at)
-        if at is not None:
-            self._shared.wakes.add(self, at)
-        self._waking_at = at
+            self._waking_at = None
 
     @property
     def wake_at(self) -> float | None:
-        return None if self._over else self.session.wake_at
+        return self.session.wake_at
 
     def wake(self) -> None:
         """The session has something to do, or to look at again."""
-        self._sleep_until(None)
+        self._disarm()
         graces = self.session.graces
         effects = self.session.tick(self._shared.clock.wall(), outage=self._shared.in_outage())
         if self.session.graces > graces:
