@@ -28,12 +28,11 @@ from doorward.core.credential import Credential, Transport, offers_ours
 from doorward.core.deadline import Deadline
 from doorward.core.origin import allowed
 from doorward.core.routes import Route, guards_http, is_public, path_in_app, route_for
-from doorward.core.session import Session
 from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict
 from doorward.errors import DoorwardError
 from doorward.runtime.authenticator import Handshake
 from doorward.runtime.bounded import promptly
-from doorward.runtime.insight import DecisionRecord, to_ms
+from doorward.runtime.insight import DecisionRecord, Timeline, to_ms
 from doorward.runtime.ports import Validator
 from doorward.runtime.telemetry import Trace
 from doorward.runtime.tracing import DecisionSpan
@@ -86,28 +85,30 @@ class Doorward:
                 )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await Lifespan(self.app, self.door, receive, send).run(scope)
-            return
-        path, root_path = scope["path"], scope.get("root_path", "")
-        if scope["type"] == "websocket" and not is_public(self.settings.public, path, root_path):
+        kind = scope["type"]
+        if kind == "websocket" and not is_public(self.settings.public, scope["path"], scope.get("root_path", "")):
             await self._guard(scope, receive, send)
-        elif scope["type"] == "http" and path_in_app(path, root_path) == self.settings.tickets.path:
-            await self._give_ticket(scope, receive, send)
-        elif scope["type"] == "http" and guards_http(self.settings.protect_http, path, root_path):
-            await self._guard_http(scope, receive, send)
+        elif kind == "http":
+            await self._serve_http(scope, receive, send)
+        elif kind == "lifespan":
+            await Lifespan(self.app, self.door, receive, send).run(scope)
         else:
             await self.app(scope, receive, send)
+
+    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, root_path = scope["path"], scope.get("root_path", "")
+        if path_in_app(path, root_path) == self.settings.tickets.path:
+            await self._give_ticket(scope, receive, send)
+        elif not guards_http(self.settings.protect_http, path, root_path):
+            await self.app(scope, receive, send)
+        elif not await self._answers_preflight(scope, send):
+            await self._guard(scope, receive, send)
 
     async def drain(self, *, spread_seconds: float = 10.0, deadline: Deadline | None = None) -> None:
         """For servers other than `doorward serve`: call it on shutdown, before the server closes the sockets."""
         await self.door.drain(spread_seconds, deadline)
 
     # One handshake
-
-    async def _guard_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not await self._answers_preflight(scope, send):
-            await self._guard(scope, receive, send)
 
     async def _answers_preflight(self, scope: Scope, send: Send) -> bool:
         """A browser asks for leave without any credential; the app is not bothered with that."""
@@ -334,16 +335,15 @@ class Doorward:
         if not isinstance(verdict, Allow) or judgement.subject is None:
             return verdict if not isinstance(verdict, Allow) else Unavailable(Code.INTERNAL, Source.INTERNAL)
         shared = self.door.issuers[judgement.issuer].surroundings
-        connection = kind(
+        connection = kind.let_in(
             shared,
             scope,
             receive,
             send,
-            session=Session(verdict, shared.session_policy),
+            allow=verdict,
             subject=judgement.subject,
-            route=handshake.route,
+            handshake=handshake,
             decision_id=decision_id,
-            address=handshake.address,
             ours=_speaks_ours(scope, handshake),
         )
         connection.open(judgement.question)
@@ -381,9 +381,9 @@ class Doorward:
             user_id=principal.user_id if principal is not None else None,
             fingerprint=reading.key.shown if reading is not None else None,
             detail=verdict.detail,
-            total_ms=to_ms(trace.total_seconds),
+            total_ms=to_ms(trace.ended - trace.began),
             overrun_ms=to_ms(overrun) if overrun > 0 else 0.0,
-            steps=trace.steps,
+            steps=Timeline(trace.began, trace.ends),
             kind=kind,
             issuer=judgement.issuer or None,
         )

@@ -15,23 +15,23 @@ import msgspec
 class Timeline(Mapping[str, float]):
     """The milliseconds of each step, in order. They are worked out when somebody looks: most are never looked at but once.
 
-    Args: began, ended: monotonic seconds.
+    Args: began, ends: monotonic seconds; of a step, when it ended.
     """
 
-    __slots__ = ("_began", "_ended")
+    __slots__ = ("_began", "_ends")
 
-    def __init__(self, began: float, ended: Mapping[str, float]) -> None:
+    def __init__(self, began: float, ends: Mapping[str, float]) -> None:
         self._began = began
-        self._ended = ended
+        self._ends = ends
 
     def __getitem__(self, name: str) -> float:
         return self._in_ms()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ended)
+        return iter(self._ends)
 
     def __len__(self) -> int:
-        return len(self._ended)
+        return len(self._ends)
 
     def __repr__(self) -> str:
         return repr(self._in_ms())
@@ -40,9 +40,9 @@ class Timeline(Mapping[str, float]):
         return self._in_ms().items()
 
     def _in_ms(self) -> dict[str, float]:
-        moments = (self._began, *self._ended.values())
+        moments = (self._began, *self._ends.values())
         return {
-            name: to_ms(ended - began) for name, began, ended in zip(self._ended, moments, moments[1:], strict=False)
+            name: to_ms(ended - began) for name, began, ended in zip(self._ends, moments, moments[1:], strict=False)
         }
 
 

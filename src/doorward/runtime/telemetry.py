@@ -53,26 +53,26 @@ class Metrics(Protocol):
 class Trace:
     """The timeline of one decision. `span` is there where somebody traces."""
 
-    __slots__ = ("_now", "began", "ended", "span")
+    __slots__ = ("_now", "began", "ended", "ends", "span")
 
     def __init__(self, clock: Clock, span: DecisionSpan | None = None) -> None:
         self.span = span
         self._now = clock.monotonic
-        self.began = clock.monotonic()
-        self.ended: dict[str, float] = {}
-        """When each step ended, in order; monotonic seconds."""
+        self.began = self.ended = clock.monotonic()
+        self.ends: dict[str, float] = {}
+        """When each step ended, in order; monotonic seconds, as `began` and `ended`."""
 
     def mark(self, name: str) -> None:
         """A step has ended, and the next one begins. No step comes twice."""
-        self.ended[name] = self._now()
+        self.ends[name] = self.ended = self._now()
 
     @property
     def steps(self) -> Timeline:
-        return Timeline(self.began, self.ended)
+        return Timeline(self.began, self.ends)
 
     @property
     def total_seconds(self) -> float:
-        return next(reversed(self.ended.values()), self.began) - self.began
+        return self.ended - self.began
 
 
 class Telemetry:
