@@ -68,13 +68,7 @@ class Parts:
         if subject is None:
             raise CannotMeasure("a verdict without a subject")
         yield "the scope read", lambda: self.door.reader.read(self.scope)
-        yield (
-            "origin, rate, pending",
-            lambda: (
-                authenticator._origin(self.handshake),
-                authenticator._admit(self.handshake),
-            ),
-        )
+        yield "origin, rate, pending", lambda: authenticator._refusal(self.handshake)
         yield "the credential", lambda: extract(self.handshake.presented, self.handshake.route.transports)
         yield "known by its digest", lambda: reader.proven(reader.key_of(self.token), time.time())
         yield "revocations and cache", lambda: verifier._without_asking(subject, time.time())

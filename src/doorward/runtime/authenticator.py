@@ -87,7 +87,7 @@ class Authenticator:
 
     def deciding(self, handshake: Handshake, deadline: Deadline, trace: Trace) -> Judging:
         """As `decide`, and there at once where nothing has to be waited for."""
-        refusal = self._origin(handshake) or self._admit(handshake)
+        refusal = self._refusal(handshake)
         trace.mark("admit")
         if refusal is not None:
             return Judgement(refusal)
@@ -105,9 +105,8 @@ class Authenticator:
         Cancellation: as of `decide`.
         """
         token, testing = credential.token, self.verifiers.testing
-        judging: Judging
         if credential.transport is _TICKET:
-            judging = self._judge_ticket(token, handshake, deadline, trace)
+            judging: Judging = self._judge_ticket(token, handshake, deadline, trace)
         elif testing is not None and is_test_token(token):
             judging = testing.judge_test_token(token, handshake.route, deadline, trace)
         else:
@@ -143,14 +142,11 @@ class Authenticator:
 
     # ORIGIN, ADMIT
 
-    def _origin(self, handshake: Handshake) -> Deny | None:
+    def _refusal(self, handshake: Handshake) -> Deny | Unavailable | None:
         extra = self.policy.allowed_origins
-        if allowed(handshake.origin, scheme=handshake.scheme, host=handshake.host, extra=extra):
-            return None
-        mend = f"origin {shown(handshake.origin)}; add it to allowed_origins to admit it"
-        return Deny(Code.ORIGIN_DENIED, Source.ORIGIN, mend)
-
-    def _admit(self, handshake: Handshake) -> Unavailable | None:
+        if not allowed(handshake.origin, scheme=handshake.scheme, host=handshake.host, extra=extra):
+            mend = f"origin {shown(handshake.origin)}; add it to allowed_origins to admit it"
+            return Deny(Code.ORIGIN_DENIED, Source.ORIGIN, mend)
         if not self._addresses.take(handshake.address, self._clock.monotonic()):
             return Unavailable(Code.RATE_LIMITED, Source.ADMIT)
         if self.pending >= self.policy.max_pending:
