@@ -89,15 +89,11 @@ class _Direct:
     """Writes JSON lines as structlog would, without its detours: for what is logged at every handshake."""
 
     def __init__(self, writer: LogWriter, least: int) -> None:
-        self._writer = writer
-        self._least = least
+        self.write = writer.write
+        self.least = least
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
 
-    def log(self, level: int, event: str, fields: Fields[T], about: T) -> None:
-        if level >= self._least:
-            self._writer.write(partial(self._line, level, event, time(), fields, about))
-
-    def _line(self, level: int, event: str, at: float, fields: Fields[T], about: T) -> str:
+    def line(self, level: int, event: str, at: float, fields: Fields[T], about: T) -> str:
         line = fields(about)
         line["event"] = event
         line["level"] = _LEVEL_NAMES[level]
@@ -118,10 +114,10 @@ def log_often(level: int, event: str, fields: Fields[T], about: T) -> None:
         fields: called when the line is written, in the thread that writes; what it returns is the log's from then on.
         about: must not change any more.
     """
-    if _direct is not None:
-        _direct.log(level, event, fields, about)
-    else:
+    if _direct is None:
         structlog.get_logger("doorward").log(level, event, **fields(about))
+    elif level >= _direct.least:
+        _direct.write(partial(_direct.line, level, event, time(), fields, about))
 
 
 def configure(*, level: str, style: Literal["auto", "json", "console"], stream: IO[str] | None = None) -> LogWriter:

@@ -318,7 +318,8 @@ def _decision_ids() -> Iterator[str]:
     """64 random bits each, in hex. The system is asked for many at a time, because asking is what takes long."""
     while True:
         drawn = secrets.token_hex(8 * IDS_AT_ONCE)
-        yield from (drawn[at : at + 16] for at in range(0, len(drawn), 16))
+        for at in range(0, len(drawn), 16):
+            yield drawn[at : at + 16]
 
 
 new_decision_id: Callable[[], str] = partial(next, _decision_ids())

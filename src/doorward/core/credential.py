@@ -135,7 +135,7 @@ def scrubbed(
             kept = _scrubbed_header(header, cookie)
             headers[at : at + 1] = () if kept is None else (kept,)
     query = _scrubbed_query(presented.query, transports) if presented.query else b""
-    return Presented(headers, real_protocols(presented.subprotocols), query)
+    return Presented(headers, presented.subprotocols and real_protocols(presented.subprotocols), query)
 
 
 def _scrubbed_header(header: tuple[bytes, bytes], cookie: str) -> tuple[bytes, bytes] | None:
