@@ -9,13 +9,11 @@ from doorward.asgi.types import Message, Receive, Scope, Send
 from doorward.core.credential import Credential, Transport, from_message, offers_ours, real_protocols
 from doorward.core.verdict import Code, Deny, Source
 from doorward.runtime.authenticator import Handshake
-from doorward.runtime.verifier import Judgement
 
 
-def is_awaited(judgement: Judgement, handshake: Handshake, scope: Scope) -> bool:
+def is_awaited(refusal: Deny, handshake: Handshake, scope: Scope) -> bool:
     """Did the client bring no credential, on a route where it may send one?"""
-    verdict = judgement.verdict
-    lacks = isinstance(verdict, Deny) and verdict.code is Code.AUTH_REQUIRED
+    lacks = refusal.code is Code.AUTH_REQUIRED
     return lacks and scope["type"] == "websocket" and Transport.FIRST_MESSAGE in handshake.route.transports
 
 

@@ -189,7 +189,8 @@ class Doorward:
             await self._connect(receive)
         handshake = self.door.reader.read(scope, route)
         judgement = await self._decide(handshake, deadline, trace, decision_id)
-        if first_message.is_awaited(judgement, handshake, scope):
+        verdict = judgement.verdict
+        if isinstance(verdict, Deny) and first_message.is_awaited(verdict, handshake, scope):
             return await self._heard(scope, receive, send, handshake, decision_id, span)
         kind = AdmittedConnection if scope["type"] == "websocket" else AdmittedExchange
         return await self._concluded(judgement, handshake, deadline, trace, decision_id, scope, receive, send, kind)

@@ -133,7 +133,10 @@ def scrubbed(
         if header[0] in _CARRIERS:
             at = headers.index(header, at)
             kept = _scrubbed_header(header, cookie)
-            headers[at : at + 1] = () if kept is None else (kept,)
+            if kept is None:
+                del headers[at]
+            else:
+                headers[at] = kept
     query = _scrubbed_query(presented.query, transports) if presented.query else b""
     return Presented(headers, presented.subprotocols and real_protocols(presented.subprotocols), query)
 
@@ -142,8 +145,8 @@ def _scrubbed_header(header: tuple[bytes, bytes], cookie: str) -> tuple[bytes, b
     """One that may carry a credential, without it; `None`: nothing is left."""
     name, value = header
     if name == b"authorization":
-        scheme = value.split(None, 1)[:1]
-        return None if scheme and scheme[0].lower() == b"bearer" else header
+        parts = value.split(None, 1)
+        return None if parts and parts[0].lower() == b"bearer" else header
     text = value.decode("latin-1")
     if name == b"sec-websocket-protocol":
         kept = ", ".join(real_protocols(_split(text, ",")))
