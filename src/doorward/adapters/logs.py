@@ -25,6 +25,9 @@ GATHER_SECONDS = 0.1
 """How late a line may be written. Each time the thread wakes, it and the event loop wait for each other: that costs more than the
 lines themselves."""
 
+LINES_AT_ONCE = 100
+"""So many are made and written without a pause: that is how long the event loop may have to wait for the interpreter."""
+
 
 Fields = Callable[[T], dict[str, Any]]
 """The fields of a line, of what it is about."""
@@ -74,8 +77,12 @@ class LogWriter:
             return  # nobody reads any more
 
     def _write_out(self) -> None:
-        self._stream.write("".join(self._made(self._lines.popleft()) for _ in range(len(self._lines))))
-        self._stream.flush()
+        left = len(self._lines)
+        while left > 0:
+            lines = [self._made(self._lines.popleft()) for _ in range(min(left, LINES_AT_ONCE))]
+            self._stream.write("".join(lines))
+            self._stream.flush()
+            left -= len(lines)
 
     def _made(self, line: str | Callable[[], str]) -> str:
         try:

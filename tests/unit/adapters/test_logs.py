@@ -90,3 +90,18 @@ def test_more_lines_than_there_is_room_for_are_counted(said: io.StringIO, monkey
     writer.aclose()
     assert said.getvalue() == "0\n1\n"
     assert writer.dropped == 3
+
+
+def test_many_lines_are_written_in_order_and_a_few_at_a_time(said: io.StringIO) -> None:
+    class Noted(io.StringIO):
+        def write(self, text: str) -> int:
+            sizes.append(text.count("\n"))
+            return said.write(text)
+
+    sizes: list[int] = []
+    writer = LogWriter(Noted())
+    for number in range(5 * logs.LINES_AT_ONCE // 2):
+        writer.write(f"{number}\n")
+    writer.aclose()
+    assert said.getvalue().split() == [str(number) for number in range(5 * logs.LINES_AT_ONCE // 2)]
+    assert max(sizes) <= logs.LINES_AT_ONCE
