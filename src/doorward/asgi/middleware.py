@@ -186,7 +186,10 @@ class Doorward:
         trace = Trace(clock, span)
         decision_id = new_decision_id()
         if scope["type"] == "websocket":
-            await self._connect(receive)
+            try:
+                await promptly(receive(), SEND_SECONDS)  # `websocket.connect`, which servers give at once
+            except TimeoutError:
+                log.warning("the server gave no websocket.connect")  # and is not waited for
         handshake = self.door.reader.read(scope, route)
         judgement = await self._decide(handshake, deadline, trace, decision_id)
         verdict = judgement.verdict
@@ -269,13 +272,6 @@ class Doorward:
         """A page of another origin is not let in even for one frame, whatever came before ORIGIN (a drain, a broken store)."""
         extra = frozenset(self.settings.allowed_origins)
         return allowed(handshake.origin, scheme=handshake.scheme, host=handshake.host, extra=extra)
-
-    async def _connect(self, receive: Receive) -> None:
-        """Servers give `websocket.connect` at once; one that does not is not waited for."""
-        try:
-            await promptly(receive(), SEND_SECONDS)
-        except TimeoutError:
-            log.warning("the server gave no websocket.connect")
 
     async def _decide(
         self,
@@ -367,15 +363,15 @@ class Doorward:
         principal = verdict.principal if isinstance(verdict, Allow) else reading.local if reading is not None else None
         clock = self.door.clock
         overrun = clock.monotonic() - deadline.at
-        record = DecisionRecord(
-            id=decision_id,
-            at=clock.wall(),
-            path=_shown_path(handshake.path),
-            address=handshake.address,
-            verdict=verdict.verdict,
-            source=verdict.source,
-            reason=verdict.reason,
-            code=verdict.code,
+        record = DecisionRecord(  # so many keywords as here: one more, and CPython makes a dict of them first
+            decision_id,
+            clock.wall(),
+            _shown_path(handshake.path),
+            handshake.address,
+            verdict.verdict,
+            verdict.source,
+            verdict.reason,
+            verdict.code,
             assurance=verdict.assurance,
             degraded=verdict.degraded,
             provisional=verdict.provisional,

@@ -150,44 +150,33 @@ class Verifier:
         judging = self.judging(token, route, deadline, trace, patient=patient)
         return judging if isinstance(judging, Judgement) else await judging
 
-    def judging(self, token: str, route: Route, deadline: Deadline, trace: Trace, *, patient: bool = True) -> Judging:
-        """As `judge`, and there at once where nothing has to be waited for, which is mostly so."""
-        key, wall_now = self._reader.key_of(token), self._clock.wall()
-        reading: Read | Coroutine[Any, Any, Read] | None = self._reader.proven(key, wall_now)
-        if reading is None:
-            if is_test_token(token):
-                detail = "a test token, and not where it may open a connection"
-                return Judgement(Deny(Code.TOKEN_INVALID, Source.E2E, detail), issuer=self.name)
-            reading = self._reader.read(token, key, waiting_of(deadline))
-        if isinstance(reading, Reading | Deny | Unavailable):
-            return self._judged(token, reading, route, deadline, trace, wall_now, patient=patient)
-        return self._judged_later(token, reading, route, deadline, trace, patient=patient)
-
-    async def _judged_later(
+    def judging(
         self,
         token: str,
-        reading: Coroutine[Any, Any, Read],
         route: Route,
         deadline: Deadline,
         trace: Trace,
         *,
-        patient: bool,
-    ) -> Judgement:
-        read = await reading
-        judging = self._judged(token, read, route, deadline, trace, self._clock.wall(), patient=patient)
-        return judging if isinstance(judging, Judgement) else await judging
-
-    def _judged(
-        self,
-        token: str,
-        reading: Read,
-        route: Route,
-        deadline: Deadline,
-        trace: Trace,
-        wall_now: float,
-        *,
-        patient: bool,
+        patient: bool = True,
+        reading: Read | None = None,
     ) -> Judging:
+        """As `judge`, and there at once where nothing has to be waited for, which is mostly so.
+
+        Args:
+            reading: of the token, if it was waited for.
+        """
+        wall_now = self._clock.wall()
+        if reading is None:
+            key = self._reader.key_of(token)
+            reading = self._reader.proven(key, wall_now)
+            if reading is None:
+                if is_test_token(token):
+                    detail = "a test token, and not where it may open a connection"
+                    return Judgement(Deny(Code.TOKEN_INVALID, Source.E2E, detail), issuer=self.name)
+                found = self._reader.read(token, key, waiting_of(deadline))
+                if not isinstance(found, Read):
+                    return self._judged_later(found, token, route, deadline, trace, patient=patient)
+                reading = found
         trace.mark("local")
         if not isinstance(reading, Reading):
             return Judgement(reading, issuer=self.name)
@@ -197,6 +186,19 @@ class Verifier:
         if verdict is None:
             return self._asked(subject, route, deadline, trace, patient=patient)
         return Judgement(self.permitted(verdict, route), subject, None, self.name)
+
+    async def _judged_later(
+        self,
+        found: Coroutine[Any, Any, Read],
+        token: str,
+        route: Route,
+        deadline: Deadline,
+        trace: Trace,
+        *,
+        patient: bool,
+    ) -> Judgement:
+        judging = self.judging(token, route, deadline, trace, patient=patient, reading=await found)
+        return judging if isinstance(judging, Judgement) else await judging
 
     async def _asked(
         self, subject: Subject, route: Route, deadline: Deadline, trace: Trace, *, patient: bool
