@@ -99,7 +99,9 @@ class Parts:
         for step in ("open", "admit", "extract", "local", "cache"):
             trace.mark(step)
         verdict, decision_id = self.judgement.verdict, new_decision_id()
-        self.app._record(verdict, self.judgement, self.handshake, self._deadline(), trace, decision_id, "websocket")
+        self.app._record(
+            verdict, time.time(), self.judgement, self.handshake, self._deadline(), trace, decision_id, "websocket"
+        )
         return self.door.telemetry.decisions(1)[0]
 
     def _deadline(self) -> Deadline:

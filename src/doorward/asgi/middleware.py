@@ -258,10 +258,12 @@ class Doorward:
             finally:
                 self.door.handshakes -= 1
             trace.mark("answer")
-            self._record(connection, judgement, handshake, deadline, trace, decision_id, scope["type"])
+            at = self.door.clock.wall()
+            self._record(connection, at, judgement, handshake, deadline, trace, decision_id, scope["type"])
             return None, scope
         try:
-            self._record(judgement.verdict, judgement, handshake, deadline, trace, decision_id, scope["type"])
+            at = connection.since
+            self._record(judgement.verdict, at, judgement, handshake, deadline, trace, decision_id, scope["type"])
             seen = scrubbed_scope(connection.scope, connection.admission, handshake, self.settings.cookie_name)
         except BaseException:
             connection.left()
@@ -352,6 +354,7 @@ class Doorward:
     def _record(
         self,
         verdict: Verdict,
+        at: float,
         judgement: Judgement,
         handshake: Handshake,
         deadline: Deadline,
@@ -361,11 +364,10 @@ class Doorward:
     ) -> None:
         reading = judgement.subject.reading if judgement.subject is not None else None
         principal = verdict.principal if isinstance(verdict, Allow) else reading.local if reading is not None else None
-        clock = self.door.clock
-        overrun = clock.monotonic() - deadline.at
+        overrun = self.door.clock.monotonic() - deadline.at
         record = DecisionRecord(  # so many keywords as here: one more, and CPython makes a dict of them first
             decision_id,
-            clock.wall(),
+            at,
             _shown_path(handshake.path),
             handshake.address,
             verdict.verdict,

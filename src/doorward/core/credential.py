@@ -55,7 +55,7 @@ ALL_TRANSPORTS = frozenset(Transport)
 DEFAULT_TRANSPORTS = frozenset({Transport.HEADER, Transport.SUBPROTOCOL, Transport.TICKET})
 
 
-class Credential(msgspec.Struct, frozen=True):
+class Credential(msgspec.Struct, frozen=True, gc=False):
     """The token as it was presented. `repr` never shows it."""
 
     token: str
@@ -65,7 +65,7 @@ class Credential(msgspec.Struct, frozen=True):
         return f"Credential(transport={self.transport}, token=...)"
 
 
-class Presented(msgspec.Struct, frozen=True):
+class Presented(msgspec.Struct, frozen=True, gc=False):
     """What the client brought, as ASGI gives it: header names in lower case, subprotocols in the order offered.
 
     `headers`: those that carry no credential may be missing.

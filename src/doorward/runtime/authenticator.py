@@ -41,7 +41,7 @@ class HandshakePolicy:
     max_pending: int = 4_096
 
 
-class Handshake(msgspec.Struct, frozen=True):
+class Handshake(msgspec.Struct, frozen=True, gc=False):
     """One opening handshake, or one HTTP request, as the server handed it over.
 
     `scheme` is the client's own, behind a trusted proxy too.
