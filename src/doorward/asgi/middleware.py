@@ -393,4 +393,5 @@ class Doorward:
 
 def _speaks_ours(scope: Scope, handshake: Handshake) -> bool:
     """Does the client get notices and refusal frames, and may it send `auth.refresh`?"""
-    return scope["type"] == "websocket" and (handshake.route.notices or offers_ours(scope.get("subprotocols", ())))
+    offered = handshake.presented.subprotocols
+    return scope["type"] == "websocket" and (handshake.route.notices or (bool(offered) and offers_ours(offered)))

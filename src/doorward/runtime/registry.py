@@ -53,9 +53,10 @@ class Registry:
 
     def add(self, connection: Connection) -> None:
         self._all.add(connection)
+        named = self._named
         for name in _names(connection.principal):
             if name is not None:
-                found = self._named.setdefault(name, connection)
+                found = named.setdefault(name, connection)
                 if found is not connection:
                     self._share(name, found, connection)
 
@@ -96,11 +97,12 @@ class Registry:
             self._named[name] = {found, connection}
 
     def _forget(self, connection: Connection, principal: Principal) -> None:
+        named = self._named
         for name in _names(principal):
             if name is not None:
-                found = self._named.get(name)
+                found = named.get(name)
                 if found is connection or (isinstance(found, set) and _is_last(found, connection)):
-                    del self._named[name]
+                    del named[name]
 
 
 def _is_last(found: set[Connection], leaving: Connection) -> bool:

@@ -326,6 +326,15 @@ async def test_the_record_of_an_allow_ends_where_the_app_begins(tmp_path: Path) 
         assert order == ["recorded", "the app begins", "the loop turns"]
 
 
+async def test_an_open_connection_does_not_show_the_token(tmp_path: Path) -> None:
+    client = peer("good")
+    async with open_door(tmp_path, echo) as door, running(door, client):
+        await eventually(lambda: client.of_type("websocket.accept"))
+        (connection,) = door.door.connections
+        assert "good" in str(connection.scope["headers"])
+        assert "good" not in f"{connection!r} {connection} {connection.admission!r}"
+
+
 async def test_a_client_that_leaves_during_the_app(tmp_path: Path) -> None:
     async with open_door(tmp_path, echo) as app:
         client = peer("good")
