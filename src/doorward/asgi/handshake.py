@@ -129,11 +129,12 @@ def origin_of(scope: Scope) -> str | None:
 def _by_name(headers: Headers) -> Mapping[bytes, bytes]:
     """The values; those of a repeated header with commas between, so that it matches nothing and is refused further on."""
     values = dict(headers)
-    if len(values) < len(headers):
-        values.clear()
-        for name, value in headers:
-            values[name] = value if name not in values else b"%b,%b" % (values[name], value)
-    return values
+    if len(values) == len(headers):
+        return values
+    repeated: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        repeated.setdefault(name, []).append(value)
+    return {name: b",".join(each) for name, each in repeated.items()}
 
 
 def _text(values: Mapping[bytes, bytes], name: bytes) -> str | None:

@@ -89,26 +89,28 @@ class Doorward:
         if kind == "websocket" and not is_public(self.settings.public, scope["path"], scope.get("root_path", "")):
             await self._guard(scope, receive, send)
         elif kind == "http":
-            await self._serve_http(scope, receive, send)
+            await self._server_of(scope)(scope, receive, send)
         elif kind == "lifespan":
             await Lifespan(self.app, self.door, receive, send).run(scope)
         else:
             await self.app(scope, receive, send)
 
-    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _server_of(self, scope: Scope) -> App:
+        """Who serves an HTTP request."""
         path, root_path = scope["path"], scope.get("root_path", "")
         if path_in_app(path, root_path) == self.settings.tickets.path:
-            await self._give_ticket(scope, receive, send)
-        elif not guards_http(self.settings.protect_http, path, root_path):
-            await self.app(scope, receive, send)
-        elif not await self._answers_preflight(scope, send):
-            await self._guard(scope, receive, send)
+            return self._give_ticket
+        return self._guard_http if guards_http(self.settings.protect_http, path, root_path) else self.app
 
     async def drain(self, *, spread_seconds: float = 10.0, deadline: Deadline | None = None) -> None:
         """For servers other than `doorward serve`: call it on shutdown, before the server closes the sockets."""
         await self.door.drain(spread_seconds, deadline)
 
     # One handshake
+
+    async def _guard_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not await self._answers_preflight(scope, send):
+            await self._guard(scope, receive, send)
 
     async def _answers_preflight(self, scope: Scope, send: Send) -> bool:
         """A browser asks for leave without any credential; the app is not bothered with that."""
@@ -189,7 +191,7 @@ class Doorward:
             try:
                 await promptly(receive(), SEND_SECONDS)  # `websocket.connect`, which servers give at once
             except TimeoutError:
-                log.warning("the server gave no websocket.connect")  # and is not waited for
+                log.warning("the server gave no websocket.connect")
         handshake = self.door.reader.read(scope, route)
         judgement = await self._decide(handshake, deadline, trace, decision_id)
         verdict = judgement.verdict
