@@ -10,9 +10,6 @@ from doorward.core.answer import Valid, one_of_equals
 from doorward.core.paths import value_at, words_at
 from doorward.core.verdict import Code, Deny, Principal, Source, user_id_of
 
-_NUMBERS = frozenset({int, float})
-"""The types of a number in JSON; not that of `true`, which is an `int` too."""
-
 
 @dataclass(frozen=True, slots=True)
 class ClaimsPolicy:
@@ -38,23 +35,21 @@ class ClaimsPolicy:
 
 def check(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> Principal | Deny:
     """Who the token speaks for, or why it does not count. `exp` is required; `aud` must name us; `iss` is exact."""
-    user = _optional_text(claims, policy.user_claim)
-    problem = _problem(claims, policy, user)
-    dates = _dates(claims, policy, wall_now) if problem is None else problem
-    if isinstance(dates, str):
-        return Deny(Code.TOKEN_INVALID, Source.LOCAL, dates)
-    expires_at = dates["exp"]
+    problem = _problem(claims, policy, wall_now)
+    if problem is not None:
+        return Deny(Code.TOKEN_INVALID, Source.LOCAL, problem)
+    expires_at = float(claims["exp"])
     if wall_now >= expires_at + policy.expiry_leeway_seconds:
         return Deny(Code.TOKEN_EXPIRED, Source.LOCAL)
     return Principal(
-        user_id=user_id_of(user or "", policy.tenant),
+        user_id=user_id_of(_optional_text(claims, policy.user_claim) or "", policy.tenant),
         issuer=policy.issuer,
         tenant=policy.tenant,
         email=_optional_text(claims, policy.email_claim),
         permissions=_permissions(claims, policy),
         session_id=_optional_text(claims, policy.session_claim),
         jti=_optional_text(claims, "jti"),
-        issued_at=dates.get("iat"),
+        issued_at=_date(claims, "iat"),
         expires_at=expires_at,
     )
 
@@ -100,38 +95,34 @@ def merged(local: Principal | None, answer: Valid, policy: ClaimsPolicy) -> Prin
     )
 
 
-def _problem(claims: Mapping[str, Any], policy: ClaimsPolicy, user: str | None) -> str | None:
-    """The first rule that the claims break, in words without foreign text; but for their dates."""
+def _problem(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> str | None:
+    """The first rule that the claims break, in words without foreign text."""
     if claims.get("iss") != policy.issuer:
         return "iss is not the expected issuer"
     if not audiences_of(claims, policy.audience_claim) & policy.audiences:
         return f"{policy.audience_claim} does not name this service"
-    if user is None:
+    subject = _optional_text(claims, policy.user_claim)
+    if subject is None:
         return f"{policy.user_claim} is missing"
-    if user.startswith(policy.reserved):
+    if subject.startswith(policy.reserved):
         return f"{policy.user_claim} is a name of another issuer's users"
     for name, value in policy.required:
         if value_at(claims, name) != value:
             return f"{name} is not the required one"
-    return None
+    return _problem_of_dates(claims, policy, wall_now)
 
 
-def _dates(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> Mapping[str, float] | str:
-    """`exp`, and `nbf` and `iat` where they are there; or the first rule that one of them breaks."""
-    found = {}
+def _problem_of_dates(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> str | None:
     for name in ("exp", "nbf", "iat"):
-        if name in claims:
-            value = claims[name]
-            if type(value) not in _NUMBERS or not -1e12 < value < 1e12:
-                return f"{name} is not a NumericDate"
-            found[name] = float(value)
-    if "exp" not in found:
+        if name in claims and _date(claims, name) is None:
+            return f"{name} is not a NumericDate"
+    if "exp" not in claims:
         return "exp is missing"
-    latest = wall_now + policy.leeway_seconds
     for name in ("nbf", "iat"):
-        if found.get(name, latest) > latest:
+        date = _date(claims, name)
+        if date is not None and date > wall_now + policy.leeway_seconds:
             return f"{name} is in the future"
-    return found
+    return None
 
 
 def audiences_of(claims: Mapping[str, Any], claim: str) -> frozenset[str]:
@@ -142,6 +133,13 @@ def audiences_of(claims: Mapping[str, Any], claim: str) -> frozenset[str]:
     if isinstance(value, list):
         return frozenset(item for item in value if isinstance(item, str))
     return frozenset()
+
+
+def _date(claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if -1e12 < value < 1e12 else None
 
 
 def _optional_text(claims: Mapping[str, Any], name: str) -> str | None:

@@ -7,7 +7,6 @@ count; an algorithm is bound to its key type; `jku`, `x5u`, `jwk`, `x5c` and unk
 from __future__ import annotations
 
 import base64
-from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,7 +33,6 @@ CURVES: Mapping[str, tuple[str | None, ...]] = {
 }
 """Curves that sign with one of these algorithms, by key type. X25519, for one, only encrypts."""
 
-_FROM_URL, _TO_URL = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
 REFUSED_HEADERS = frozenset({"jku", "x5u", "jwk", "x5c", "crit", "b64", "zip"})
 PLAIN_TYPES = (None, "jwt", "at+jwt")
 MIN_RSA_BITS = 2_048
@@ -70,15 +68,8 @@ class KeySet:
         ]
 
 
-class _Header(msgspec.Struct, frozen=True, gc=False):
-    """What counts of one that is acceptable."""
-
-    algorithm: str
-    kid: str | None
-    typ: str | None
-
-
-class Parsed(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class Parsed:
     """A compact JWS taken apart, with a header that is acceptable. Nothing is verified yet."""
 
     algorithm: str
@@ -131,14 +122,24 @@ def parse_token(token: str, algorithms: frozenset[str], typ: str | None) -> Pars
     parts = token.split(".")
     if len(parts) != 3:
         return None
-    header = _accepted(parts[0], algorithms, typ)
-    if not isinstance(header, _Header):
-        return header
+    header = _header(parts[0])
+    if header is None or "alg" not in header:
+        return None
+    refused = REFUSED_HEADERS & header.keys()
+    algorithm, kid = header["alg"], header.get("kid")
     payload, signature = _base64url(parts[1]), _base64url(parts[2])
+    if not isinstance(algorithm, str) or algorithm not in algorithms or algorithm not in KEY_TYPES:
+        return _invalid("alg is not allowed")
+    if refused:
+        return _invalid(f"the header {min(refused)} is not allowed")
+    if kid is not None and not isinstance(kid, str):
+        return _invalid("kid is not a string")
+    found = _media_type(header.get("typ"))
+    if found not in (PLAIN_TYPES if typ is None else (_media_type(typ),)):
+        return _invalid("typ is not an accepted one")
     if payload is None or not signature:
         return _invalid("the token is not base64url")
-    signing_input = f"{parts[0]}.{parts[1]}".encode()
-    return Parsed(header.algorithm, header.kid, header.typ, signing_input, signature, payload)
+    return Parsed(algorithm, kid, found, f"{parts[0]}.{parts[1]}".encode(), signature, payload)
 
 
 def verify(parsed: Parsed, keyset: KeySet) -> Mapping[str, Any] | UnknownKey | Deny:
@@ -234,41 +235,18 @@ def _signed_by(key: Key, parsed: Parsed) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _accepted(text: str, algorithms: frozenset[str], typ: str | None) -> _Header | Deny | None:
-    """All tokens of an issuer that were signed with one key begin with one and the same header.
-
-    Args: as of `parse_token`.
-    """
-    header = _header(text)
-    if header is None or "alg" not in header:
-        return None
-    refused = REFUSED_HEADERS & header.keys()
-    algorithm, kid = header["alg"], header.get("kid")
-    if not isinstance(algorithm, str) or algorithm not in algorithms or algorithm not in KEY_TYPES:
-        return _invalid("alg is not allowed")
-    if refused:
-        return _invalid(f"the header {min(refused)} is not allowed")
-    if kid is not None and not isinstance(kid, str):
-        return _invalid("kid is not a string")
-    found = _media_type(header.get("typ"))
-    if found not in (PLAIN_TYPES if typ is None else (_media_type(typ),)):
-        return _invalid("typ is not an accepted one")
-    return _Header(algorithm, kid, found)
-
-
-@lru_cache(maxsize=256)
 def _header(text: str) -> Mapping[str, Any] | None:
+    """All tokens of an issuer that were signed with one key begin with one and the same header."""
     return _json_object(_base64url(text))
 
 
 def _base64url(text: str) -> bytes | None:
     """The bytes, if this is the one way to write them: a second spelling of a token would slip past a bar on the first."""
     try:
-        written = text.encode("ascii")
-        raw = a2b_base64(written.translate(_FROM_URL) + b"=" * (-len(written) % 4))
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
         return None
-    return raw if b2a_base64(raw, newline=False).translate(_TO_URL, b"=") == written else None
+    return raw if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == text else None
 
 
 def _json_object(document: bytes | None) -> dict[str, Any] | None:
