@@ -26,7 +26,7 @@ from doorward.asgi.session import AdmittedConnection
 from doorward.asgi.types import App, Message, Scope
 from doorward.config import Settings
 from doorward.core.claims import check
-from doorward.core.credential import ALL_TRANSPORTS, DEFAULT_COOKIE, extract
+from doorward.core.credential import DEFAULT_COOKIE, extract
 from doorward.core.deadline import Deadline
 from doorward.core.keyset import Parsed, _signed_by, parse_token, verify
 from doorward.core.verdict import Allow
@@ -68,18 +68,12 @@ class Parts:
         if subject is None:
             raise CannotMeasure("a verdict without a subject")
         yield "the scope read", lambda: self.door.reader.read(self.scope)
-        yield (
-            "origin, rate, pending",
-            lambda: (
-                authenticator._origin(self.handshake),
-                authenticator._admit(self.handshake),
-            ),
-        )
+        yield "origin, rate, pending", lambda: authenticator._refusal(self.handshake)
         yield "the credential", lambda: extract(self.handshake.presented, self.handshake.route.transports)
-        yield "known by its digest", lambda: reader.proven(reader.key_of(self.token))
-        yield "revocations and cache", lambda: verifier._without_asking(subject)
+        yield "known by its digest", lambda: reader.proven(reader.key_of(self.token), time.time())
+        yield "revocations and cache", lambda: verifier._without_asking(subject, time.time())
         yield "registered, and gone again", lambda: self._registered(subject)
-        yield "scope without credential", lambda: scrubbed_scope(self.scope, None, ALL_TRANSPORTS, DEFAULT_COOKIE)
+        yield "scope without credential", lambda: scrubbed_scope(self.scope, None, self.handshake, DEFAULT_COOKIE)
         yield "counted and kept", lambda: self._counted()
         yield "the log line", lambda: log_decision(self.record)
 
@@ -105,7 +99,9 @@ class Parts:
         for step in ("open", "admit", "extract", "local", "cache"):
             trace.mark(step)
         verdict, decision_id = self.judgement.verdict, new_decision_id()
-        self.app._record(verdict, self.judgement, self.handshake, self._deadline(), trace, decision_id, "websocket")
+        self.app._record(
+            verdict, time.time(), self.judgement, self.handshake, self._deadline(), trace, decision_id, "websocket"
+        )
         return self.door.telemetry.decisions(1)[0]
 
     def _deadline(self) -> Deadline:

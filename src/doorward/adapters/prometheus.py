@@ -62,8 +62,9 @@ class PrometheusMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry if registry is not None else CollectorRegistry()
         self._children: dict[tuple[object, tuple[str, ...]], Counter | Histogram] = {}
-        self._decisions = _Decisions()
-        self.registry.register(self._decisions)
+        decisions = _Decisions()
+        self.registry.register(decisions)
+        self.decision = decisions.add
         self._attempt_duration = self._histogram(
             "auth_attempt_duration_seconds",
             "One question to the auth service",
@@ -115,10 +116,6 @@ class PrometheusMetrics:
             self._duration_of(self._probe_duration, issuer, result)
         for state in BREAKER_STATES:
             self._count_of(self._breaker_transitions, issuer, state)
-
-    def decision(self, verdict: str, source: str, reason: str, seconds: float) -> None:
-        """One verdict on one opening handshake."""
-        self._decisions.add(verdict, source, reason, seconds)
 
     def attempt(self, issuer: str, result: str, seconds: float) -> None:
         """One question to the auth service: valid, invalid, or the kind of error."""
@@ -235,6 +232,7 @@ class _Decisions(Collector):
         }
 
     def add(self, verdict: str, source: str, reason: str, seconds: float) -> None:
+        """One verdict on one opening handshake."""
         tally = self._tallies.get((verdict, source, reason))
         if tally is None:
             tally = self._tallies[verdict, source, reason] = _Tally()

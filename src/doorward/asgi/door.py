@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -287,37 +288,38 @@ class Door:
 def log_decision(record: DecisionRecord) -> None:
     """One line per decision, with its timeline in milliseconds."""
     unusual = record.verdict != "allow" and (record.verdict == "unavailable" or record.code == Code.ORIGIN_DENIED)
-    log_often(
-        logging.WARNING if unusual else logging.INFO,
-        "decision",
-        {
-            "id": record.id,
-            "verdict": record.verdict,
-            "source": record.source,
-            "reason": record.reason,
-            "code": record.code,
-            "assurance": record.assurance,
-            "degraded": record.degraded,
-            "provisional": record.provisional,
-            "user": record.user_id,
-            "token": record.fingerprint,
-            "issuer": record.issuer,
-            "kind": record.kind,
-            "path": record.path,
-            "address": record.address,
-            "detail": record.detail or None,
-            "ms": record.total_ms,
-            "overrun_ms": record.overrun_ms,
-            "timeline": record.steps,
-        },
-    )
+    log_often(logging.WARNING if unusual else logging.INFO, "decision", _fields, record)
+
+
+def _fields(record: DecisionRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "verdict": record.verdict,
+        "source": record.source,
+        "reason": record.reason,
+        "code": record.code,
+        "assurance": record.assurance,
+        "degraded": record.degraded,
+        "provisional": record.provisional,
+        "user": record.user_id,
+        "token": record.fingerprint,
+        "issuer": record.issuer,
+        "kind": record.kind,
+        "path": record.path,
+        "address": record.address,
+        "detail": record.detail or None,
+        "ms": record.total_ms,
+        "overrun_ms": record.overrun_ms,
+        "timeline": dict(record.steps.items()),
+    }
 
 
 def _decision_ids() -> Iterator[str]:
     """64 random bits each, in hex. The system is asked for many at a time, because asking is what takes long."""
     while True:
         drawn = secrets.token_hex(8 * IDS_AT_ONCE)
-        yield from (drawn[at : at + 16] for at in range(0, len(drawn), 16))
+        for at in range(0, len(drawn), 16):
+            yield drawn[at : at + 16]
 
 
 new_decision_id: Callable[[], str] = partial(next, _decision_ids())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
@@ -24,25 +24,27 @@ _ENDS_OF_EVENT = (b"\n\n", b"\r\r", b"\r\n\r\n")
 log = structlog.get_logger("doorward")
 
 
-class AdmittedExchange(AdmittedConnection):
+class AdmittedExchange(AdmittedConnection, eq=False):
     """Stands between the server and the app for one request.
 
     Who is revoked, or refused late, is cut off at once. Where only the time is up (the token ran out, the door drains) an event
     stream is ended at once too, and any other response gets `session.app_exit_seconds` to come to its own end.
     """
 
-    __slots__ = ("_between_events", "_completed", "_is_stream", "_is_up", "_sending", "_trailers", "token")
+    token: str = ""
+    """That it came in with. Never for a log, nor for the app."""
+    _is_stream: bool = False
+    _between_events: bool = True
+    _sending: bool = False
+    _trailers: bool = False
+    _completed: bool = False
+    _is_up: bool = False
 
-    def __init__(self, shared: Surroundings, scope: Scope, receive: Receive, send: Send, **admitted: Any) -> None:
-        super().__init__(shared, scope, receive, send, **admitted)
-        self.token: str = admitted["subject"].token
-        """That it came in with. Never for a log, nor for the app."""
-        self._is_stream = False
-        self._between_events = True
-        self._sending = False
-        self._trailers = False
-        self._completed = False
-        self._is_up = False
+    @classmethod
+    def let_in(cls, shared: Surroundings, scope: Scope, receive: Receive, send: Send, **admitted: Any) -> Self:
+        exchange = super().let_in(shared, scope, receive, send, **admitted)
+        exchange.token = admitted["subject"].token
+        return exchange
 
     def revoke(self) -> None:
         self.session.closed()
@@ -96,8 +98,7 @@ class AdmittedExchange(AdmittedConnection):
             self._cut(refusal)
         elif not self._is_up and not self._over:
             self._is_up = True
-            loop = asyncio.get_running_loop()
-            self._exits += (loop.call_later(self._shared.app_exit_seconds, self._cut, refusal),)
+            self._exits += (self._loop.call_later(self._shared.app_exit_seconds, self._cut, refusal),)
 
     def _cut(self, refusal: Deny | Unavailable) -> None:
         if self._closing is None and not self._over:

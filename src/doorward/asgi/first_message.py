@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-from doorward.asgi.session import AdmittedConnection, Surroundings
+from doorward.asgi.session import AdmittedConnection
 from doorward.asgi.types import Message, Receive, Scope, Send
 from doorward.core.credential import Credential, Transport, from_message, offers_ours, real_protocols
 from doorward.core.verdict import Code, Deny, Source
 from doorward.runtime.authenticator import Handshake
-from doorward.runtime.verifier import Judgement
 
 
-def is_awaited(judgement: Judgement, handshake: Handshake, scope: Scope) -> bool:
+def is_awaited(refusal: Deny, handshake: Handshake, scope: Scope) -> bool:
     """Did the client bring no credential, on a route where it may send one?"""
-    verdict = judgement.verdict
-    lacks = isinstance(verdict, Deny) and verdict.code is Code.AUTH_REQUIRED
+    lacks = refusal.code is Code.AUTH_REQUIRED
     return lacks and scope["type"] == "websocket" and Transport.FIRST_MESSAGE in handshake.route.transports
 
 
@@ -42,15 +39,13 @@ def _protocol(scope: Scope) -> str | None:
     return next((name for name in offered if offers_ours((name,))), offered[0] if offered else None)
 
 
-class AcceptedConnection(AdmittedConnection):
+class AcceptedConnection(AdmittedConnection, eq=False):
     """One that the door accepted before it knew who it was. The app accepts once more, which the peer does not see."""
 
-    __slots__ = ()
-
-    def __init__(self, shared: Surroundings, scope: Scope, receive: Receive, send: Send, **admitted: Any) -> None:
-        extensions = dict(scope.get("extensions", {}))
+    def __post_init__(self) -> None:
+        extensions = dict(self.scope.get("extensions", {}))
         extensions.pop("websocket.http.response", None)
-        super().__init__(shared, {**scope, "extensions": extensions}, receive, send, **admitted)
+        self.scope = {**self.scope, "extensions": extensions}
         self._accepting = self._accepted = True
 
     async def _accept(self, message: Message) -> None:  # noqa: ARG002 - the subprotocol is chosen already

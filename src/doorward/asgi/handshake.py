@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import structlog
 
 from doorward.asgi.types import Scope
-from doorward.core.credential import Presented, Transport, scrubbed
+from doorward.core.credential import Headers, Presented, carriers_of, scrubbed
 from doorward.core.limits import UNIX_PEER
 from doorward.core.proxies import is_private
 from doorward.core.routes import Route, path_in_app, route_for
@@ -21,8 +22,8 @@ log = structlog.get_logger("doorward")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
-_READ = frozenset({b"host", b"origin", b"authorization", b"cookie", b"x-forwarded-for", b"x-forwarded-proto"})
-"""The headers that count here; the others are passed over once."""
+KEPT_PATHS = 64
+"""There are few paths, but for those that somebody makes up."""
 
 
 class HandshakeReader:
@@ -38,7 +39,9 @@ class HandshakeReader:
         trusted_proxies: Sequence[str],
         untrusted: Callable[[str], None] = lambda _address: None,
     ) -> None:
-        self._routes = routes
+        self._place = lru_cache(maxsize=KEPT_PATHS)(
+            lambda path, root_path: (path_in_app(path, root_path), route_for(routes, path, root_path))
+        )
         self._trusts_unix = UNIX_PEER in trusted_proxies
         self._trusted: list[Network] = [
             ip_network(proxy, strict=False) for proxy in trusted_proxies if proxy != UNIX_PEER
@@ -48,34 +51,32 @@ class HandshakeReader:
 
     def read(self, scope: Scope, route: Route | None = None) -> Handshake:
         """Args: route: whose rules hold; by default that of the path."""
-        headers: Sequence[tuple[bytes, bytes]] = [header for header in scope["headers"] if header[0] in _READ]
+        values = _by_name(scope["headers"])
         address = self._peer(scope)
         scheme = scope.get("scheme", "ws")
-        root_path = scope.get("root_path", "")
         if self._is_trusted(address):
-            address = self._forwarded_for(headers) or address
-            scheme = _last(headers, b"x-forwarded-proto") or scheme
-        elif _one(headers, b"x-forwarded-for") is not None and is_private(address):
+            address = self._forwarded_for(values) or address
+            scheme = _last(values, b"x-forwarded-proto") or scheme
+        elif b"x-forwarded-for" in values and is_private(address):
             self._untrusted(address)
+        path, of_path = self._place(scope["path"], scope.get("root_path", ""))
         return Handshake(
-            path=path_in_app(scope["path"], root_path),
+            path=path,
             address=address,
-            origin=_one(headers, b"origin"),
-            host=_one(headers, b"host"),
+            origin=_text(values, b"origin"),
+            host=_text(values, b"host"),
             scheme=scheme,
-            presented=Presented(headers, scope.get("subprotocols", ()), scope.get("query_string", b"")),
-            route=route or route_for(self._routes, scope["path"], root_path),
+            presented=Presented(
+                carriers_of(scope["headers"]), scope.get("subprotocols", ()), scope.get("query_string", b"")
+            ),
+            route=route or of_path,
             is_safe=scope.get("method") in SAFE_METHODS,
         )
 
-    def _forwarded_for(self, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    def _forwarded_for(self, values: Mapping[bytes, bytes]) -> str | None:
         """The right-most entry that is not a trusted proxy: everything left of it is the client's own word."""
-        entries = [
-            part.strip()
-            for name, value in headers
-            if name == b"x-forwarded-for"
-            for part in value.decode("latin-1").split(",")
-        ]
+        found = _text(values, b"x-forwarded-for")
+        entries = [part.strip() for part in found.split(",")] if found is not None else []
         while entries:
             address = _address(entries.pop())
             if address is None:
@@ -111,10 +112,9 @@ class HandshakeReader:
         return any(parsed in network for network in self._trusted)
 
 
-def scrubbed_scope(scope: Scope, admission: object, transports: frozenset[Transport], cookie: str) -> dict[str, Any]:
+def scrubbed_scope(scope: Scope, admission: object, handshake: Handshake, cookie: str) -> dict[str, Any]:
     """The scope for the app: without the credential, with the live view."""
-    query = scope.get("query_string", b"")
-    clean = scrubbed(Presented(scope["headers"], scope.get("subprotocols", ()), query), transports, cookie=cookie)
+    clean = scrubbed(handshake.presented, handshake.route.transports, cookie=cookie, among=scope["headers"])
     seen = {**scope, "headers": clean.headers, "query_string": clean.query, "doorward": admission}
     if "subprotocols" in scope:
         seen["subprotocols"] = clean.subprotocols
@@ -123,21 +123,27 @@ def scrubbed_scope(scope: Scope, admission: object, transports: frozenset[Transp
 
 def origin_of(scope: Scope) -> str | None:
     """The `Origin`, which a page cannot choose; `None` where there is none."""
-    return _one(scope["headers"], b"origin")
+    return _text(_by_name(scope["headers"]), b"origin")
 
 
-def _one(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> str | None:
-    """The value of a header that stands once; a repeated one matches nothing, so it is refused further on."""
-    found = None
+def _by_name(headers: Headers) -> Mapping[bytes, bytes]:
+    """The values; those of a repeated header with commas between, so that it matches nothing and is refused further on."""
+    values = dict(headers)
+    if len(values) == len(headers):
+        return values
+    repeated: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        if name == wanted:
-            text = value.decode("latin-1")
-            found = text if found is None else f"{found},{text}"
-    return found
+        repeated.setdefault(name, []).append(value)
+    return {name: b",".join(each) for name, each in repeated.items()}
 
 
-def _last(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> str | None:
-    value = _one(headers, wanted)
+def _text(values: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = values.get(name)
+    return value.decode("latin-1") if value is not None else None
+
+
+def _last(values: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = _text(values, name)
     return value.split(",")[-1].strip().lower() or None if value else None
 
 

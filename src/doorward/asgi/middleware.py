@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import structlog
 
@@ -17,7 +18,7 @@ from doorward.asgi.denial import SEND_SECONDS
 from doorward.asgi.door import Door, new_decision_id
 from doorward.asgi.exchange import AdmittedExchange, answer_preflight, is_preflight
 from doorward.asgi.first_message import AcceptedConnection
-from doorward.asgi.handshake import origin_of, scrubbed_scope
+from doorward.asgi.handshake import KEPT_PATHS, origin_of, scrubbed_scope
 from doorward.asgi.lifespan import Lifespan
 from doorward.asgi.session import AdmittedConnection, ClientDisconnected
 from doorward.asgi.types import App, Receive, Scope, Send
@@ -27,18 +28,22 @@ from doorward.core.credential import Credential, Transport, offers_ours
 from doorward.core.deadline import Deadline
 from doorward.core.origin import allowed
 from doorward.core.routes import Route, guards_http, is_public, path_in_app, route_for
-from doorward.core.session import Session
-from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict, row_of
+from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable, Verdict
 from doorward.errors import DoorwardError
 from doorward.runtime.authenticator import Handshake
 from doorward.runtime.bounded import promptly
-from doorward.runtime.insight import DecisionRecord
+from doorward.runtime.insight import DecisionRecord, Timeline, to_ms
 from doorward.runtime.ports import Validator
-from doorward.runtime.telemetry import Trace, to_ms
+from doorward.runtime.telemetry import Trace
 from doorward.runtime.tracing import DecisionSpan
 from doorward.runtime.verifier import Judgement
 
 log = structlog.get_logger("doorward")
+
+Admitted = tuple[AdmittedConnection | None, Scope]
+"""With the scope that the app behind gets to see."""
+
+_shown_path = lru_cache(maxsize=KEPT_PATHS)(shown)
 
 
 class Doorward:
@@ -80,18 +85,22 @@ class Doorward:
                 )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await Lifespan(self.app, self.door, receive, send).run(scope)
-            return
-        path, root_path = scope["path"], scope.get("root_path", "")
-        if scope["type"] == "websocket" and not is_public(self.settings.public, path, root_path):
+        kind = scope["type"]
+        if kind == "websocket" and not is_public(self.settings.public, scope["path"], scope.get("root_path", "")):
             await self._guard(scope, receive, send)
-        elif scope["type"] == "http" and path_in_app(path, root_path) == self.settings.tickets.path:
-            await self._give_ticket(scope, receive, send)
-        elif scope["type"] == "http" and guards_http(self.settings.protect_http, path, root_path):
-            await self._guard_http(scope, receive, send)
+        elif kind == "http":
+            await self._server_of(scope)(scope, receive, send)
+        elif kind == "lifespan":
+            await Lifespan(self.app, self.door, receive, send).run(scope)
         else:
             await self.app(scope, receive, send)
+
+    def _server_of(self, scope: Scope) -> App:
+        """Who serves an HTTP request."""
+        path, root_path = scope["path"], scope.get("root_path", "")
+        if path_in_app(path, root_path) == self.settings.tickets.path:
+            return self._give_ticket
+        return self._guard_http if guards_http(self.settings.protect_http, path, root_path) else self.app
 
     async def drain(self, *, spread_seconds: float = 10.0, deadline: Deadline | None = None) -> None:
         """For servers other than `doorward serve`: call it on shutdown, before the server closes the sockets."""
@@ -119,7 +128,7 @@ class Doorward:
             await tickets.refuse(scope, send)
             return
         route = replace(route_for(self.door.routes, path), transports=frozenset({Transport.HEADER}))
-        connection = await self._admitted(scope, receive, send, route)
+        connection, _ = await self._admitted(scope, receive, send, route)
         if not isinstance(connection, AdmittedExchange):
             return
         try:
@@ -135,15 +144,12 @@ class Doorward:
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """While the app runs, nothing is held of how the decision was made: there are many open connections."""
         if self.door.tracing is None:
-            connection = await self._decided(scope, receive, send, None)
+            connection, seen = await self._decided(scope, receive, send, None)
         else:
-            connection = await self._admitted(scope, receive, send)
+            connection, seen = await self._admitted(scope, receive, send)
         if connection is None:
             return
         try:
-            seen = scrubbed_scope(
-                connection.scope, connection.admission, connection.transports, self.settings.cookie_name
-            )
             await self.app(seen, connection.receive, connection.send)
         except ClientDisconnected:
             pass  # the app sent to a closed connection; that is how it learns
@@ -161,9 +167,7 @@ class Doorward:
         if connection.forced:
             await connection.concluded()
 
-    async def _admitted(
-        self, scope: Scope, receive: Receive, send: Send, route: Route | None = None
-    ) -> AdmittedConnection | None:
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send, route: Route | None = None) -> Admitted:
         """As `_decided`, in a span of its own where there is tracing."""
         tracing = self.door.tracing
         if tracing is None:
@@ -173,8 +177,8 @@ class Doorward:
 
     async def _decided(
         self, scope: Scope, receive: Receive, send: Send, route: Route | None, span: DecisionSpan | None = None
-    ) -> AdmittedConnection | None:
-        """The registered connection, or `None` once the client has its refusal.
+    ) -> Admitted:
+        """The registered connection, and the scope for the app behind; or `None` once the client has its refusal.
 
         Args:
             route: whose rules hold; by default that of the path.
@@ -184,10 +188,14 @@ class Doorward:
         trace = Trace(clock, span)
         decision_id = new_decision_id()
         if scope["type"] == "websocket":
-            await self._connect(receive)
+            try:
+                await promptly(receive(), SEND_SECONDS)  # `websocket.connect`, which servers give at once
+            except TimeoutError:
+                log.warning("the server gave no websocket.connect")
         handshake = self.door.reader.read(scope, route)
         judgement = await self._decide(handshake, deadline, trace, decision_id)
-        if first_message.is_awaited(judgement, handshake, scope):
+        verdict = judgement.verdict
+        if isinstance(verdict, Deny) and first_message.is_awaited(verdict, handshake, scope):
             return await self._heard(scope, receive, send, handshake, decision_id, span)
         kind = AdmittedConnection if scope["type"] == "websocket" else AdmittedExchange
         return await self._concluded(judgement, handshake, deadline, trace, decision_id, scope, receive, send, kind)
@@ -200,7 +208,7 @@ class Doorward:
         handshake: Handshake,
         decision_id: str,
         span: DecisionSpan | None,
-    ) -> AdmittedConnection | None:
+    ) -> Admitted:
         """The client may send its token. The deadline begins when it is there; until then others bound the waiting."""
         clock, waiting = self.door.clock, self.door.waiting
         full = waiting.enter(handshake.address)
@@ -213,7 +221,7 @@ class Doorward:
             finally:
                 waiting.leave(handshake.address)
         if found is None:
-            return None
+            return None, scope
         deadline = Deadline.after(clock.monotonic(), self.settings.deadline_seconds)
         trace = Trace(clock, span)
         if isinstance(found, Credential):
@@ -234,7 +242,7 @@ class Doorward:
         receive: Receive,
         send: Send,
         kind: type[AdmittedConnection],
-    ) -> AdmittedConnection | None:
+    ) -> Admitted:
         """REGISTER, or the refusal; and the record of it.
 
         Args:
@@ -252,26 +260,22 @@ class Doorward:
             finally:
                 self.door.handshakes -= 1
             trace.mark("answer")
-            self._record(connection, judgement, handshake, deadline, trace, decision_id, scope["type"])
-            return None
+            at = self.door.clock.wall()
+            self._record(connection, at, judgement, handshake, deadline, trace, decision_id, scope["type"])
+            return None, scope
         try:
-            self._record(judgement.verdict, judgement, handshake, deadline, trace, decision_id, scope["type"])
+            at = connection.since
+            self._record(judgement.verdict, at, judgement, handshake, deadline, trace, decision_id, scope["type"])
+            seen = scrubbed_scope(connection.scope, connection.admission, handshake, self.settings.cookie_name)
         except BaseException:
             connection.left()
             raise
-        return connection
+        return connection, seen
 
     def _knows_origin(self, handshake: Handshake) -> bool:
         """A page of another origin is not let in even for one frame, whatever came before ORIGIN (a drain, a broken store)."""
         extra = frozenset(self.settings.allowed_origins)
         return allowed(handshake.origin, scheme=handshake.scheme, host=handshake.host, extra=extra)
-
-    async def _connect(self, receive: Receive) -> None:
-        """Servers give `websocket.connect` at once; one that does not is not waited for."""
-        try:
-            await promptly(receive(), SEND_SECONDS)
-        except TimeoutError:
-            log.warning("the server gave no websocket.connect")
 
     async def _decide(
         self,
@@ -282,24 +286,26 @@ class Doorward:
         credential: Credential | None = None,
     ) -> Judgement:
         """Exceptions become a verdict here, and nowhere else: our bug fails closed, and is told as our bug."""
-        if self.door.draining:
+        door = self.door
+        if door.draining:
             return Judgement(Unavailable(Code.RESTARTING, Source.DRAIN))
-        self.door.handshakes += 1
+        door.handshakes += 1
         try:
-            opened = await self._opened(deadline) if self.door.opened_at is None else None
+            opened = await self._opened(deadline) if door.opened_at is None else None
             trace.mark("open")
             if opened is not None:
                 return Judgement(opened)
             if credential is None:
-                judgement = await self.door.authenticator.decide(handshake, deadline, trace)
+                judging = door.authenticator.deciding(handshake, deadline, trace)
             else:
-                judgement = await self.door.authenticator.examine(credential, handshake, deadline, trace)
+                judging = door.authenticator.examining(credential, handshake, deadline, trace)
+            judgement = judging if isinstance(judging, Judgement) else await judging
         except Exception:
             log.exception("a decision failed: this is a bug", id=decision_id)
             return Judgement(Unavailable(Code.INTERNAL, Source.INTERNAL))
         finally:
-            self.door.handshakes -= 1
-        if self.door.draining:
+            door.handshakes -= 1
+        if door.draining:
             return Judgement(Unavailable(Code.RESTARTING, Source.DRAIN), judgement.subject)
         return judgement
 
@@ -330,16 +336,15 @@ class Doorward:
         if not isinstance(verdict, Allow) or judgement.subject is None:
             return verdict if not isinstance(verdict, Allow) else Unavailable(Code.INTERNAL, Source.INTERNAL)
         shared = self.door.issuers[judgement.issuer].surroundings
-        connection = kind(
+        connection = kind.let_in(
             shared,
             scope,
             receive,
             send,
-            session=Session(verdict, shared.session_policy),
+            allow=verdict,
             subject=judgement.subject,
-            route=handshake.route,
+            handshake=handshake,
             decision_id=decision_id,
-            address=handshake.address,
             ours=_speaks_ours(scope, handshake),
         )
         connection.open(judgement.question)
@@ -351,6 +356,7 @@ class Doorward:
     def _record(
         self,
         verdict: Verdict,
+        at: float,
         judgement: Judgement,
         handshake: Handshake,
         deadline: Deadline,
@@ -358,29 +364,27 @@ class Doorward:
         decision_id: str,
         kind: str,
     ) -> None:
-        allow = verdict if isinstance(verdict, Allow) else None
-        refused = verdict if not isinstance(verdict, Allow) else None
-        subject = judgement.subject
-        principal = allow.principal if allow is not None else subject.local if subject is not None else None
+        reading = judgement.subject.reading if judgement.subject is not None else None
+        principal = verdict.principal if isinstance(verdict, Allow) else reading.local if reading is not None else None
         overrun = self.door.clock.monotonic() - deadline.at
-        record = DecisionRecord(
-            id=decision_id,
-            at=self.door.clock.wall(),
-            path=shown(handshake.path),
-            address=handshake.address,
-            verdict=verdict.verdict,
-            source=verdict.source,
-            reason=verdict.reason,
-            code=row_of(refused).code if refused is not None else None,
-            assurance=allow.assurance if allow is not None else None,
-            degraded=allow.degraded if allow is not None else False,
-            provisional=allow.provisional if allow is not None else False,
+        record = DecisionRecord(  # so many keywords as here: one more, and CPython makes a dict of them first
+            decision_id,
+            at,
+            _shown_path(handshake.path),
+            handshake.address,
+            verdict.verdict,
+            verdict.source,
+            verdict.reason,
+            verdict.code,
+            assurance=verdict.assurance,
+            degraded=verdict.degraded,
+            provisional=verdict.provisional,
             user_id=principal.user_id if principal is not None else None,
-            fingerprint=subject.key.shown if subject is not None else None,
-            detail=refused.detail if refused is not None else "",
-            total_ms=to_ms(trace.total_seconds),
+            fingerprint=reading.key.shown if reading is not None else None,
+            detail=verdict.detail,
+            total_ms=to_ms(trace.ended - trace.began),
             overrun_ms=to_ms(overrun) if overrun > 0 else 0.0,
-            steps=trace.steps,
+            steps=Timeline(trace.began, trace.ends),
             kind=kind,
             issuer=judgement.issuer or None,
         )
@@ -391,4 +395,5 @@ class Doorward:
 
 def _speaks_ours(scope: Scope, handshake: Handshake) -> bool:
     """Does the client get notices and refusal frames, and may it send `auth.refresh`?"""
-    return scope["type"] == "websocket" and (handshake.route.notices or offers_ours(scope.get("subprotocols", ())))
+    offered = handshake.presented.subprotocols
+    return scope["type"] == "websocket" and (handshake.route.notices or (bool(offered) and offers_ours(offered)))

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import structlog
@@ -22,11 +22,12 @@ from doorward.core.deadline import Deadline
 from doorward.core.routes import Route
 from doorward.core.session import Close, Effect, Notify, Session, SessionPolicy
 from doorward.core.verdict import Allow, Assurance, Code, Deny, Principal, Source, Unavailable, Verdict
+from doorward.runtime.authenticator import Handshake
 from doorward.runtime.bounded import promptly
 from doorward.runtime.ports import Clock
 from doorward.runtime.registry import Registry
 from doorward.runtime.telemetry import Telemetry, Trace
-from doorward.runtime.token_reader import Subject
+from doorward.runtime.token_reader import Reading, Subject
 from doorward.runtime.verifier import Question, Verifier
 from doorward.runtime.wakes import Wakes
 
@@ -93,65 +94,81 @@ class Admission:
         return self._session.ends_at
 
 
-class AdmittedConnection:
+class AdmittedConnection(msgspec.Struct, eq=False):
     """Stands between the server and the app for the life of one socket."""
 
-    __slots__ = (
-        "_accepted", "_accepting", "_closing", "_connect_given", "_exits", "_held", "_left", "_over", "_reading",
-        "_receiving", "_refreshing", "_route", "_said", "_server_receive", "_server_send", "_shared", "_subject", "_task",
-        "_waking_at", "address", "admission", "ours", "scope", "session", "since",
-    )  # fmt: skip
+    scope: Scope
+    session: Session
+    admission: Admission
+    address: str
+    ours: bool
+    """Does the client speak our notices?"""
+    since: float
+    """Wall-clock seconds."""
+    _shared: Surroundings
+    _server_receive: Receive
+    _server_send: Send
+    _route: Route
+    _reading: Reading
+    _subject: Subject | None
+    _loop: asyncio.AbstractEventLoop
+    _task: asyncio.Task[Any] | None
+    """That the app runs in."""
+    _waking_at: float | None = None
+    _receiving: asyncio.Task[Any] | None = None
+    _accepting: bool = False
+    _accepted: bool = False
+    _connect_given: bool = False
+    _refreshing: bool = False
+    _held: tuple[Notify, ...] = ()
+    _closing: Deny | Unavailable | None = None
+    _said: asyncio.Event | None = None
+    _exits: tuple[asyncio.TimerHandle, ...] = ()
+    _over: bool = False
+    _left: bool = False
 
-    def __init__(
-        self,
+    __repr__ = object.__repr__
+    """The scope has the credential in it."""
+
+    @classmethod
+    def let_in(
+        cls,
         shared: Surroundings,
         scope: Scope,
         receive: Receive,
         send: Send,
         *,
-        session: Session,
+        allow: Allow,
         subject: Subject,
-        route: Route,
+        handshake: Handshake,
         decision_id: str,
-        address: str,
         ours: bool,
-    ) -> None:
-        self.scope = scope
-        self.session = session
-        self.admission = Admission(session, decision_id)
-        self.address = address
-        self.ours = ours
-        self.since = shared.clock.wall()
-        self._shared = shared
-        self._server_receive = receive
-        self._server_send = send
-        self._reading = subject.reading
-        self._subject = _kept(subject, session.allow)
-        self._route = route
-        self._task = asyncio.current_task()
-        self._waking_at: float | None = None
-        self._receiving: asyncio.Task[Any] | None = None
-        self._accepting = False
-        self._accepted = False
-        self._connect_given = False
-        self._refreshing = False
-        self._held: tuple[Notify, ...] = ()
-        self._closing: Deny | Unavailable | None = None
-        self._said: asyncio.Event | None = None
-        self._exits: tuple[asyncio.TimerHandle, ...] = ()
-        self._over = False
-        self._left = False
-
-    @property
-    def transports(self) -> frozenset[Transport]:
-        """How a credential may come on its route."""
-        return self._route.transports
+    ) -> Self:
+        """In the task that the app will run in."""
+        session = Session(allow, shared.session_policy)
+        loop = asyncio.get_running_loop()
+        return cls(
+            scope,
+            session,
+            Admission(session, decision_id),
+            handshake.address,
+            ours,
+            shared.clock.wall(),
+            shared,
+            receive,
+            send,
+            handshake.route,
+            subject.reading,
+            _kept(subject, allow),
+            loop,
+            asyncio.current_task(loop),
+        )
 
     # What the registry asks
 
     @property
     def principal(self) -> Principal:
-        return self.session.principal
+        return self.session.allow.principal
 
     @property
     def good_at(self) -> float:
@@ -193,7 +210,7 @@ class AdmittedConnection:
         self._over = True
         self.session.closed()
         self._shared.registry.remove(self)
-        self._sleep_until(None)
+        self._disarm()
 
     @property
     def forced(self) -> bool:
@@ -222,7 +239,7 @@ class AdmittedConnection:
 
     async def _next_event(self) -> Message | None:
         """What the server gives; `None` if the door closed the connection while we waited."""
-        task = self._receiving = asyncio.current_task()
+        task = self._receiving = asyncio.current_task(self._loop)
         try:
             return await self._server_receive()
         except asyncio.CancelledError:
@@ -285,24 +302,25 @@ class AdmittedConnection:
     # Timers and effects
 
     def _arm(self) -> None:
-        self._sleep_until(self.wake_at)
+        at = self.session.wake_at
+        if at != self._waking_at:
+            self._disarm()
+            if at is not None:
+                self._shared.wakes.add(self, at)
+                self._waking_at = at
 
-    def _sleep_until(self, at: float | None) -> None:
-        if at == self._waking_at:
-            return
+    def _disarm(self) -> None:
         if self._waking_at is not None:
             self._shared.wakes.discard(self, self._waking_at)
-        if at is not None:
-            self._shared.wakes.add(self, at)
-        self._waking_at = at
+            self._waking_at = None
 
     @property
     def wake_at(self) -> float | None:
-        return None if self._over else self.session.wake_at
+        return self.session.wake_at
 
     def wake(self) -> None:
         """The session has something to do, or to look at again."""
-        self._sleep_until(None)
+        self._disarm()
         graces = self.session.graces
         effects = self.session.tick(self._shared.clock.wall(), outage=self._shared.in_outage())
         if self.session.graces > graces:
@@ -377,9 +395,8 @@ class AdmittedConnection:
         self.session.closed()
 
     async def _close(self, wire: Refusal) -> None:
-        loop = asyncio.get_running_loop()
         if not self._left:
-            self._exits += (loop.call_later(self._shared.app_exit_seconds, self._cancel_app),)
+            self._exits += (self._loop.call_later(self._shared.app_exit_seconds, self._cancel_app),)
         if self._accepting and not self._accepted:
             return  # the accept is on its way, and is followed by the close
         exposed = round(self._shared.clock.wall() - self.since, 3)

@@ -28,6 +28,7 @@ TOKEN_PARAMETER = "access_token"  # noqa: S105 - the parameter's name, RFC 6750 
 DEFAULT_COOKIE = "__Host-doorward"
 
 _B64TOKEN = f"{string.ascii_letters}{string.digits}-._~+/".encode()
+"""`1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`; to look for others takes a fraction of an expression's time."""
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _SPACE = " \t"
 """All the white space there is (RFC 9110). A bare `strip()` takes U+00A0 off too, and a sibling domain could then set a cookie
@@ -54,7 +55,7 @@ ALL_TRANSPORTS = frozenset(Transport)
 DEFAULT_TRANSPORTS = frozenset({Transport.HEADER, Transport.SUBPROTOCOL, Transport.TICKET})
 
 
-class Credential(msgspec.Struct, frozen=True):
+class Credential(msgspec.Struct, frozen=True, gc=False):
     """The token as it was presented. `repr` never shows it."""
 
     token: str
@@ -64,7 +65,7 @@ class Credential(msgspec.Struct, frozen=True):
         return f"Credential(transport={self.transport}, token=...)"
 
 
-class Presented(msgspec.Struct, frozen=True):
+class Presented(msgspec.Struct, frozen=True, gc=False):
     """What the client brought, as ASGI gives it: header names in lower case, subprotocols in the order offered.
 
     `headers`: those that carry no credential may be missing.
@@ -96,7 +97,7 @@ def extract(
     found: list[Credential | Deny] = []
     if _HEADER in transports:
         found.extend(_from_header(presented.headers))
-    if _SUBPROTOCOL in transports:
+    if presented.subprotocols and _SUBPROTOCOL in transports:
         found.extend(_from_subprotocols(presented.subprotocols))
     if presented.query:
         found.extend(_from_query(presented.query, transports))
@@ -109,28 +110,43 @@ def extract(
     return found[0] if found else Deny(Code.AUTH_REQUIRED, Source.CREDENTIAL)
 
 
+def carriers_of(headers: Headers) -> Headers:
+    """Those that may carry a credential."""
+    return [header for header in headers if header[0] in _CARRIERS]
+
+
 def scrubbed(
-    presented: Presented, transports: frozenset[Transport] = ALL_TRANSPORTS, *, cookie: str = DEFAULT_COOKIE
+    presented: Presented,
+    transports: frozenset[Transport] = ALL_TRANSPORTS,
+    *,
+    cookie: str = DEFAULT_COOKIE,
+    among: Headers | None = None,
 ) -> Presented:
     """The same without any credential, fit for the app.
 
     Args:
         transports: of the route; a query parameter is a credential only where the route lists it, and is the app's own elsewhere.
+        among: all headers that the client brought, where some of them are missing in `presented`.
     """
-    headers = [
-        kept
-        for header in presented.headers
-        if (kept := header if header[0] not in _CARRIERS else _scrubbed_header(header, cookie)) is not None
-    ]
+    headers, at = list(presented.headers if among is None else among), 0
+    for header in presented.headers:
+        if header[0] in _CARRIERS:
+            at = headers.index(header, at)
+            kept = _scrubbed_header(header, cookie)
+            if kept is None:
+                del headers[at]
+            else:
+                headers[at] = kept
     query = _scrubbed_query(presented.query, transports) if presented.query else b""
-    return Presented(headers, real_protocols(presented.subprotocols), query)
+    return Presented(headers, presented.subprotocols and real_protocols(presented.subprotocols), query)
 
 
 def _scrubbed_header(header: tuple[bytes, bytes], cookie: str) -> tuple[bytes, bytes] | None:
     """One that may carry a credential, without it; `None`: nothing is left."""
     name, value = header
     if name == b"authorization":
-        return None if _is_bearer(value) else header
+        parts = value.split(None, 1)
+        return None if parts and parts[0].lower() == b"bearer" else header
     text = value.decode("latin-1")
     if name == b"sec-websocket-protocol":
         kept = ", ".join(real_protocols(_split(text, ",")))
@@ -138,11 +154,6 @@ def _scrubbed_header(header: tuple[bytes, bytes], cookie: str) -> tuple[bytes, b
         pairs = _split(text, ";")
         kept = "; ".join(pair for pair in pairs if pair.partition("=")[0].strip(_SPACE) != cookie)
     return (name, kept.encode("latin-1")) if kept or not value else None
-
-
-def _is_bearer(value: bytes) -> bool:
-    scheme = value.split(None, 1)[:1]
-    return scheme != [] and scheme[0].lower() == b"bearer"
 
 
 def _malformed(detail: str) -> Deny:
@@ -174,15 +185,10 @@ def checked(token: str, transport: Transport, max_bytes: int = MAX_TOKEN_BYTES) 
     """A token in the form of RFC 6750 and of a bearable length, or what is wrong with it."""
     if len(token) > max_bytes:
         return _malformed(f"the token is longer than {max_bytes} bytes")
-    if not _is_b64token(token):
+    characters = token.rstrip("=")
+    if not characters or characters.encode("ascii", "replace").translate(None, _B64TOKEN):
         return _malformed("the token has characters outside RFC 6750's b64token")
     return Credential(token, transport)
-
-
-def _is_b64token(token: str) -> bool:
-    """`1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, at a fraction of what an expression takes."""
-    characters = token.rstrip("=")
-    return characters != "" and characters.isascii() and not characters.encode().translate(None, _B64TOKEN)
 
 
 def _from_header(headers: Headers) -> Sequence[Credential | Deny]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 
-class Deadline(NamedTuple):
+class Deadline(msgspec.Struct, frozen=True, gc=False):
     """Monotonic seconds at which the answer must be out. Made once, passed down, never restarted."""
 
     at: float

@@ -63,10 +63,8 @@ class VerdictCache:
         self.policy = policy
         self._valid: Lru[TokenKey, Entry] = Lru(policy.positive_entries)
         self._invalid: Lru[TokenKey, float] = Lru(policy.negative_entries)
-
-    def known(self, key: TokenKey) -> Entry | None:
+        self.known = self._valid.get
         """The entry, fresh or stale: a fallback whose age `degrade` judges."""
-        return self._valid.get(key)
 
     def claim_refresh(self, entry: Entry, now: float) -> bool:
         """Is it time to ask again before the entry goes stale? True for one caller a period."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv6Address
 
 from doorward.core.verdict import Code, Source, Unavailable
@@ -29,20 +30,16 @@ class TokenBucket:
         self._at = now
 
     def take(self, now: float) -> bool:
-        self._refill(now)
+        if now > self._at:
+            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate_per_second)
+            self._at = now
         if self._tokens < 1:
             return False
         self._tokens -= 1
         return True
 
     def is_full(self, now: float) -> bool:
-        self._refill(now)
-        return self._tokens >= self.burst
-
-    def _refill(self, now: float) -> None:
-        if now > self._at:
-            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate_per_second)
-            self._at = now
+        return self._tokens + max(now - self._at, 0.0) * self.rate_per_second >= self.burst
 
 
 class AddressLimit:
@@ -69,6 +66,7 @@ UNIX_PEER = "unix"
 """Stands for the address of a peer on a Unix socket, which has none; also in `trusted_proxies`."""
 
 
+@lru_cache(maxsize=1_024)
 def network_of(address: str) -> str:
     """The unit that one peer controls: an IPv4 address, an IPv6 /64; anything else as it stands."""
     if ":" not in address:

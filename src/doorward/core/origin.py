@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
@@ -21,6 +22,7 @@ def allowed(origin: str | None, *, scheme: str, host: str | None, extra: frozens
     return wanted is not None and normalised(origin) == wanted
 
 
+@lru_cache(maxsize=64)
 def normalised(origin: str) -> tuple[str, str, str] | None:
     """(scheme, host, port) in lower case with the default port filled in; `None` if it is no origin (`null` too)."""
     try:

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 def value_at(content: object, path: str) -> object:
     """What is there, or `None`. A name that is there as it stands comes before a path of several names."""
+    if isinstance(content, dict):
+        return content[path] if path in content else _value_inside(content, path)
     if isinstance(content, list):
         head, _, rest = path.partition(".")
         inside = content[int(head)] if head.isdecimal() and len(head) < 5 and int(head) < len(content) else None
         return value_at(inside, rest) if rest else inside
-    if not isinstance(content, dict):
-        return None
-    if path in content:
-        return content[path]
+    return None
+
+
+def _value_inside(content: dict[str, object], path: str) -> object:
     end = path.rfind(".")
     while end > 0:
         if path[:end] in content:

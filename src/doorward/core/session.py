@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from doorward.core.verdict import Allow, Cause, Code, Deny, Principal, Source, Unavailable, Verdict
 
 RECOVERY_NOTICE_SECONDS = 60.0
@@ -53,18 +55,15 @@ _ADMITTED, _GRACE, _CLOSED = Phase
 """Looked up once: on Python 3.11 a member of an enum, read from its class, takes as long as a small function."""
 
 
-class Session:
+class Session(msgspec.Struct, eq=False):
     """One admitted connection. Every method returns the effects, in order; none after the first `Close`."""
 
-    __slots__ = ("_grace_ends", "_warned", "allow", "graces", "phase", "policy")
-
-    def __init__(self, allow: Allow, policy: SessionPolicy) -> None:
-        self.policy = policy
-        self.allow = allow
-        self.phase = _ADMITTED
-        self.graces = 0
-        self._warned = False
-        self._grace_ends = 0.0
+    allow: Allow
+    policy: SessionPolicy
+    phase: Phase = _ADMITTED
+    graces: int = 0
+    _warned: bool = False
+    _grace_ends: float = 0.0
 
     @property
     def principal(self) -> Principal:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 class Code(StrEnum):
@@ -125,6 +125,8 @@ class Allow:
     """Wall-clock seconds at which this admission ends, whatever else holds; `None`: when the session says so."""
 
     verdict: Literal["allow"] = field(default="allow", init=False, repr=False)
+    code: ClassVar[None] = None
+    detail: ClassVar[str] = ""
 
     @property
     def reason(self) -> str:
@@ -139,6 +141,9 @@ class Deny:
     source: Source
     detail: str = ""
     verdict: Literal["deny"] = field(default="deny", init=False, repr=False)
+    assurance: ClassVar[None] = None
+    degraded: ClassVar[bool] = False
+    provisional: ClassVar[bool] = False
 
     @property
     def reason(self) -> str:
@@ -156,6 +161,9 @@ class Unavailable:
     retry_after_seconds: float | None = None
     """A wait that somebody upstream asked for; the row's own window applies where it is `None`."""
     verdict: Literal["unavailable"] = field(default="unavailable", init=False, repr=False)
+    assurance: ClassVar[None] = None
+    degraded: ClassVar[bool] = False
+    provisional: ClassVar[bool] = False
 
     @property
     def reason(self) -> str:

@@ -7,7 +7,9 @@ Here is what is asked of a handshake, whoever its token is of; `verifiers.py` ch
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -23,7 +25,7 @@ from doorward.core.verdict import Code, Deny, Source, Unavailable
 from doorward.runtime.ports import Clock
 from doorward.runtime.telemetry import Trace
 from doorward.runtime.tickets import Tickets
-from doorward.runtime.verifier import Judgement, waiting_of
+from doorward.runtime.verifier import Judgement, Judging, waiting_of
 from doorward.runtime.verifiers import Verifiers
 
 _COOKIE, _TICKET = Transport.COOKIE, Transport.TICKET
@@ -39,7 +41,7 @@ class HandshakePolicy:
     max_pending: int = 4_096
 
 
-class Handshake(msgspec.Struct, frozen=True):
+class Handshake(msgspec.Struct, frozen=True, gc=False):
     """One opening handshake, or one HTTP request, as the server handed it over.
 
     `scheme` is the client's own, behind a trusted proxy too.
@@ -80,7 +82,12 @@ class Authenticator:
 
         Cancellation: the question, if one was asked, goes on for whoever shares it; nothing else is left behind.
         """
-        refusal = self._origin(handshake) or self._admit(handshake)
+        judging = self.deciding(handshake, deadline, trace)
+        return judging if isinstance(judging, Judgement) else await judging
+
+    def deciding(self, handshake: Handshake, deadline: Deadline, trace: Trace) -> Judging:
+        """As `decide`, and there at once where nothing has to be waited for."""
+        refusal = self._refusal(handshake)
         trace.mark("admit")
         if refusal is not None:
             return Judgement(refusal)
@@ -90,28 +97,35 @@ class Authenticator:
             return Judgement(credential)
         if credential.transport is _COOKIE and handshake.origin is None and not handshake.is_safe:
             return Judgement(Deny(Code.ORIGIN_DENIED, Source.ORIGIN, "a cookie counts only with an allowed Origin"))
-        return await self.examine(credential, handshake, deadline, trace)
+        return self.examining(credential, handshake, deadline, trace)
 
-    async def examine(
-        self, credential: Credential, handshake: Handshake, deadline: Deadline, trace: Trace
-    ) -> Judgement:
-        """The verdict on the credential of a handshake that has passed ORIGIN and ADMIT.
+    def examining(self, credential: Credential, handshake: Handshake, deadline: Deadline, trace: Trace) -> Judging:
+        """The verdict on the credential of a handshake that has passed ORIGIN and ADMIT, or what to await for it, at once.
 
         Cancellation: as of `decide`.
         """
+        token, testing = credential.token, self.verifiers.testing
+        if credential.transport is _TICKET:
+            judging: Judging = self._judge_ticket(token, handshake, deadline, trace)
+        elif testing is not None and is_test_token(token):
+            judging = testing.judge_test_token(token, handshake.route, deadline, trace)
+        else:
+            judging = self._judging(token, handshake, deadline, trace)
+        return judging if isinstance(judging, Judgement) else self._pending(judging)
+
+    async def _pending(self, judging: Coroutine[Any, Any, Judgement]) -> Judgement:
+        """Counted for as long as it waits."""
         self.pending += 1
         try:
-            if credential.transport is _TICKET:
-                return await self._judge_ticket(credential.token, handshake, deadline, trace)
-            testing = self.verifiers.testing
-            if testing is not None and is_test_token(credential.token):
-                return await testing.judge_test_token(credential.token, handshake.route, deadline, trace)
-            verifier = self.verifiers.of(credential.token)
-            if isinstance(verifier, Deny):
-                return Judgement(verifier)
-            return await verifier.judge(credential.token, handshake.route, deadline, trace)
+            return await judging
         finally:
             self.pending -= 1
+
+    def _judging(self, token: str, handshake: Handshake, deadline: Deadline, trace: Trace) -> Judging:
+        verifier = self.verifiers.of(token)
+        if isinstance(verifier, Deny):
+            return Judgement(verifier)
+        return verifier.judging(token, handshake.route, deadline, trace)
 
     # Tickets: redeemed, and then the token in it goes all the way
 
@@ -123,21 +137,16 @@ class Authenticator:
         trace.mark("ticket")
         if not isinstance(token, str):
             return Judgement(token)
-        verifier = self.verifiers.of(token)
-        if isinstance(verifier, Deny):
-            return Judgement(verifier)
-        return await verifier.judge(token, handshake.route, deadline, trace)
+        judging = self._judging(token, handshake, deadline, trace)
+        return judging if isinstance(judging, Judgement) else await judging
 
     # ORIGIN, ADMIT
 
-    def _origin(self, handshake: Handshake) -> Deny | None:
+    def _refusal(self, handshake: Handshake) -> Deny | Unavailable | None:
         extra = self.policy.allowed_origins
-        if allowed(handshake.origin, scheme=handshake.scheme, host=handshake.host, extra=extra):
-            return None
-        mend = f"origin {shown(handshake.origin)}; add it to allowed_origins to admit it"
-        return Deny(Code.ORIGIN_DENIED, Source.ORIGIN, mend)
-
-    def _admit(self, handshake: Handshake) -> Unavailable | None:
+        if not allowed(handshake.origin, scheme=handshake.scheme, host=handshake.host, extra=extra):
+            mend = f"origin {shown(handshake.origin)}; add it to allowed_origins to admit it"
+            return Deny(Code.ORIGIN_DENIED, Source.ORIGIN, mend)
         if not self._addresses.take(handshake.address, self._clock.monotonic()):
             return Unavailable(Code.RATE_LIMITED, Source.ADMIT)
         if self.pending >= self.policy.max_pending:

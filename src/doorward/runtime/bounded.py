@@ -29,17 +29,18 @@ def promptly(work: Awaitable[T], seconds: float) -> Generator[Any, Any, T]:
 
     Cancellation: goes to the work.
     """
-    steps = _steps(work)
+    steps = work if isinstance(work, types.CoroutineType) else _steps(work)
     try:
-        waits_for = next(steps)
+        waits_for = steps.send(None)
     except StopIteration as done:
         answer: T = done.value
         return answer
-    return (yield from _in_time(_Begun(steps, waits_for), seconds).__await__())
+    begun: _Begun[T] = _Begun(steps, waits_for)
+    return (yield from _in_time(begun, seconds).__await__())
 
 
 def _steps(work: Awaitable[T]) -> Generator[Any, Any, T]:
-    """As a generator, which has `send` and `throw`, whatever the server made its awaitable of."""
+    """As a generator, which has `send` and `throw` as a coroutine has, whatever the server made its awaitable of."""
     return (yield from work.__await__())
 
 
@@ -51,7 +52,7 @@ async def _in_time(begun: Awaitable[T], seconds: float) -> T:
 class _Begun(Generic[T]):
     """Work that was begun, and now waits for something."""
 
-    def __init__(self, steps: Generator[Any, Any, T], waits_for: Any) -> None:
+    def __init__(self, steps: Generator[Any, Any, T] | types.CoroutineType[Any, Any, T], waits_for: Any) -> None:
         self._steps = steps
         self._waits_for = waits_for
 

@@ -39,12 +39,15 @@ class LatencyHistory:
 
     def __init__(self) -> None:
         self._columns: deque[Column] = deque(maxlen=COLUMNS)
+        self._ends_at = 0.0
+        """Of the newest one."""
 
     def add(self, at: float, ms: float, verdict: str) -> None:
         """Args: at: wall-clock seconds, never going back."""
-        start = at // COLUMN_SECONDS * COLUMN_SECONDS
-        if not self._columns or self._columns[-1].at < start:
+        if at >= self._ends_at:
+            start = at // COLUMN_SECONDS * COLUMN_SECONDS
             self._columns.append(Column(start))
+            self._ends_at = start + COLUMN_SECONDS
         column = self._columns[-1]
         column.counts[bisect_left(EDGES_MS, ms)] += 1
         column.verdicts[verdict] += 1

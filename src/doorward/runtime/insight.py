@@ -5,11 +5,50 @@ Nothing here holds a token; tokens are known by fingerprint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
+
+
+class Timeline(Mapping[str, float]):
+    """The milliseconds of each step, in order. They are worked out when somebody looks: most are never looked at but once.
+
+    Args: began, ends: monotonic seconds; of a step, when it ended.
+    """
+
+    __slots__ = ("_began", "_ends")
+
+    def __init__(self, began: float, ends: Mapping[str, float]) -> None:
+        self._began = began
+        self._ends = ends
+
+    def __getitem__(self, name: str) -> float:
+        return self._in_ms()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ends)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __repr__(self) -> str:
+        return repr(self._in_ms())
+
+    def items(self) -> ItemsView[str, float]:
+        return self._in_ms().items()
+
+    def _in_ms(self) -> dict[str, float]:
+        moments = (self._began, *self._ends.values())
+        return {
+            name: to_ms(ended - began) for name, began, ended in zip(self._ends, moments, moments[1:], strict=False)
+        }
+
+
+def to_ms(seconds: float) -> float:
+    """Milliseconds with three decimals; `round` takes longer than most of the steps that it would be called for."""
+    return int(seconds * 1e6 + 0.5) / 1000
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, gc=False):

@@ -40,7 +40,7 @@ class Known:
         entry, local = self.cache.known(reading.key), reading.local
         if entry is None or local is None:
             return entry
-        said = entry.principal
+        said = entry.admission.principal
         same = said.user_id == local.user_id and said.jti == local.jti and said.issued_at == local.issued_at
         return entry if same else None
 
@@ -56,7 +56,7 @@ class Known:
 
     def revoked(self, reading: Reading, entry: Entry | None) -> Deny | None:
         """Args: entry: that of this reading."""
-        principal = reading.local if entry is None else entry.principal
+        principal = reading.local if entry is None else entry.admission.principal
         if principal is None:
             return None
         revoked = self.memory.revocations.is_revoked(principal, None if entry is None else entry.validated_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Protocol
 
 from doorward.core.verdict import Principal
@@ -27,17 +28,22 @@ class Connection(Protocol):
 
 
 _Connections = dict[str, Connection | set[Connection]]
-"""By a key that mostly is one connection's own. That one is held as it is: a set costs 200 bytes."""
+"""By a name that mostly is one connection's own. That one is held as it is: a set costs 200 bytes."""
+
+
+_names = attrgetter("user_id", "session_id", "jti")
+"""Of a principal; those that it has not are `None`."""
 
 
 class Registry:
-    """Looked up by user: jti and session belong to one user, but an item may name them alone, so they have indexes too."""
+    """Looked up by user: jti and session belong to one user, but an item may name them alone.
+
+    One index serves all three. A name of one kind may be one of another kind too: so whom it finds is then looked at.
+    """
 
     def __init__(self) -> None:
         self._all: set[Connection] = set()
-        self._by_user: _Connections = {}
-        self._by_session: _Connections = {}
-        self._by_jti: _Connections = {}
+        self._named: _Connections = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -47,12 +53,12 @@ class Registry:
 
     def add(self, connection: Connection) -> None:
         self._all.add(connection)
-        principal = connection.principal
-        _add(self._by_user, principal.user_id, connection)
-        if principal.session_id is not None:
-            _add(self._by_session, principal.session_id, connection)
-        if principal.jti is not None:
-            _add(self._by_jti, principal.jti, connection)
+        named = self._named
+        for name in _names(connection.principal):
+            if name is not None:
+                found = named.setdefault(name, connection)
+                if found is not connection:
+                    self._share(name, found, connection)
 
     def remove(self, connection: Connection) -> None:
         self._all.discard(connection)
@@ -65,54 +71,40 @@ class Registry:
             self.add(connection)
 
     def of_user(self, user_id: str) -> Sequence[Connection]:
-        return tuple(_of(self._by_user, user_id))
-
-    def _forget(self, connection: Connection, principal: Principal) -> None:
-        _discard(self._by_user, principal.user_id, connection)
-        if principal.session_id is not None:
-            _discard(self._by_session, principal.session_id, connection)
-        if principal.jti is not None:
-            _discard(self._by_jti, principal.jti, connection)
+        return tuple(connection for connection in self._of(user_id) if connection.principal.user_id == user_id)
 
     def revoke(self, items: Sequence[RevocationItem]) -> int:
         """Close every connection that one of the items is about. Returns how many."""
         known = concerned(items)
         candidates: set[Connection] = set()
         for item in items:
-            for index, key in (
-                (self._by_jti, item.jti),
-                (self._by_session, item.session_id),
-                (self._by_user, item.user_id),
-            ):
-                if key is not None:
-                    candidates.update(_of(index, key))
+            for name in (item.jti, item.session_id, item.user_id):
+                if name is not None:
+                    candidates.update(self._of(name))
         hit = [connection for connection in candidates if known.is_revoked(connection.principal, connection.good_at)]
         for connection in hit:
             connection.revoke()
         return len(hit)
 
+    def _of(self, name: str) -> Iterable[Connection]:
+        found = self._named.get(name, ())
+        return found if isinstance(found, set | tuple) else (found,)
 
-def _of(index: _Connections, key: str) -> Iterable[Connection]:
-    found = index.get(key, ())
-    return found if isinstance(found, set | tuple) else (found,)
+    def _share(self, name: str, found: Connection | set[Connection], connection: Connection) -> None:
+        if isinstance(found, set):
+            found.add(connection)
+        else:
+            self._named[name] = {found, connection}
+
+    def _forget(self, connection: Connection, principal: Principal) -> None:
+        named = self._named
+        for name in _names(principal):
+            if name is not None:
+                found = named.get(name)
+                if found is connection or (isinstance(found, set) and _is_last(found, connection)):
+                    del named[name]
 
 
-def _add(index: _Connections, key: str, connection: Connection) -> None:
-    found = index.setdefault(key, connection)
-    if found is connection:
-        return
-    if isinstance(found, set):
-        found.add(connection)
-    else:
-        index[key] = {found, connection}
-
-
-def _discard(index: _Connections, key: str, connection: Connection) -> None:
-    found = index.get(key)
-    if isinstance(found, set):
-        found.discard(connection)
-        if found:
-            return
-    elif found is not connection:
-        return
-    del index[key]
+def _is_last(found: set[Connection], leaving: Connection) -> bool:
+    found.discard(leaving)
+    return not found

@@ -13,7 +13,7 @@ import structlog
 
 from doorward.core.breaker import State
 from doorward.runtime.history import LatencyHistory
-from doorward.runtime.insight import DecisionRecord, Statistics
+from doorward.runtime.insight import DecisionRecord, Statistics, Timeline
 from doorward.runtime.ports import Clock
 from doorward.runtime.tracing import DecisionSpan
 
@@ -51,30 +51,28 @@ class Metrics(Protocol):
 
 
 class Trace:
-    """The timeline of one decision: the milliseconds of each step, in order. `span` is there where somebody traces."""
+    """The timeline of one decision. `span` is there where somebody traces."""
 
-    __slots__ = ("_now", "began", "ended", "span", "steps")
+    __slots__ = ("_now", "began", "ended", "ends", "span")
 
     def __init__(self, clock: Clock, span: DecisionSpan | None = None) -> None:
         self.span = span
         self._now = clock.monotonic
-        self.steps: dict[str, float] = {}
         self.began = self.ended = clock.monotonic()
+        self.ends: dict[str, float] = {}
+        """When each step ended, in order; monotonic seconds, as `began` and `ended`."""
 
     def mark(self, name: str) -> None:
         """A step has ended, and the next one begins. No step comes twice."""
-        now = self._now()
-        self.steps[name] = int((now - self.ended) * 1e6 + 0.5) / 1000  # as `to_ms`, without the call
-        self.ended = now
+        self.ends[name] = self.ended = self._now()
+
+    @property
+    def steps(self) -> Timeline:
+        return Timeline(self.began, self.ends)
 
     @property
     def total_seconds(self) -> float:
         return self.ended - self.began
-
-
-def to_ms(seconds: float) -> float:
-    """Milliseconds with three decimals; `round` takes longer than most of the steps that it would be called for."""
-    return int(seconds * 1e6 + 0.5) / 1000
 
 
 class Telemetry:
@@ -88,13 +86,9 @@ class Telemetry:
         self._clock = clock
         self._emit = emit
         self._records: deque[DecisionRecord] = deque(maxlen=KEPT_DECISIONS)
-        self._by_id: dict[str, DecisionRecord] = {}
 
     def decided(self, record: DecisionRecord) -> None:
-        if len(self._records) == KEPT_DECISIONS:
-            self._by_id.pop(self._records[0].id, None)
         self._records.append(record)
-        self._by_id[record.id] = record
         self.latency.add(record.at, record.total_ms, record.verdict)
         self.metrics.decision(record.verdict, record.source, record.reason, record.total_ms / 1000)
         if record.overrun_ms > 0:
@@ -115,7 +109,8 @@ class Telemetry:
         self.metrics.loop_lag(seconds)
 
     def decision(self, decision_id: str) -> DecisionRecord | None:
-        return self._by_id.get(decision_id)
+        """Looked for among all that are kept: that is seldom, and an index would have to follow every decision."""
+        return next((record for record in reversed(self._records) if record.id == decision_id), None)
 
     def decisions(self, limit: int) -> Sequence[DecisionRecord]:
         """Newest first."""

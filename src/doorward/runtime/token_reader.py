@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import msgspec
 
@@ -32,6 +34,9 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     is_jwt: bool
     local: Principal | None = None
     claimed: Principal | None = None
+
+
+Read = Reading | Deny | Unavailable
 
 
 class Subject(msgspec.Struct, frozen=True, gc=False):
@@ -87,19 +92,19 @@ class TokenReader:
         digest.update(token.encode())
         return TokenKey(digest.digest())
 
-    def proven(self, key: TokenKey) -> Reading | Deny | None:
+    def proven(self, key: TokenKey, wall_now: float) -> Reading | Deny | None:
         """The proof of an earlier handshake: the signature still holds, the clock is asked again."""
         found = self._proofs.get(key)
         if found is None or found[0] is not self._keys.keyset:
             return None
         reading = found[1]
         assert reading.local is not None  # noqa: S101 - only what is verified is kept
-        if is_expired(reading.local, self._claims, self._clock.wall()):
+        if is_expired(reading.local, self._claims, wall_now):
             return Deny(Code.TOKEN_EXPIRED, Source.LOCAL)
         return reading
 
-    async def read(self, token: str, key: TokenKey, waiting: Deadline) -> Reading | Deny | Unavailable:
-        """A token that is not proven yet.
+    def read(self, token: str, key: TokenKey, waiting: Deadline) -> Read | Coroutine[Any, Any, Read]:
+        """A token that is not proven yet; where keys have to be looked for first, what to await for it.
 
         Cancellation: a look for new keys goes on for whoever shares it.
         """
@@ -109,30 +114,38 @@ class TokenReader:
         if parsed is None:
             return Reading(key, Lane.UNPROVEN, is_jwt=False)
         keyset = self._keys.keyset
-        if keyset is None and not self._needs_keys:
-            return Reading(key, Lane.UNPROVEN, is_jwt=True, claimed=self._claimed(parsed))
-        if keyset is None:
-            await self._keys.look_again(waiting)
-            keyset = self._keys.keyset
+        if keyset is not None:
+            claims = verify(parsed, keyset)
+            if isinstance(claims, UnknownKey):
+                return self._with_newer_keys(parsed, key, keyset, waiting)
+            return self._proof(claims, key, keyset)
+        if self._needs_keys:
+            return self._with_first_keys(parsed, key, waiting)
+        return Reading(key, Lane.UNPROVEN, is_jwt=True, claimed=self._claimed(parsed))
+
+    async def _with_first_keys(self, parsed: Parsed, key: TokenKey, waiting: Deadline) -> Read:
+        await self._keys.look_again(waiting)
+        keyset = self._keys.keyset
         if keyset is None:
             return Unavailable(Code.SERVICE_UNAVAILABLE, Source.LOCAL, Cause.KEYSET, "no key set yet")
-        return await self._verify(parsed, key, keyset, waiting)
-
-    async def _verify(
-        self, parsed: Parsed, key: TokenKey, keyset: KeySet, waiting: Deadline
-    ) -> Reading | Deny | Unavailable:
         claims = verify(parsed, keyset)
         if isinstance(claims, UnknownKey):
-            looked = self._keys.is_definitive() or await self._keys.look_again(waiting)
-            if not looked or not self._keys.is_definitive():
-                return Unavailable(Code.SERVICE_UNAVAILABLE, Source.LOCAL, Cause.KEYSET, "a key that is not in the set")
-            keyset = self._keys.keyset or keyset
-            claims = verify(parsed, keyset)
+            return await self._with_newer_keys(parsed, key, keyset, waiting)
+        return self._proof(claims, key, keyset)
+
+    async def _with_newer_keys(self, parsed: Parsed, key: TokenKey, keyset: KeySet, waiting: Deadline) -> Read:
+        looked = self._keys.is_definitive() or await self._keys.look_again(waiting)
+        if not looked or not self._keys.is_definitive():
+            return Unavailable(Code.SERVICE_UNAVAILABLE, Source.LOCAL, Cause.KEYSET, "a key that is not in the set")
+        keyset = self._keys.keyset or keyset
+        claims = verify(parsed, keyset)
         if isinstance(claims, UnknownKey):
             return Deny(Code.TOKEN_INVALID, Source.LOCAL, "signed with a key that the issuer does not publish")
-        if isinstance(claims, Deny):
-            return claims
-        principal = check(claims, self._claims, self._clock.wall())
+        return self._proof(claims, key, keyset)
+
+    def _proof(self, claims: Mapping[str, Any] | Deny, key: TokenKey, keyset: KeySet) -> Reading | Deny:
+        """Args: claims: what `verify` says."""
+        principal = check(claims, self._claims, self._clock.wall()) if not isinstance(claims, Deny) else claims
         if isinstance(principal, Deny):
             return principal
         reading = Reading(key, Lane.PROVEN, is_jwt=True, local=principal)

@@ -10,8 +10,10 @@ question to the auth service) wait no longer than the handshake's own deadline. 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -34,7 +36,7 @@ from doorward.runtime.memory import NodeMemory
 from doorward.runtime.ports import Clock
 from doorward.runtime.singleflight import SingleFlight, landed
 from doorward.runtime.telemetry import Telemetry, Trace
-from doorward.runtime.token_reader import Reading, Subject, TokenReader
+from doorward.runtime.token_reader import Read, Reading, Subject, TokenReader
 from doorward.runtime.tracing import DecisionSpan
 
 ANSWER_MARGIN_SECONDS = 0.05
@@ -81,6 +83,9 @@ class Judgement(msgspec.Struct, frozen=True):
     question: Question | None = None
     issuer: str = ""
 
+
+Judging = Judgement | Coroutine[Any, Any, Judgement]
+"""A judgement, or what to await for it, at once."""
 
 Finding = Principal | Invalid | Unanswered
 """What a flight brings: who it is, a definitive no, or could not ask."""
@@ -142,22 +147,63 @@ class Verifier:
 
         Cancellation: the question, if one was asked, goes on for whoever shares it; nothing else is left behind.
         """
-        key = self._reader.key_of(token)
-        reading: Reading | Deny | Unavailable | None = self._reader.proven(key)
+        judging = self.judging(token, route, deadline, trace, patient=patient)
+        return judging if isinstance(judging, Judgement) else await judging
+
+    def judging(
+        self,
+        token: str,
+        route: Route,
+        deadline: Deadline,
+        trace: Trace,
+        *,
+        patient: bool = True,
+        reading: Read | None = None,
+    ) -> Judging:
+        """As `judge`, and there at once where nothing has to be waited for, which is mostly so.
+
+        Args:
+            reading: of the token, if it was waited for.
+        """
+        wall_now = self._clock.wall()
         if reading is None:
-            if is_test_token(token):
-                detail = "a test token, and not where it may open a connection"
-                return Judgement(Deny(Code.TOKEN_INVALID, Source.E2E, detail), issuer=self.name)
-            reading = await self._reader.read(token, key, waiting_of(deadline))
+            key = self._reader.key_of(token)
+            reading = self._reader.proven(key, wall_now)
+            if reading is None:
+                if is_test_token(token):
+                    detail = "a test token, and not where it may open a connection"
+                    return Judgement(Deny(Code.TOKEN_INVALID, Source.E2E, detail), issuer=self.name)
+                found = self._reader.read(token, key, waiting_of(deadline))
+                if not isinstance(found, Read):
+                    return self._judged_later(found, token, route, deadline, trace, patient=patient)
+                reading = found
         trace.mark("local")
         if not isinstance(reading, Reading):
             return Judgement(reading, issuer=self.name)
         subject = Subject(token, reading)
-        verdict: Verdict | None = self._without_asking(subject)
-        question = None
+        verdict = self._without_asking(subject, wall_now)
         trace.mark("cache")
         if verdict is None:
-            verdict, question = await self._remote(subject, route, deadline, trace, patient=patient)
+            return self._asked(subject, route, deadline, trace, patient=patient)
+        return Judgement(self.permitted(verdict, route), subject, None, self.name)
+
+    async def _judged_later(
+        self,
+        found: Coroutine[Any, Any, Read],
+        token: str,
+        route: Route,
+        deadline: Deadline,
+        trace: Trace,
+        *,
+        patient: bool,
+    ) -> Judgement:
+        judging = self.judging(token, route, deadline, trace, patient=patient, reading=await found)
+        return judging if isinstance(judging, Judgement) else await judging
+
+    async def _asked(
+        self, subject: Subject, route: Route, deadline: Deadline, trace: Trace, *, patient: bool
+    ) -> Judgement:
+        verdict, question = await self._remote(subject, route, deadline, trace, patient=patient)
         return Judgement(self.permitted(verdict, route), subject, question, self.name)
 
     async def settle(self, question: Question) -> Verdict:
@@ -229,7 +275,7 @@ class Verifier:
 
     # REVOKED, CACHE
 
-    def _without_asking(self, subject: Subject) -> Allow | Deny | None:
+    def _without_asking(self, subject: Subject, wall_now: float) -> Allow | Deny | None:
         reading = subject.reading
         entry = self._known.entry(reading)
         refusal = self._known.revoked(reading, entry)
@@ -238,7 +284,7 @@ class Verifier:
         if reading.local is not None and not self.policy.remote:
             return Allow(reading.local, Assurance.LOCAL, Source.LOCAL)
         now = self._clock.monotonic()
-        if entry is not None and entry.is_fresh(now, self._clock.wall()):
+        if entry is not None and entry.is_fresh(now, wall_now):
             if self._cache.claim_refresh(entry, now) and self._flights.get(reading.key) is None:
                 self._start(subject, Deadline.after(now, self.policy.question_seconds))
             return entry.admission

@@ -30,16 +30,16 @@ class Sleeper(Protocol):
 class Wakes:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._spans: dict[int, set[Sleeper]] = {}
+        self._spans: dict[float, set[Sleeper]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_span = 0
+        self._timer_span = 0.0
 
     def __len__(self) -> int:
         return sum(map(len, self._spans.values()))
 
     def add(self, sleeper: Sleeper, at: float) -> None:
         """Wake it at this second, or at once if that has passed."""
-        span = int(at // SPAN_SECONDS)
+        span = at // SPAN_SECONDS
         found = self._spans.get(span)
         if found is not None:
             found.add(sleeper)
@@ -51,7 +51,7 @@ class Wakes:
 
     def discard(self, sleeper: Sleeper, at: float) -> None:
         """Args: at: as it was added. One whose span has begun is woken all the same."""
-        span = int(at // SPAN_SECONDS)
+        span = at // SPAN_SECONDS
         found = self._spans.get(span)
         if found is not None:
             found.discard(sleeper)
@@ -64,7 +64,7 @@ class Wakes:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _arm(self, span: int) -> None:
+    def _arm(self, span: float) -> None:
         if self._timer is not None:
             if self._timer_span <= span:
                 return

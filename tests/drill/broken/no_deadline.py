@@ -7,7 +7,7 @@ from doorward.asgi import middleware
 from doorward.core.deadline import Deadline
 
 
-class Patient(Deadline):
+class Patient(Deadline, frozen=True):
     @classmethod
     def after(cls, now: float, seconds: float) -> Deadline:
         return Deadline(now + seconds * 10)

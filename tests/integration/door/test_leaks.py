@@ -159,7 +159,7 @@ def is_quiet(running: RunningDoor) -> bool:
     registry = issuer.registry
     return (
         len(registry) == 0
-        and all(not index for index in (registry._by_user, registry._by_session, registry._by_jti))
+        and not registry._named
         and door.authenticator.pending == 0
         and len(issuer.verifier._flights) == 0
         and issuer.gate.bulkhead.total == 0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from doorward.asgi.handshake import HandshakeReader
+from doorward.asgi.handshake import HandshakeReader, scrubbed_scope
 from doorward.core.routes import DEFAULT_ROUTE, Route
 
 ADMIN = Route("/admin/*")
@@ -121,3 +121,31 @@ def test_a_private_address_that_forwards_untrusted_is_noted(
     lines = () if header is None else (("x-forwarded-for", header),)
     HandshakeReader([], trusted, untrusted=seen.append).read(scope(*lines, client=(peer, 1)))
     assert seen == noted
+
+
+@pytest.mark.parametrize("kind", [tuple, list], ids=["pairs", "lists, as some servers have them"])
+def test_the_app_gets_the_headers_in_order_and_no_credential(kind: Any) -> None:
+    lines = (
+        ("host", "door.example"),
+        ("cookie", "theme=dark; __Host-doorward=ambient"),
+        ("x-app", "1"),
+        ("cookie", "theme=dark"),
+        ("authorization", "Bearer secret"),
+        ("cookie", "__Host-doorward=ambient"),
+        ("x-app", "2"),
+        ("authorization", "Basic of-the-app"),
+    )
+    brought = scope(*lines, subprotocols=["doorward.v1"], query_string=b"a=1&ticket=secret")
+    brought["headers"] = [kind(header) for header in brought["headers"]]
+    before = list(brought["headers"])
+    seen = scrubbed_scope(brought, "view", HandshakeReader([], ()).read(brought), "__Host-doorward")
+    assert [(name.decode(), value.decode()) for name, value in seen["headers"]] == [
+        ("host", "door.example"),
+        ("cookie", "theme=dark"),
+        ("x-app", "1"),
+        ("cookie", "theme=dark"),
+        ("x-app", "2"),
+        ("authorization", "Basic of-the-app"),
+    ]
+    assert (seen["doorward"], seen["subprotocols"], seen["query_string"]) == ("view", ["doorward.v1"], b"a=1")
+    assert brought["headers"] == before

@@ -275,13 +275,19 @@ async def test_an_abort_is_asked_for_after_every_close_of_ours(tmp_path: Path) -
             await eventually(aborted.is_set, within_seconds=3, what="the abort")
 
 
-async def test_a_bug_of_ours_fails_closed_and_is_told_as_ours(tmp_path: Path) -> None:
+def broken(*_: Any) -> Any:
+    raise ZeroDivisionError
+
+
+async def broken_later(*_: Any) -> Any:
+    await asyncio.sleep(0)
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("deciding", [broken, broken_later])
+async def test_a_bug_of_ours_fails_closed_and_is_told_as_ours(tmp_path: Path, deciding: Callable[..., Any]) -> None:
     async with open_door(tmp_path, echo) as app:
-
-        async def broken(*_: Any) -> Any:
-            raise ZeroDivisionError
-
-        app.door.authenticator.decide = broken  # type: ignore[method-assign,assignment]
+        app.door.authenticator.deciding = deciding  # type: ignore[method-assign]
         client = peer("good", ours=False)
         async with running(app, client) as task:
             await eventually(task.done, what="it is answered")
@@ -318,6 +324,15 @@ async def test_the_record_of_an_allow_ends_where_the_app_begins(tmp_path: Path) 
     async with open_door(tmp_path, app, emit=emit) as door, running(door, client):
         await eventually(lambda: client.of_type("websocket.accept"))
         assert order == ["recorded", "the app begins", "the loop turns"]
+
+
+async def test_an_open_connection_does_not_show_the_token(tmp_path: Path) -> None:
+    client = peer("good")
+    async with open_door(tmp_path, echo) as door, running(door, client):
+        await eventually(lambda: client.of_type("websocket.accept"))
+        (connection,) = door.door.connections
+        assert "good" in str(connection.scope["headers"])
+        assert "good" not in f"{connection!r} {connection} {connection.admission!r}"
 
 
 async def test_a_client_that_leaves_during_the_app(tmp_path: Path) -> None:

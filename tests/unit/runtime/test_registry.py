@@ -75,7 +75,7 @@ def test_what_has_gone_leaves_nothing_behind(registry: Registry) -> None:
         registry.remove(socket)
     assert len(registry) == 0
     assert registry.of_user("ada") == ()
-    assert all(not index for index in (registry._by_user, registry._by_session, registry._by_jti))
+    assert not registry._named
 
 
 def test_a_refreshed_connection_is_found_by_its_new_token_only(registry: Registry) -> None:
@@ -86,7 +86,30 @@ def test_a_refreshed_connection_is_found_by_its_new_token_only(registry: Registr
     assert registry.revoke([RevocationItem(jti="j1")]) == 0
     assert registry.revoke([RevocationItem(jti="j2")]) == 1
     registry.remove(socket)
-    assert all(not index for index in (registry._by_user, registry._by_session, registry._by_jti))
+    assert not registry._named
+
+
+def test_a_name_of_one_kind_is_not_taken_for_one_of_another_kind(registry: Registry) -> None:
+    user, session, token, all_of_them = sockets = [
+        Socket(Principal("x", "iss", issued_at=1.0)),
+        Socket(Principal("ada", "iss", session_id="x", issued_at=1.0)),
+        Socket(Principal("bob", "iss", jti="x", issued_at=1.0)),
+        Socket(Principal("eve", "iss", session_id="eve", jti="eve", issued_at=1.0)),
+    ]
+    for socket in sockets:
+        registry.add(socket)
+    assert registry.of_user("x") == (user,)
+    assert registry.of_user("eve") == (all_of_them,)
+    for item, hit in (
+        (RevocationItem(user_id="x", not_before_ms=2_000), user),
+        (RevocationItem(session_id="x"), session),
+        (RevocationItem(jti="x"), token),
+        (RevocationItem(jti="eve"), all_of_them),
+    ):
+        assert registry.revoke([item]) == 1
+        assert hit.revoked == 1
+        registry.remove(hit)
+    assert not registry._named
 
 
 def test_one_that_has_gone_does_not_come_back_by_moving(registry: Registry) -> None:

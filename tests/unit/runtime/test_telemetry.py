@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from tests.runtime_kit import FakeMetrics
 
 from doorward.core.breaker import State
-from doorward.runtime.insight import DecisionRecord
+from doorward.runtime.insight import DecisionRecord, Timeline
 from doorward.runtime.telemetry import KEPT_DECISIONS, Telemetry, Trace
 from doorward.testing import ManualClock
 
@@ -79,7 +79,6 @@ def test_only_so_many_are_kept(told: Told) -> None:
     assert len(told.telemetry.decisions(10 * KEPT_DECISIONS)) == KEPT_DECISIONS
     assert told.telemetry.decision("d9") is None
     assert told.telemetry.decision("d10") is not None
-    assert len(told.telemetry._by_id) == KEPT_DECISIONS
 
 
 def test_statistics_of_the_last_minutes(told: Told) -> None:
@@ -121,3 +120,22 @@ def test_a_trace_is_a_timeline() -> None:
         trace.mark(name)
     assert list(trace.steps.items()) == [("local", 1.0), ("remote", 500.0)]
     assert trace.total_seconds == pytest.approx(0.501)
+
+
+def test_a_timeline_is_a_mapping_of_milliseconds() -> None:
+    steps = Timeline(100.0, {"open": 100.0, "local": 100.0015, "remote": 100.2515})
+    assert steps == {"open": 0.0, "local": 1.5, "remote": 250.0}
+    assert list(steps) == ["open", "local", "remote"]
+    assert len(steps) == 3
+    assert steps["remote"] == 250.0
+    assert "gate" not in steps
+    assert repr(steps) == "{'open': 0.0, 'local': 1.5, 'remote': 250.0}"
+    assert Timeline(100.0, {}) == {}
+
+
+def test_a_trace_without_a_step_took_no_time() -> None:
+    clock = ManualClock()
+    trace = Trace(clock)
+    clock.advance(1.0)
+    assert trace.total_seconds == 0.0
+    assert trace.steps == {}

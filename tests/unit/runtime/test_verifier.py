@@ -139,6 +139,14 @@ async def test_verify_local_never_asks_and_waits_for_its_first_key_set() -> None
 
 
 @virtual
+async def test_verify_local_refuses_what_its_first_key_set_does_not_know() -> None:
+    runtime = Runtime(remote=False)
+    await runtime.memory.open()
+    assert told(await runtime.verdict(runtime.mint.unknown_kid())) == (Code.TOKEN_INVALID, Source.LOCAL, None)
+    assert runtime.source.fetches == 1
+
+
+@virtual
 async def test_verify_local_without_any_key_set_could_not_ask() -> None:
     runtime = Runtime(remote=False)
     await runtime.memory.open()

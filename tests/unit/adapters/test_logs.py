@@ -1,0 +1,107 @@
+"""Lines that are made where they are written, in a thread of their own."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from doorward.adapters import logs
+from doorward.adapters.logs import LogWriter, configure, log_often
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What a process would write; afterwards logs are as they were."""
+    before, handlers, level = structlog.get_config(), logging.root.handlers[:], logging.root.level
+    monkeypatch.setattr(logs, "_direct", None)
+    yield io.StringIO()
+    structlog.configure(**before)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_the_line_is_the_one_that_structlog_gives(said: io.StringIO) -> None:
+    writer = configure(level="info", style="json", stream=said)
+    structlog.get_logger("doorward").warning("decision", id="d", ms=1.5, timeline={"open": 0.1})
+    log_often(logging.WARNING, "decision", lambda ms: {"id": "d", "ms": ms, "timeline": {"open": 0.1}}, 1.5)
+    writer.aclose()
+    other, ours = lines(said)
+    assert list(ours) == list(other)
+    assert {**ours, "timestamp": ""} == {**other, "timestamp": ""}
+    assert ours["timestamp"].endswith("Z")
+    assert ours["timestamp"][:16] == other["timestamp"][:16]
+
+
+def test_a_level_that_is_not_wanted_makes_no_line(said: io.StringIO) -> None:
+    writer = configure(level="warning", style="json", stream=said)
+    log_often(logging.INFO, "decision", lambda _: pytest.fail("nobody asked"), None)
+    log_often(logging.WARNING, "decision", lambda number: {"number": number}, 7)
+    writer.aclose()
+    assert [line["number"] for line in lines(said)] == [7]
+    assert writer.dropped == 0
+
+
+def test_in_words_it_is_structlog_that_writes(said: io.StringIO) -> None:
+    writer = configure(level="info", style="console", stream=said)
+    log_often(logging.INFO, "decision", lambda number: {"number": number}, 7)
+    writer.aclose()
+    assert "number=7" in said.getvalue()
+
+
+def test_it_is_made_in_the_thread_that_writes(said: io.StringIO) -> None:
+    writer, made_in = LogWriter(said), []
+
+    def line() -> str:
+        made_in.append(threading.current_thread())
+        return "two\n"
+
+    for each in ("one\n", line, "three\n"):
+        writer.write(each)
+    writer.aclose()
+    assert made_in[0] is not threading.current_thread()
+    assert said.getvalue() == "one\ntwo\nthree\n"
+
+
+def test_a_line_that_cannot_be_made_is_counted_and_the_next_ones_come(said: io.StringIO) -> None:
+    writer = configure(level="info", style="json", stream=said)
+    for text in ("one", "\ud800", "three"):
+        log_often(logging.INFO, "decision", lambda text: {"text": text}, text)
+    writer.aclose()
+    assert [line["text"] for line in lines(said)] == ["one", "three"]
+    assert writer.dropped == 1
+
+
+def test_more_lines_than_there_is_room_for_are_counted(said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MAX_LINES", 2)
+    writer = LogWriter(said)
+    for number in range(5):
+        writer.write(f"{number}\n")
+    writer.aclose()
+    assert said.getvalue() == "0\n1\n"
+    assert writer.dropped == 3
+
+
+def test_many_lines_are_written_in_order_and_a_few_at_a_time(said: io.StringIO) -> None:
+    class Noted(io.StringIO):
+        def write(self, text: str) -> int:
+            sizes.append(text.count("\n"))
+            return said.write(text)
+
+    sizes: list[int] = []
+    writer = LogWriter(Noted())
+    for number in range(5 * logs.LINES_AT_ONCE // 2):
+        writer.write(f"{number}\n")
+    writer.aclose()
+    assert said.getvalue().split() == [str(number) for number in range(5 * logs.LINES_AT_ONCE // 2)]
+    assert max(sizes) <= logs.LINES_AT_ONCE
