@@ -256,6 +256,8 @@ class AdmittedConnection(msgspec.Struct, eq=False):
             ClientDisconnected: the door, or the peer, has closed the connection.
         """
         if self._over or self._closing is not None:
+            if message["type"] == "websocket.close":  # many an app closes in any case, and it is closed
+                return
             raise ClientDisconnected("the connection is closed")
         if message["type"] == "websocket.accept":
             await self._accept(message)
