@@ -148,14 +148,19 @@ def steps(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row
 
 
 def gateways(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
-    """CPU of all processes for one authenticated handshake: app behind the door, over the same app behind a proxy that asks."""
+    """CPU of all processes for one authenticated handshake: app behind the door, over the same app behind a proxy that asks.
+
+    The app behind a proxy runs on uvicorn as it comes, where the door's runs on our own server, which is part of the door.
+    """
     header = ["-H", f"Authorization: Bearer {purse.token()}"]
-    for server, at_most in (("default", (1.0, 0.7)), ("granian", (0.6, 0.35))):
+    for server, app, at_most in (("default", "uvicorn", (1.0, 0.7)), ("granian", "granian", (0.6, 0.35))):
         peers: dict[str, tuple[Callable[[], Started], float | None]] = {
-            "nginx, auth_request": (partial(_gateways.nginx, auth, server), at_most[0]),
-            "Envoy, ext_authz": (partial(_gateways.envoy, auth, server), at_most[1]),
-            "nginx, proxy_cache": (partial(_gateways.nginx, auth, server, cached=True), None),
+            "nginx, auth_request": (partial(_gateways.nginx, auth, app), at_most[0]),
+            "Envoy, ext_authz": (partial(_gateways.envoy, auth, app), at_most[1]),
+            "nginx, proxy_cache": (partial(_gateways.nginx, auth, app, cached=True), None),
         }
+        if app != server:
+            peers["nginx, auth_request, app on our server"] = (partial(_gateways.nginx, auth, server), None)
         sides: dict[str, Callable[[], Started]] = {"door": partial(subjects.door, auth, server=server)}
         sides |= {name: start for name, (start, _) in peers.items()}
         runs: dict[str, list[load.Run]] = {name: [] for name in sides}
