@@ -272,6 +272,16 @@ async def test_an_answer_that_is_still_unread_holds_the_websocket_behind_it_back
             assert running.app.messages_sent == 0
 
 
+async def test_another_request_wins_a_peer_that_does_not_read_no_time() -> None:
+    async with serving(unread_seconds=0.4) as running:
+        with socket.socket() as sock:
+            await connected(sock, running)
+            for _ in range(2):
+                await asyncio.get_running_loop().sock_sendall(sock, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+                await running.until(lambda: running.counters.complete == 1)
+            await running.until(lambda: running.counters.cut == {Cut.UNREAD: 1})
+
+
 # Too large
 
 
@@ -855,14 +865,7 @@ async def test_who_pings_and_does_not_read_is_owed_one_answer() -> None:
     loop = asyncio.get_running_loop()
     async with serving() as running:
         with socket.socket() as sock:
-            await connected(sock, running)
-            await loop.sock_sendall(sock, UPGRADE + b"\r\n")
-            await running.until(lambda: len(connections()) == 1)
-            (connection,) = connections()
-            pings = 0
-            while not connection._owed_pong:
-                await asyncio.wait_for(loop.sock_sendall(sock, pinged(pings, 1_000)), PATIENCE_SECONDS)
-                pings += 1_000
+            connection, pings = await pinged_unread(sock, running)
             for _ in range(20):
                 await asyncio.wait_for(loop.sock_sendall(sock, pinged(pings, 10_000)), PATIENCE_SECONDS)
                 pings += 10_000
@@ -878,14 +881,7 @@ async def test_who_pings_unread_and_then_breaks_the_rules_can_read_why() -> None
     loop = asyncio.get_running_loop()
     async with serving(linger_seconds=5.0) as running:
         with socket.socket() as sock:
-            await connected(sock, running)
-            await loop.sock_sendall(sock, UPGRADE + b"\r\n")
-            await running.until(lambda: len(connections()) == 1)
-            (connection,) = connections()
-            pings = 0
-            while not connection._owed_pong:
-                await asyncio.wait_for(loop.sock_sendall(sock, pinged(pings, 1_000)), PATIENCE_SECONDS)
-                pings += 1_000
+            _, pings = await pinged_unread(sock, running)
             await loop.sock_sendall(sock, pinged(pings, 1) + b"\x83\x80\0\0\0\0")
             received = b""
             while piece := await asyncio.wait_for(loop.sock_recv(sock, 2**20), PATIENCE_SECONDS):
@@ -937,6 +933,20 @@ async def test_closing_what_the_peer_has_closed_is_no_error(caplog: pytest.LogCa
         await running.until(lambda: running.counters.connections == 0)
         assert not caplog.records
         await close(writer)
+
+
+async def pinged_unread(sock: socket.socket, running: Running) -> tuple[DoorwardWebSocketProtocol, int]:
+    """A WebSocket whose peer has pinged so often, and read so little, that its last ping is owed an answer."""
+    loop = asyncio.get_running_loop()
+    await connected(sock, running)
+    await loop.sock_sendall(sock, UPGRADE + b"\r\n")
+    await running.until(lambda: len(connections()) == 1)
+    (connection,) = connections()
+    pings = 0
+    while not connection._owed_pong:
+        await asyncio.wait_for(loop.sock_sendall(sock, pinged(pings, 1_000)), PATIENCE_SECONDS)
+        pings += 1_000
+    return connection, pings
 
 
 async def connected(sock: socket.socket, running: Running) -> None:

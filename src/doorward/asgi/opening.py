@@ -139,8 +139,11 @@ class OpeningWatch:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def incomplete(self, connection: Watched, stage: Stage) -> None:
-        """The connection has no scope yet and waits for `stage`. Where there are too many, one of them is evicted."""
-        self._stop_all(connection)
+        """The connection has no scope yet and waits for `stage`. Where there are too many, one of them is evicted.
+
+        What it leaves unread goes on counting: another request wins it no time.
+        """
+        self._stop_all(connection, but=Stage.UNREAD)
         self.start(connection, stage)
         if connection in self._incomplete:  # its age stays: that of its first byte, or of its connection
             return
@@ -181,9 +184,9 @@ class OpeningWatch:
         self.counters.cut[why] += 1
         connection.abort()
 
-    def _stop_all(self, connection: Watched) -> None:
-        for countdown in self._countdowns.values():
-            if countdown.waiting:
+    def _stop_all(self, connection: Watched, *, but: Stage | None = None) -> None:
+        for stage, countdown in self._countdowns.items():
+            if countdown.waiting and stage is not but:
                 countdown.stop(connection)
 
     def _arm(self, loop: asyncio.AbstractEventLoop, due: float) -> None:

@@ -113,7 +113,7 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
     def overdue(self, stage: Stage) -> None:
         if stage is Stage.LINGERING:
             self.abort()
-        elif stage is Stage.UNREAD and not self.transport.get_write_buffer_size():
+        elif stage is Stage.UNREAD and not self._leaves_unread():
             return
         elif stage in {Stage.HEADER, Stage.BODY} and self._keeps_the_peer_waiting():
             self.watch.start(self, stage)
@@ -246,6 +246,11 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
     def _keeps_the_peer_waiting(self) -> bool:
         """We do not listen, or the peer waits for `100 Continue`: it is not late, and how long we take is the app's."""
         return self.flow.read_paused or ((cycle := self._cycle()) is not None and cycle.waiting_for_100_continue)
+
+    def _leaves_unread(self) -> bool:
+        """Our buffer is full, or the last answer is complete and not yet read. While another one goes out, it says nothing."""
+        unread = self.transport.get_write_buffer_size() > 0 and not self._is_answering()
+        return self.flow.write_paused or unread
 
     def _is_answering(self) -> bool:
         cycle = self._cycle()

@@ -380,10 +380,8 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
 
     def _deliver(self, data: bytes) -> None:
         """A message. While the application does not take it, no more are read."""
-        if (
-            self._phase != _TALKING or self._frames is None
-        ):  # behind the application's close, until the peer answers that
-            return
+        if self._phase != _TALKING or self._frames is None:
+            return  # behind the application's close, until the peer answers that
         if not self._is_text:
             waited_for = self._inbox.put({"type": "websocket.receive", "bytes": data})
         else:
