@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-MODULES = ("test_readers", "test_outer_readers", "test_credential")
+MODULES = ("test_readers", "test_outer_readers", "test_credential", "test_upgrade")
 TURN = 1_000
 """Tries of one reader in a row."""
 
