@@ -43,6 +43,8 @@ class EchoApp:
 
     scopes: list[dict[str, Any]] = field(default_factory=list)
     reads: asyncio.Event = field(default_factory=asyncio.Event)
+    is_busy: bool = False
+    """Until `reads` it takes no message."""
     messages_sent: int = 0
     unread_bytes: int = 0
     """What was left in our buffer, far below the mark at which writing pauses, when the app ended."""
@@ -79,6 +81,8 @@ class EchoApp:
     async def _echo(self, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.accept"})
+        if self.is_busy:
+            await self.reads.wait()
         while (message := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": message["text"]})
 
@@ -1041,3 +1045,32 @@ async def test_who_answers_pings_stays() -> None:
             assert await client.recv() == str(number)
             await asyncio.sleep(0.02)  # some pings go by
         assert running.counters.websockets == 1
+
+
+async def test_who_waits_for_a_busy_application_stays() -> None:
+    """Its pongs stand behind the message that the application does not take."""
+    async with serving(ping_seconds=0.02, pong_seconds=0.05) as running:
+        running.app.is_busy = True
+        async with connect(f"ws://127.0.0.1:{running.port}/ws", proxy=None) as client:
+            await client.send("a")
+            await client.send("b")
+            await asyncio.sleep(0.5)  # many pings go by
+            running.app.reads.set()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert [await client.recv(), await client.recv()] == ["a", "b"]
+            await asyncio.sleep(0.2)
+            assert running.counters.websockets == 1
+
+
+async def test_who_is_gone_is_told_so_once_the_busy_application_has_read() -> None:
+    async with serving(ping_seconds=0.05, pong_seconds=0.1) as running:
+        reader, writer = await running.open()
+        running.app.is_busy = True
+        writer.write(UPGRADE + b"\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(SWITCHED)
+        writer.write(b"\x81\x81\0\0\0\0a")
+        await asyncio.sleep(0.5)
+        assert running.counters.websockets == 1
+        running.app.reads.set()
+        assert (await read_all(reader)).endswith(struct.pack("!H", 1013) + b"OVERLOADED")
+        await close(writer)

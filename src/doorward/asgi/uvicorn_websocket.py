@@ -433,6 +433,8 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
     def _resume_reading(self) -> None:
         self._read_paused = False
         self.transport.resume_reading()
+        if self._pinged is not None:  # its pong may be among what waits to be read
+            self._await_pong()
 
     # Is it still there?
 
@@ -452,6 +454,13 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
             self._schedule_ping()
         else:
             self._pinged = payload
+            self._await_pong()
+
+    def _await_pong(self) -> None:
+        """From now on."""
+        if self._keepalive is not None:
+            self._keepalive.cancel()
+        if self._config.ws_ping_timeout is not None:
             self._keepalive = self._loop.call_later(self._config.ws_ping_timeout, self._give_up)
 
     def _take_pong(self, frame: Any) -> None:
@@ -460,9 +469,14 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
             self._schedule_ping()
 
     def _give_up(self) -> None:
-        """The peer has not answered a ping: it is gone, or reads too slowly. Not 1011, which says that the bug is ours."""
+        """The peer has not answered a ping: it is gone, or reads too slowly. Not 1011, which says that the bug is ours.
+
+        While the application does not take its messages we would not hear its answer, and go on pinging: TCP gives up on who is gone.
+        """
         self._keepalive = self._pinged = None
-        if self._frames is not None and self._phase == _TALKING and not self.transport.is_closing():
+        if self._read_paused:
+            self._schedule_ping()
+        elif self._frames is not None and self._phase == _TALKING and not self.transport.is_closing():
             self._frames.fail(_TRY_AGAIN_LATER, Code.OVERLOADED)
             self._write(self._frames)
             self._phase = _ENDED
