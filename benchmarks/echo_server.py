@@ -7,6 +7,7 @@ and the settings as shipped. Only the auth service, the data directory and `veri
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ import threading
 import time
 from pathlib import Path
 
+from doorward import rare_collections
 from doorward.adapters.logs import LogWriter, configure
 from doorward.asgi.door import Door
 from doorward.asgi.middleware import Doorward
@@ -28,6 +30,8 @@ from doorward.drill.peers import free_port
 SERVERS = ("default", "uvicorn", "granian")
 ARGUMENTS = "BENCH_ARGUMENTS"
 """Granian makes the app anew in a process of its own; this variable tells it how."""
+
+_while_it_serves = contextlib.ExitStack()
 
 AT_ONCE = DrainPolicy(delay_seconds=0, spread_seconds=0, run_until_seconds=0.5, exit_seconds=2)
 
@@ -63,8 +67,14 @@ def main() -> int:
 
 
 def app_of_environment() -> App:
-    """What granian serves."""
-    return _app(_options(json.loads(os.environ[ARGUMENTS])))[0]
+    """What granian serves. It says nothing that a program could wait for: a thread of the worker tells when it listens.
+
+    Not one of the process that forks the worker: what it locks meanwhile, an import say, would stay locked there.
+    """
+    options = _options(json.loads(os.environ[ARGUMENTS]))
+    threading.Thread(target=_tell_when_ready, args=(options.port,), daemon=True).start()
+    _while_it_serves.enter_context(rare_collections())
+    return _app(options)[0]
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -74,6 +84,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--verify", choices=("remote", "local"), default="remote")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--server", choices=SERVERS, default="default")
+    parser.add_argument("--port", type=int, help="of granian, which cannot choose one and tell")
     return parser.parse_args(arguments)
 
 
@@ -117,16 +128,14 @@ def _on_granian() -> int:
     from granian import Granian
     from granian.constants import Interfaces
 
-    os.environ[ARGUMENTS] = json.dumps(sys.argv[1:])
     port = free_port()
-    threading.Thread(target=_tell_when_ready, args=(port,), daemon=True).start()
+    os.environ[ARGUMENTS] = json.dumps([*sys.argv[1:], "--port", str(port)])
     target = f"{__spec__.name}:{app_of_environment.__name__}"
     Granian(target, factory=True, port=port, interface=Interfaces.ASGI, websockets=True, log_enabled=False).serve()
     return 0
 
 
 def _tell_when_ready(port: int) -> None:
-    """Granian says nothing that a program could wait for."""
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -10,10 +10,12 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -152,6 +154,12 @@ def family(pid: int) -> list[int]:
     return [pid, *(descendant for child in children for descendant in family(child))]
 
 
+def _kill_family(pid: int) -> None:
+    for each in family(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+
+
 def _children(thread: Path) -> list[str]:
     """None, if it has ended meanwhile."""
     try:
@@ -182,7 +190,12 @@ def _echo_server(name: str, *options: str) -> Iterator[Subject]:
 def running(command: Sequence[str], *, stderr: IO[Any] | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A process that has printed its ready line, and its port."""
     with _ended_after(command, stderr=stderr, stdout=subprocess.PIPE) as process:
-        line = process.stdout.readline() if process.stdout is not None else ""
+        too_late = threading.Timer(START_SECONDS, _kill_family, (process.pid,))
+        too_late.start()
+        try:
+            line = process.stdout.readline() if process.stdout is not None else ""
+        finally:
+            too_late.cancel()
         ready = READY_LINE.search(line)
         if ready is None:
             raise machine.CannotMeasure(f"{command[-1]} did not start: {line!r}")
@@ -193,7 +206,7 @@ def running(command: Sequence[str], *, stderr: IO[Any] | None = None) -> Iterato
 def _ended_after(
     command: Sequence[str], *, stderr: IO[Any] | None, stdout: IO[Any] | int
 ) -> Iterator[subprocess.Popen[str]]:
-    """SIGTERM at the end."""
+    """SIGTERM at the end, and SIGKILL to its family if that is not enough: a worker of granian may hang in its own shutdown."""
     with subprocess.Popen(
         command, stdout=stdout, stderr=stderr, text=True, env=machine.environment(), cwd=machine.ROOT
     ) as process:
@@ -204,7 +217,7 @@ def _ended_after(
             try:
                 process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
+                _kill_family(process.pid)
 
 
 def _cpu_ticks(pid: int) -> int:

@@ -9,6 +9,8 @@ from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
 from starlette_app import app
 
+from doorward import rare_collections
+
 
 def run(port: int = 8000) -> None:
     async def drain() -> None:
@@ -21,7 +23,8 @@ def run(port: int = 8000) -> None:
 
     endpoints = build_endpoint_description_strings(host="127.0.0.1", port=port)
     server = Server(app, endpoints=endpoints, signal_handlers=False, ready_callable=listen)
-    server.run()
+    with rare_collections():
+        server.run()
 
 
 if __name__ == "__main__":

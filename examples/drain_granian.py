@@ -10,6 +10,8 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from starlette_app import app
 
+from doorward import rare_collections
+
 
 async def serve(port: int = 8000) -> None:
     bounded = HTTP1Settings(header_read_timeout=2000)
@@ -22,7 +24,8 @@ async def serve(port: int = 8000) -> None:
         await app.drain(spread_seconds=10.0)
         server.stop()
 
-    await asyncio.gather(server.serve(), drain())
+    with rare_collections():
+        await asyncio.gather(server.serve(), drain())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from starlette_app import app
 
+from doorward import rare_collections
+
 
 async def main(port: int = 8000) -> None:
     asked = asyncio.Event()
@@ -21,7 +23,8 @@ async def main(port: int = 8000) -> None:
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.websocket_ping_interval = 20.0
-    await serve(app, config, shutdown_trigger=drained)
+    with rare_collections():
+        await serve(app, config, shutdown_trigger=drained)
 
 
 if __name__ == "__main__":

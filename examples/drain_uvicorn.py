@@ -7,7 +7,7 @@ import socket
 import uvicorn
 from starlette_app import app
 
-from doorward import UvicornProtocol
+from doorward import UvicornProtocol, rare_collections
 
 
 class DrainingServer(uvicorn.Server):
@@ -18,4 +18,5 @@ class DrainingServer(uvicorn.Server):
 
 if __name__ == "__main__":
     config = uvicorn.Config(app, port=8000, http=UvicornProtocol, timeout_graceful_shutdown=15, access_log=False)
-    DrainingServer(config).run()
+    with rare_collections():
+        DrainingServer(config).run()

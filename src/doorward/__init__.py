@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from doorward.core.deadline import Deadline
     from doorward.core.verdict import Allow, Assurance, Code, Deny, Principal, Unavailable
     from doorward.errors import BackendError, ConfigError, DoorwardError
+    from doorward.runtime.collector import rare_collections
     from doorward.runtime.ports import Validator
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ _HOMES = {
     "UvicornProtocol": "doorward.asgi.uvicorn_server",
     "Valid": "doorward.core.answer",
     "Validator": "doorward.runtime.ports",
+    "rare_collections": "doorward.runtime.collector",
 }
 """Where each name lives. It is fetched when it is first used: a command that needs none of them starts in no time."""
 
@@ -57,6 +59,7 @@ __all__ = [
     "UvicornProtocol",
     "Valid",
     "Validator",
+    "rare_collections",
 ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import resource
@@ -14,14 +13,12 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
     from types import FrameType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _WIND_DOWN_SECONDS = 1.0
 _LEAVE_SECONDS = 5.0
-_COLLECTOR_THRESHOLDS = (10_000, 10, 10)
-"""Allocated objects before a collection of the youngest, and how many of these before an older one; Python's are (700, 10, 10)."""
 
 
 class StopRequest:
@@ -118,24 +115,6 @@ def _leave_threads_behind(code: int) -> None:
     threads = [each for each in threading.enumerate() if not each.daemon and each is not threading.current_thread()]
     if threads:
         leave_within(_LEAVE_SECONDS, code, unless=lambda: not any(each.is_alive() for each in threads))
-
-
-@contextlib.contextmanager
-def rare_collections() -> Iterator[None]:
-    """While entered, the garbage collector leaves alone what is there already, and comes seldom.
-
-    For a server that has started: a full collection that walks through all imported modules holds every connection up for tens
-    of milliseconds. Closed connections that wait for a collection hold a few MiB more.
-    """
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def raise_file_limit() -> None:

@@ -22,9 +22,10 @@ from uvicorn.server import ServerState
 from doorward.asgi.opening import OpeningCounters, OpeningPolicy
 from doorward.asgi.uvicorn_protocol import make_protocol
 from doorward.cli.lifespan import Lifespan
-from doorward.cli.process import StopRequest, rare_collections
+from doorward.cli.process import StopRequest
 from doorward.core.deadline import Deadline
 from doorward.errors import ConfigError
+from doorward.runtime.collector import rare_collections
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

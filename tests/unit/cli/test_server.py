@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 
 import pytest
 
-from doorward.cli.process import rare_collections
 from doorward.cli.server import DrainPolicy, _within, announce
 from doorward.config import ServeSettings
 
@@ -34,13 +32,3 @@ async def test_work_that_takes_too_long_is_given_up() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == {task}
-
-
-def test_a_running_server_collects_rarely_and_leaves_the_collector_as_it_was() -> None:
-    before = gc.get_threshold()
-    frozen = gc.get_freeze_count()
-    with rare_collections():
-        assert gc.get_threshold()[0] > before[0]
-        assert gc.get_freeze_count() > frozen
-    assert gc.get_threshold() == before
-    assert gc.get_freeze_count() == 0
