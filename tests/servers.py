@@ -35,7 +35,8 @@ def _uvicorn(*options: str) -> Command:
 
 def _granian(app: str, at: str) -> tuple[str, ...]:
     listen = ("--port", at) if at.isdecimal() else ("--uds", at)
-    return (str(BIN / "granian"), app, "--interface", "asgi", *listen, "--http1-header-read-timeout", "2000")
+    bounds = ("--http1-header-read-timeout", "2000", "--workers-kill-timeout", "15")
+    return (str(BIN / "granian"), app, "--interface", "asgi", *listen, *bounds)
 
 
 def _hypercorn(app: str, at: str) -> tuple[str, ...]:

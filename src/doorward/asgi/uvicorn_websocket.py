@@ -471,7 +471,7 @@ class DoorwardWebSocketProtocol(asyncio.Protocol):
     def _give_up(self) -> None:
         """The peer has not answered a ping: it is gone, or reads too slowly. Not 1011, which says that the bug is ours.
 
-        While the application does not take its messages we would not hear its answer, and go on pinging: TCP gives up on who is gone.
+        While the application does not take its messages we would not hear the answer, and ping on: TCP gives up on who is gone.
         """
         self._keepalive = self._pinged = None
         if self._read_paused:
