@@ -40,10 +40,11 @@ class Timeline(Mapping[str, float]):
         return self._in_ms().items()
 
     def _in_ms(self) -> dict[str, float]:
-        moments = (self._began, *self._ends.values())
-        return {
-            name: to_ms(ended - began) for name, began, ended in zip(self._ends, moments, moments[1:], strict=False)
-        }
+        found, before = {}, self._began
+        for name, ended in self._ends.items():
+            found[name] = to_ms(ended - before)
+            before = ended
+        return found
 
 
 def to_ms(seconds: float) -> float:
