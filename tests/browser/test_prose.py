@@ -275,3 +275,23 @@ async def test_what_is_half_written_is_shown_as_what_it_will_be(ada: Person) -> 
         [text for text, _ in HALF_WRITTEN],
     )
     assert shown == [text for _, text in HALF_WRITTEN]
+
+
+async def test_what_has_ended_never_loses_its_last_words_to_an_answer_that_comes_late(ada: Person, puppet: Puppet) -> None:
+    """The server renders the first words when all are there already."""
+    page = await ada.signed_in()
+    waiting: asyncio.Queue[Route] = asyncio.Queue()
+    await page.route("**/api/render", waiting.put)
+    run = await asked(page, puppet)
+    first = await waiting.get()
+    run.say(", and **that** was all")
+    run.end()
+    await over(page)
+    await expect(answer(page)).to_have_text("Once upon a time, and that was all")
+    await first.continue_()
+    last = await waiting.get()
+    await page.evaluate(TWO_FRAMES)
+    assert await answer(page).inner_text() == "Once upon a time, and that was all"
+    await last.continue_()
+    await expect(answer(page).locator("strong")).to_have_text("that")
+    await expect(page.locator(".answer[aria-busy]")).to_have_count(0)

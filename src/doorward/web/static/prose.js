@@ -84,8 +84,12 @@ export class Prose {
   }
 
   #take({ text, end, full, exact }, { html, lines, elements }) {
-    const blocks = elementsOf(html).map((element) => ({ key: keyOf(element), element: () => element }));
     this.#retries = 0;
+    if (this.#plain && this.#ended && !full && end < this.#text.length) {
+      this.#ask(); // all of it is on the screen already, though plainly: nobody should see the end of it go and come back
+      return;
+    }
+    const blocks = elementsOf(html).map((element) => ({ key: keyOf(element), element: () => element }));
     this.#plain = full;
     this.#exact = exact;
     this.#rendered = full ? 0 : end;
@@ -152,6 +156,7 @@ export class Prose {
   #tellBusy() {
     const done = this.#plain ? this.#frame === null : this.#rendered >= this.#text.length && (this.#exact || !this.#ended);
     if (done) this.#target.removeAttribute("aria-busy");
+    else this.#target.setAttribute("aria-busy", "true");
   }
 }
 
