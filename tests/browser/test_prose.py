@@ -277,7 +277,9 @@ async def test_what_is_half_written_is_shown_as_what_it_will_be(ada: Person) -> 
     assert shown == [text for _, text in HALF_WRITTEN]
 
 
-async def test_what_has_ended_never_loses_its_last_words_to_an_answer_that_comes_late(ada: Person, puppet: Puppet) -> None:
+async def test_what_has_ended_never_loses_its_last_words_to_an_answer_that_comes_late(
+    ada: Person, puppet: Puppet
+) -> None:
     """The server renders the first words when all are there already."""
     page = await ada.signed_in()
     waiting: asyncio.Queue[Route] = asyncio.Queue()
