@@ -150,8 +150,7 @@ def together(name: str, gateway: Subject, app: Subject) -> Subject:
 
 def family(pid: int) -> list[int]:
     """A process and all that come from it."""
-    children = (int(child) for each in Path(f"/proc/{pid}/task").iterdir() for child in _children(each))
-    return [pid, *(descendant for child in children for descendant in family(child))]
+    return [pid, *(descendant for child in _children(pid) for descendant in family(child))]
 
 
 def _kill_family(pid: int) -> None:
@@ -160,12 +159,12 @@ def _kill_family(pid: int) -> None:
             os.kill(each, signal.SIGKILL)
 
 
-def _children(thread: Path) -> list[str]:
-    """None, if it has ended meanwhile."""
-    try:
-        return (thread / "children").read_text().split()
-    except OSError:
-        return []
+def _children(pid: int) -> Iterator[int]:
+    """Of each of its threads; none, if that has ended meanwhile."""
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                yield from map(int, (thread / "children").read_text().split())
 
 
 def _listens(port: int) -> bool:
@@ -198,7 +197,7 @@ def running(command: Sequence[str], *, stderr: IO[Any] | None = None) -> Iterato
             too_late.cancel()
         ready = READY_LINE.search(line)
         if ready is None:
-            raise machine.CannotMeasure(f"{command[-1]} did not start: {line!r}")
+            raise machine.CannotMeasure(f"{command[-1]} was not ready within {START_SECONDS} s; it said {line!r}")
         yield process, int(ready["port"])
 
 

@@ -1049,16 +1049,16 @@ async def test_who_answers_pings_stays() -> None:
 
 async def test_who_waits_for_a_busy_application_stays() -> None:
     """Its pongs stand behind the message that the application does not take."""
-    async with serving(ping_seconds=0.02, pong_seconds=0.05) as running:
+    async with serving(ping_seconds=0.02, pong_seconds=0.25) as running:
         running.app.is_busy = True
         async with connect(f"ws://127.0.0.1:{running.port}/ws", proxy=None) as client:
             await client.send("a")
             await client.send("b")
-            await asyncio.sleep(0.5)  # many pings go by
+            await asyncio.sleep(1.0)  # several pings go by, and the time for their pongs
             running.app.reads.set()
             async with asyncio.timeout(PATIENCE_SECONDS):
                 assert [await client.recv(), await client.recv()] == ["a", "b"]
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
             assert running.counters.websockets == 1
 
 

@@ -16,7 +16,7 @@ def rare_collections() -> Iterator[None]:
 
     For a server that has started: `doorward serve` does so by itself; on another server enter it in the app's lifespan. A full
     collection that walks through all imported modules holds every connection up for tens of milliseconds, and one of the youngest
-    objects comes every few handshakes and finds them all in use. Closed connections that wait for a collection hold a few MiB more.
+    objects finds nearly all of them in use. Closed connections that wait for a collection hold a few MiB more.
     """
     before = gc.get_threshold()
     gc.collect()
