@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 from tests.browser.puppet import Puppet, puppet_agent
 
 from doorward.cli.up import ADMIN
@@ -95,6 +96,11 @@ class Product:
             yield
         finally:
             os.kill(self.auth_pid, signal.SIGCONT)
+
+    def last_words(self, lines: int = 20) -> str:
+        """The end of both logs, for a test that fails."""
+        logs = [self.folder / ".doorward" / name for name in ("doorward.log", "authd.log")]
+        return "\n".join(line for log in logs for line in log.read_text().splitlines()[-lines:])
 
     def kill(self) -> None:
         """`kill -9` of the server. The auth service dies with it."""
@@ -190,7 +196,11 @@ class Person:
         await page.get_by_label("Email").fill(self.email)
         await page.get_by_label("Password").fill(PASSWORD)
         await page.get_by_role("button", name="Sign in").click()
-        await page.get_by_text("Connected", exact=True).wait_for()
+        try:
+            await page.get_by_text("Connected", exact=True).wait_for()
+        except PlaywrightTimeoutError:
+            shown = await page.locator("body").inner_text()
+            pytest.fail(f"not connected; the page says:\n{shown}\nand the logs:\n{self.product.last_words()}")
         return page
 
     def _console(self, message: ConsoleMessage) -> None:

@@ -45,6 +45,7 @@ DEADLINE_SECONDS = 2.0
 PAGE_SECONDS = 1.0
 """What Chromium may take to open a tab and start the page, besides."""
 RECOVERY_SECONDS = 5.0
+SLOW_SECONDS = 3.0  # longer than a handshake may take, shorter than a password may
 DRAWER_BELOW = 896
 """Pixels of width: below, the list of conversations is a drawer."""
 
@@ -102,6 +103,19 @@ async def test_the_link_signs_in_once(person: Person, tmp_path: Path) -> None:
         assert "signin" not in again.url
         await page.close()
         await again.close()
+
+
+async def test_signing_in_says_that_it_is_under_way_and_outlasts_a_slow_answer(person: Person) -> None:
+    page = await person.tab()
+    await page.get_by_label("Email").fill(person.email)
+    await page.get_by_label("Password").fill(person.password)
+    with person.product.frozen():
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_role("button", name="Signing you in…")).to_be_disabled()
+        await asyncio.sleep(SLOW_SECONDS)
+    await page.get_by_text("Connected", exact=True).wait_for()
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("button", name="Sign in")).to_be_enabled()
 
 
 async def test_a_wrong_password_is_told_plainly(person: Person) -> None:

@@ -102,7 +102,7 @@ async def test_passes_the_question_and_the_answer_on() -> None:
         assert (method, path, json.loads(content)) == ("POST", "/auth/login", {"email": "a@b.c", "password": "p"})
         assert sent["x-forwarded-for"] == "127.0.0.1", "the peer's address, not its word"
         assert sent["content-type"] == "application/json"
-        assert 0 < int(sent["x-envoy-expected-rq-timeout-ms"]) <= DEADLINE * 1000
+        assert 0 < int(sent["x-envoy-expected-rq-timeout-ms"]) <= 6_000
         assert "cookie" not in sent
 
 
@@ -180,6 +180,53 @@ async def test_unreachable_is_503_in_time(fault: Fault) -> None:
         assert "invalid_grant" not in json.dumps(body)
         it.proxy.fault = Fault.NONE
         assert (await it.post("/auth/refresh", {"refresh_token": "r"}))[0] == 200, "heals by itself"
+
+
+async def test_a_password_may_wait_its_turn_longer_than_a_handshake() -> None:
+    async def queued(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(2 * DEADLINE)
+        return web.json_response({"error": "too_many_attempts"}, status=429)
+
+    async with front(queued) as it:
+        for path in ("/auth/login", "/auth/register"):
+            assert (await it.post(path))[:2] == (429, {"error": "too_many_attempts"}), "the service's own answer"
+        assert (await it.post("/auth/refresh"))[1]["cause"] == "deadline"
+
+
+async def test_a_password_that_nobody_answers_for_is_503_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("doorward.chat.forward.HASHING_SECONDS", 2 * DEADLINE)
+    async with front() as it:
+        it.proxy.fault = Fault.DRIP
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        status, body, _ = await it.post("/auth/login")
+        assert loop.time() - began < 2 * DEADLINE + SLACK
+        assert (status, body["cause"]) == (503, "deadline")
+
+
+async def test_a_crowd_of_passwords_keeps_no_session_from_its_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("doorward.chat.forward.MAX_HASHING", 2)
+    arrived = asyncio.Semaphore(0)
+    go = asyncio.Event()
+
+    async def queued(request: web.Request) -> web.StreamResponse:
+        if request.path == "/auth/login":
+            arrived.release()
+            await go.wait()
+        return web.json_response({})
+
+    async with front(queued) as it, asyncio.TaskGroup() as group:
+        crowd = [group.create_task(it.post("/auth/login")) for _ in range(2)]
+        for _ in crowd:
+            await arrived.acquire()
+        status, body, headers = await it.post("/auth/login")
+        assert (status, body["code"]) == (503, "OVERLOADED")
+        assert "not answering" not in body["title"]
+        assert 1 <= int(headers["retry-after"]) <= 5
+        assert (await it.post("/auth/refresh"))[0] == 200
+        go.set()
+        assert [(await answer)[0] for answer in crowd] == [200, 200]
+        assert (await it.post("/auth/login"))[0] == 200
 
 
 async def odd_redirect(_: web.Request) -> web.StreamResponse:

@@ -1,5 +1,7 @@
 """The sign-in endpoints of the auth service, passed on at the page's own origin, each within one hard deadline.
 
+Where a password is hashed the deadline is a longer one: hashing is slow by intent, and has a queue.
+
 The page never talks to the auth service directly, so its policy can say `connect-src 'self'`. What is passed on is an
 allow-list; the answer is the service's own, or 503 when it could not be asked: never something that reads as "signed out".
 """
@@ -39,9 +41,16 @@ ENDPOINTS = {
     "/auth/register": "POST",
     "/auth/me": "GET",
 }
+HASHING = ("/auth/login", "/auth/register")
+HASHING_SECONDS = 6.0
+"""More than the 5 s that a password waits in authd's queue, so that its own 429 is heard; less than the 8 s of a client."""
+
 MAX_BODY_BYTES = 65_536
 MAX_IN_FLIGHT = 64
 """Requests under way, those included that we stopped waiting for."""
+
+MAX_HASHING = 48
+"""Of them those that wait for a password: a queue there keeps no session from its refresh."""
 
 RETRY_SECONDS = (1.0, 5.0)
 REQUEST_HEADERS = ("authorization", "content-type", "accept", "user-agent")
@@ -53,7 +62,7 @@ class _BadAnswer(Exception):
 
 
 class AuthForwarder:
-    """Passes requests on. `seconds` is the deadline of each, from its arrival to its answer."""
+    """Passes requests on. `seconds` is the deadline of each, from its arrival to its answer; a password's may take longer."""
 
     def __init__(
         self,
@@ -73,6 +82,7 @@ class AuthForwarder:
         self._tls = ssl.create_default_context(cafile=str(auth.ca_file)) if auth.ca_file else None
         self._session: aiohttp.ClientSession | None = None
         self._in_flight: set[asyncio.Task[Response]] = set()
+        self._hashing: set[asyncio.Task[Response]] = set()
 
     def routes(self) -> list[Route]:
         return [Route(path, self.forward, methods=[method]) for path, method in ENDPOINTS.items()]
@@ -83,19 +93,24 @@ class AuthForwarder:
         Cancellation: the request to the service is cancelled.
         """
         loop = asyncio.get_running_loop()
-        deadline = Deadline.after(loop.time(), self._seconds)
+        hashing = request.scope["path"] in HASHING
+        seconds = max(self._seconds, HASHING_SECONDS) if hashing else self._seconds
+        deadline = Deadline.after(loop.time(), seconds)
         if self._auth.url is None:
-            return self._unavailable("SERVICE_UNAVAILABLE", "config")
-        if len(self._in_flight) >= MAX_IN_FLIGHT:
-            return self._unavailable("OVERLOADED", None)
+            return self._unavailable("config")
+        if len(self._in_flight) >= MAX_IN_FLIGHT or (hashing and len(self._hashing) >= MAX_HASHING):
+            self._telemetry.forwarded("overloaded")
+            return _not_now("OVERLOADED", "Too many are being signed in just now; try again in a moment.")
         task = loop.create_task(self._pass_on(request, deadline), name="chat-auth-forward")
         self._in_flight.add(task)
+        if hashing:
+            self._hashing.add(task)
         task.add_done_callback(self._done)
         try:
             done, _ = await asyncio.wait({task}, timeout=deadline.remaining(loop.time()))
         finally:
             task.cancel()
-        return task.result() if done else self._unavailable("SERVICE_UNAVAILABLE", "deadline")
+        return task.result() if done else self._unavailable("deadline")
 
     async def aclose(self) -> None:
         """Close the connections. Cancellation: they are closed by the next call, or with the process."""
@@ -109,9 +124,12 @@ class AuthForwarder:
 
     async def _pass_on(self, request: Request, deadline: Deadline) -> Response:
         try:
-            body = await _body(request)
+            async with asyncio.timeout(self._seconds):
+                body = await _body(request)
         except ClientDisconnect:
             return Response(status_code=400)
+        except TimeoutError:
+            return self._unavailable("deadline")
         if body is None:
             self._telemetry.forwarded("refused")
             return problem(413, "MESSAGE_TOO_BIG", f"The body is larger than {MAX_BODY_BYTES} bytes.")
@@ -119,7 +137,7 @@ class AuthForwarder:
             answer = await self._ask(request, body, deadline)
         except (aiohttp.ClientError, _BadAnswer, TimeoutError, OSError) as error:
             log.warning("chat.auth_forward_failed", path=request.url.path, error=type(error).__name__)
-            return self._unavailable("SERVICE_UNAVAILABLE", "upstream")
+            return self._unavailable("upstream")
         self._telemetry.forwarded("answered")
         return answer
 
@@ -141,7 +159,7 @@ class AuthForwarder:
 
     async def _answer(self, answer: aiohttp.ClientResponse) -> Response:
         if answer.status >= 500:
-            return self._unavailable("SERVICE_UNAVAILABLE", "upstream", _retry_after(answer))
+            return self._unavailable("upstream", _retry_after(answer))
         if 300 <= answer.status < 400 or answer.headers.get("content-encoding", "identity") != "identity":
             raise _BadAnswer
         content = b""
@@ -153,11 +171,10 @@ class AuthForwarder:
         headers |= {"cache-control": "no-store", "x-content-type-options": "nosniff"}
         return Response(content, answer.status, headers=headers)
 
-    def _unavailable(self, code: str, cause: str | None, retry_after_seconds: float | None = None) -> Response:
-        self._telemetry.forwarded(cause or "overloaded")
-        wait = retry_after_seconds or random.uniform(*RETRY_SECONDS)  # noqa: S311 - spreads a crowd
+    def _unavailable(self, cause: str, retry_after_seconds: float | None = None) -> Response:
+        self._telemetry.forwarded(cause)
         title = "The auth service is not answering. You are still signed in; try again in a moment."
-        return problem(503, code, title, cause=cause, retry_after_seconds=wait)
+        return _not_now("SERVICE_UNAVAILABLE", title, cause, retry_after_seconds)
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -172,8 +189,14 @@ class AuthForwarder:
 
     def _done(self, task: asyncio.Task[Response]) -> None:
         self._in_flight.discard(task)
+        self._hashing.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("chat.auth_forward_bug", exc_info=error)
+
+
+def _not_now(code: str, title: str, cause: str | None = None, retry_after_seconds: float | None = None) -> Response:
+    wait = retry_after_seconds or random.uniform(*RETRY_SECONDS)  # noqa: S311 - spreads a crowd
+    return problem(503, code, title, cause=cause, retry_after_seconds=wait)
 
 
 def _retry_after(answer: aiohttp.ClientResponse) -> float | None:

@@ -13,6 +13,7 @@ const REFUSALS = new Map([
 
 /** Why signing in did not work, in plain words. */
 export function words(error, { link = false, register = false } = {}) {
+  if (error.code === "OVERLOADED") return "Too many people are signing in just now. Nothing is wrong with what you entered. Please try again in a moment.";
   if (!(error instanceof RefusedError)) {
     return "The auth service is not answering. Nothing is wrong with what you entered. Please try again in a moment.";
   }
@@ -74,6 +75,7 @@ export class SignIn {
     const button = byId("signin-submit");
     if (button.disabled) return;
     button.disabled = true;
+    button.textContent = kind.register ? "Creating your account…" : "Signing you in…";
     byId("signin-message").textContent = kind.link ? "Signing you in…" : "";
     try {
       await ask();
@@ -86,12 +88,17 @@ export class SignIn {
       byId("link-retry").hidden = !(kind.link && !(error instanceof RefusedError));
     } finally {
       button.disabled = false;
+      this.#label();
     }
+  }
+
+  #label() {
+    byId("signin-submit").textContent = this.#registering ? "Create account" : "Sign in";
   }
 
   #setRegistering(registering) {
     this.#registering = registering;
-    byId("signin-submit").textContent = registering ? "Create account" : "Sign in";
+    this.#label();
     byId("register-question").textContent = registering ? "Have an account?" : "No account yet?";
     byId("register-toggle").textContent = registering ? "Sign in" : "Create one";
     byId("password").autocomplete = registering ? "new-password" : "current-password";
