@@ -41,9 +41,9 @@ export class Prose {
 
   append(delta) {
     this.#text += delta;
-    this.#target.setAttribute("aria-busy", "true");
     if (this.#plain) this.#frame ??= requestAnimationFrame(() => this.#showPlain());
     this.#ask();
+    this.#tellBusy();
   }
 
   /** Nothing more will come. Show all of it now; the server's rendering follows. */
@@ -62,6 +62,7 @@ export class Prose {
     if (this.#isShown(piece) && this.#linksUp()) piece = this.#piece();
     if (this.#isShown(piece)) return;
     this.#asking = true;
+    this.#tellBusy();
     const answer = await this.#renderer.render(piece.text, { growing: !piece.last });
     this.#asking = false;
     if (answer === null) this.#unrendered();
@@ -153,9 +154,10 @@ export class Prose {
     return { key, element, frame };
   }
 
+  /** Done is what is on the screen as it will stay, or plainly where the server cannot be asked just now. */
   #tellBusy() {
-    const done = this.#plain ? this.#frame === null : this.#rendered >= this.#text.length && (this.#exact || !this.#ended);
-    if (done) this.#target.removeAttribute("aria-busy");
+    const shown = this.#plain ? this.#frame === null : this.#rendered >= this.#text.length && (this.#exact || !this.#ended);
+    if (shown && !this.#asking) this.#target.removeAttribute("aria-busy");
     else this.#target.setAttribute("aria-busy", "true");
   }
 }
