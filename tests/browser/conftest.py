@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 from playwright.async_api import TimeoutError as PlaywrightTimeoutError
+from pytest_asyncio import is_async_test
 from tests.browser.puppet import Puppet, puppet_agent
 
 from doorward.cli.up import ADMIN
@@ -50,6 +52,8 @@ def find_chromium() -> str | None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+    for item in filter(is_async_test, ours):
+        item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
     if not ours or find_chromium():
         return
     if os.environ.get("CI"):
@@ -196,12 +200,15 @@ class Person:
         await page.get_by_label("Email").fill(self.email)
         await page.get_by_label("Password").fill(PASSWORD)
         await page.get_by_role("button", name="Sign in").click()
+        await self.connected(page)
+        return page
+
+    async def connected(self, page: Page, *, within_seconds: float = 10.0) -> None:
         try:
-            await page.get_by_text("Connected", exact=True).wait_for()
+            await page.get_by_text("Connected", exact=True).wait_for(timeout=within_seconds * 1000)
         except PlaywrightTimeoutError:
             shown = await page.locator("body").inner_text()
             pytest.fail(f"not connected; the page says:\n{shown}\nand the logs:\n{self.product.last_words()}")
-        return page
 
     def _console(self, message: ConsoleMessage) -> None:
         if (
@@ -228,13 +235,21 @@ async def chromium() -> AsyncIterator[Browser]:
             await browser.close()
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def one_for_all() -> AsyncIterator[Browser]:
     async with chromium() as browser:
         yield browser
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(one_for_all: Browser) -> AsyncIterator[Browser]:
+    """A test opens its profiles in it; none is left to the next."""
+    yield one_for_all
+    for context in one_for_all.contexts:
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def person(product: Product, account: str, browser: Browser) -> AsyncIterator[Person]:
     """Fails the test if a page of theirs threw, or broke the Content-Security-Policy."""
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
@@ -260,7 +275,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, puppet: Puppet) -> Iterator[
         puppet.let_go()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def ada(stage: Product, browser: Browser) -> AsyncIterator[Person]:
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
     somebody = Person(stage, context, ADA)

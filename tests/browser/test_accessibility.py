@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 from tests.browser.conftest import ADA, Person
 from tests.browser.talk import answer, ask, asked, over
@@ -35,7 +36,7 @@ async def serious(page: Page) -> list[str]:
     ]
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest_asyncio.fixture(params=["light", "dark"], loop_scope="session")
 async def viewer(
     request: pytest.FixtureRequest, product: Product, account: str, browser: Browser
 ) -> AsyncIterator[Person]:
@@ -105,7 +106,7 @@ print("a line that is much wider than the box that it stands in", "so that it ha
 """
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def reader(viewer: Person, stage: Product) -> Person:
     """The same viewer, where the agent is on strings."""
     return Person(stage, viewer.context, ADA)

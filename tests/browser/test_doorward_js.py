@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Route
-from tests.browser.conftest import PASSWORD, chromium
+from tests.browser.conftest import PASSWORD
 
 from doorward.asgi.types import Receive, Scope, Send
 from doorward.core.verdict import TABLE, close_code, close_reason
@@ -23,19 +23,12 @@ from doorward.testing.guarded_app import GuardedApp
 if TYPE_CHECKING:
     from tests.browser.conftest import Product
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.browser
 
 CLIENT = Path(__file__).parents[2] / "clients" / "js"
 BOUND_MS = 20_000
 MINUTES_MS = 300_000
 STYLES: tuple[Literal["iana", "http"], ...] = ("iana", "http")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """One for all: each test has a profile of its own in it."""
-    async with chromium() as browser:
-        yield browser
 
 
 # ------------------------------------------------------------------------------------------------ a session that lasts
@@ -117,7 +110,7 @@ class Profile:
         return tab
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def profile(product: Product, account: str, browser: Browser) -> AsyncIterator[Profile]:
     upstream = urlsplit(product.url)
     assert upstream.hostname
@@ -289,7 +282,7 @@ def guarded() -> Iterator[GuardedApp]:
         yield guarded
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(guarded: GuardedApp, browser: Browser) -> AsyncIterator[Page]:
     context = await browser.new_context()
     page = await context.new_page()

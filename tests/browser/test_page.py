@@ -113,7 +113,7 @@ async def test_signing_in_says_that_it_is_under_way_and_outlasts_a_slow_answer(p
         await page.get_by_role("button", name="Sign in").click()
         await expect(page.get_by_role("button", name="Signing you in…")).to_be_disabled()
         await asyncio.sleep(SLOW_SECONDS)
-    await page.get_by_text("Connected", exact=True).wait_for()
+    await person.connected(page)
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("button", name="Sign in")).to_be_enabled()
 

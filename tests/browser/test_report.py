@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 from tests.browser.test_accessibility import serious
 from tests.drill_support import a_whole_drill
@@ -79,7 +80,7 @@ class Reader:
         assert self.complaints == []
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def reader(request: pytest.FixtureRequest, browser: Browser, report: Path) -> AsyncIterator[Reader]:
     width, scheme = request.param
     context = await browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)

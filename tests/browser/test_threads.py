@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 from tests.browser.conftest import PASSWORD, Person
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def newcomer(product: Product, browser: Browser) -> AsyncIterator[Person]:
     """Somebody without a conversation yet."""
     email = f"new-{time.time_ns()}@example.com"

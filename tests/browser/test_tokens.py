@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, WebSocket, expect
 from tests.browser.conftest import ADA, PASSWORD, Person, Product, running
 from tests.browser.talk import answer, asked, same_thread, stored
@@ -41,7 +42,7 @@ def hurried(tmp_path_factory: pytest.TempPathFactory, puppet: Puppet) -> Iterato
         puppet.let_go()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def eve(hurried: Product, browser: Browser) -> AsyncIterator[Person]:
     context = await browser.new_context()
     somebody = Person(hurried, context, ADA)
