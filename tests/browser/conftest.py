@@ -52,8 +52,8 @@ def find_chromium() -> str | None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
-    for item in filter(is_async_test, ours):
-        item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+    for test in filter(is_async_test, ours):
+        test.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
     if not ours or find_chromium():
         return
     if os.environ.get("CI"):
