@@ -229,6 +229,15 @@ async def test_a_crowd_of_passwords_keeps_no_session_from_its_refresh(monkeypatc
         assert (await it.post("/auth/login"))[0] == 200
 
 
+async def test_no_question_is_lost_on_a_connection_that_was_kept_and_is_closing() -> None:
+    async def keeps(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"access_token": "a"})
+
+    async with front(keeps) as it:
+        it.proxy.fault = Fault.STALE_KEEP_ALIVE
+        assert [(await it.post("/auth/login"))[0] for _ in range(3)] == [200, 200, 200]
+
+
 async def odd_redirect(_: web.Request) -> web.StreamResponse:
     raise web.HTTPFound("http://127.0.0.1:1/elsewhere")
 

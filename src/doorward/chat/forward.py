@@ -181,7 +181,10 @@ class AuthForwarder:
             resolver = self._given_resolver
             if resolver is None:
                 resolver = self._own_resolver = aiohttp.AsyncResolver(nameservers=list(self._auth.dns_servers) or None)
-            connector = aiohttp.TCPConnector(limit=MAX_IN_FLIGHT, resolver=resolver, ssl=self._tls or True)
+            # A connection each: one that was kept may be closing just then, and what was sent on it cannot be sent twice.
+            connector = aiohttp.TCPConnector(
+                limit=MAX_IN_FLIGHT, resolver=resolver, ssl=self._tls or True, force_close=True
+            )
             self._session = aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
             )

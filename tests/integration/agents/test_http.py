@@ -35,6 +35,7 @@ from tests.chat_support import Person
 from doorward.chat.agents.http import HttpAgent, HttpLimits
 from doorward.chat.agents.port import AgentFault, RunRequest
 from doorward.errors import UsageError
+from doorward.testing import Fault, FaultProxy
 from doorward.testing.waiting import eventually
 
 START = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
@@ -90,6 +91,15 @@ async def test_the_thread_so_far_comes_along_and_ids_stay_apart() -> None:
     assert [message["role"] for message in server.asked[1]["messages"]] == ["user", "assistant", "user"]
     assert said(events) == "hello youhello you"
     assert len({event["messageId"] for event in events if event["type"] == "TEXT_MESSAGE_START"}) == 2
+
+
+async def test_no_question_is_lost_on_a_connection_that_was_kept_and_is_closing() -> None:
+    async with (
+        local_server(says(sse(START, *ANSWER, FINISH))) as server,
+        FaultProxy("127.0.0.1", int(server.url.rpartition(":")[2]), fault=Fault.STALE_KEEP_ALIVE) as proxy,
+    ):
+        events = await supervised(HttpAgent(f"http://127.0.0.1:{proxy.port}"), "first", "second", "third")
+    assert said(events) == 3 * "hello you"
 
 
 async def test_nothing_after_the_end_counts() -> None:

@@ -95,7 +95,10 @@ class HttpAgent:
             if resolver is None:
                 resolver = aiohttp.AsyncResolver()
                 stack.push_async_callback(resolver.close)
-            connector = aiohttp.TCPConnector(limit=self._limits.connections, resolver=resolver, ssl=self._tls or True)
+            # A connection each: one that was kept may be closing just then, and a question cannot be asked twice.
+            connector = aiohttp.TCPConnector(
+                limit=self._limits.connections, resolver=resolver, ssl=self._tls or True, force_close=True
+            )
             self._session = await stack.enter_async_context(
                 aiohttp.ClientSession(
                     connector=connector,
