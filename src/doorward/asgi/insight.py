@@ -39,6 +39,7 @@ class DoorInsight:
             breaker_since_seconds=clock.monotonic() - issuer.gate.breaker.since,
             health=issuer.health.health.condition,
             last_probe_ms=issuer.health.last_ms,
+            last_probe_passed=issuer.health.failing_since is None if issuer.health.last_ms is not None else None,
             last_error=suspect.detail or suspect.cause if suspect is not None else issuer.health.last_error,
             last_contact_age_seconds=max(clock.wall() - contact, 0.0) if contact is not None else None,
             keyset_age_seconds=issuer.keys.age_seconds(),

@@ -96,8 +96,9 @@ class ServiceView:
     """closed | open | half_open"""
     breaker_since_seconds: float
     health: str
-    """healthy | unhealthy | unknown"""
+    """healthy | unhealthy | unknown: of the last few probes"""
     last_probe_ms: float | None
+    last_probe_passed: bool | None
     last_error: str | None
     last_contact_age_seconds: float | None
     keyset_age_seconds: float | None

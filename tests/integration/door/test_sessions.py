@@ -175,6 +175,7 @@ async def test_a_broken_health_endpoint_is_no_outage(tmp_path: Path) -> None:
         await eventually(lambda: issuer.health.failing_since, within_seconds=10, what="a probe failed")
         failing_since = issuer.health.failing_since
         assert failing_since is not None
+        assert [view.last_probe_passed for view in running.door.insight.services()] == [False]
         await eventually(lambda: (issuer.memory.last_contact or 0) > failing_since, what="the canary has flown")
         assert not issuer.in_outage
 

@@ -7,30 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from tests.chat_support import HEALTHY
 
 from doorward.ops.feed import SHOWN_CONNECTIONS, SHOWN_DECISIONS, SNAPSHOT_SECONDS, WINDOW_SECONDS, OpsFeed
 from doorward.runtime.history import Change, Column, LatencyHistory
 from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView, Statistics
 from doorward.testing import ManualClock
 
-SERVICE = ServiceView(
-    "auth",
-    None,
-    "http://127.0.0.1:8001",
-    False,
-    "closed",
-    5.0,
-    "healthy",
-    1.2,
-    None,
-    0.5,
-    3.0,
-    "live",
-    1.0,
-    "local_jwt",
-    0,
-    0,
-)
 CONNECTION = ConnectionView("d1", "ada", "/ws", "192.0.2.7", 100.0, "live", degraded=False)
 
 
@@ -60,7 +43,7 @@ class FakeInsight:
 
     def services(self) -> Sequence[ServiceView]:
         self.asked += 1
-        return [SERVICE]
+        return [HEALTHY]
 
     def statistics(self, window_seconds: float = 300.0) -> Statistics:
         return Statistics(window_seconds, 3, {"allow": 3}, {"live": 3}, 1.0, 2.0, 3.0)

@@ -91,25 +91,32 @@ def _condition(result: Result) -> str:
             )
         case "half_open":
             told = f"seems to be coming back: the breaker has been half open for {since}, and I am testing it."
+        case _ if result["last_probe_passed"] is False:
+            unsure = result["health"] != "unhealthy"
+            trouble = (
+                "may be in trouble: its last health check failed" if unsure else "is in trouble: its health check fails"
+            )
+            told = f"{trouble}, though the breaker is still closed."
         case _ if result["health"] == "unhealthy":
-            told = "is in trouble: its health check fails, though the breaker is still closed."
+            told = "seems to be coming back: its last health check passed, after some that failed."
         case _:
             told = f"is fine as far as I can see: the breaker has been closed for {since}."
     return f"The auth service{where} {told}"
 
 
 def _health(result: Result) -> str:
-    probe = result["last_probe_ms"]
-    took = f" and took {milliseconds(probe)}" if probe is not None else ""
+    state = ""
+    if (passed := result["last_probe_passed"]) is not None:
+        took = milliseconds(result["last_probe_ms"])
+        state = f"; the last health check {'passed and took' if passed else 'failed after'} {took}"
     contact = result["last_contact_age_seconds"]
     heard = "I have never had an answer from it" if contact is None else f"Its last answer came {duration(contact)} ago"
-    state = {"healthy": f"; the last health check passed{took}", "unhealthy": "; the last health checks failed"}
     under_way = (
         f", and {count(result['in_flight'], 'question')} {_is(result['in_flight'])} under way"
         if result["in_flight"]
         else ""
     )
-    return heard + state.get(result["health"], "") + under_way + "."
+    return heard + state + under_way + "."
 
 
 def _knowledge(result: Result) -> str:

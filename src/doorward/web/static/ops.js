@@ -213,7 +213,7 @@ class Ops {
     put("because", state.in_outage || service.health === "unhealthy" ? service.last_error ?? "" : "");
     const facts = [
       ["Breaker", `${service.breaker.replace("_", " ")} for ${age(service.breaker_since_seconds)}`],
-      ["Health", service.last_probe_ms === null ? service.health : `${service.health}, ${milliseconds(service.last_probe_ms)}`],
+      ["Health", health(service)],
       ["Last answer", service.last_contact_age_seconds === null ? "never" : `${age(service.last_contact_age_seconds)} ago`],
       ["Key set", service.keyset_age_seconds === null ? "none yet" : `${age(service.keyset_age_seconds)} old`],
       ["Revocations", service.feed_age_seconds === null ? service.feed : `${service.feed}, ${age(service.feed_age_seconds)} old`],
@@ -254,6 +254,13 @@ class Ops {
       node.dataset.tone = each.assurance === "live" ? "ok" : "warn";
     });
   }
+}
+
+/** Of the last few probes, and of the very last where that says otherwise. */
+function health({ health: condition, last_probe_ms: ms, last_probe_passed: passed }) {
+  if (ms === null) return condition;
+  const told = passed === (condition === "healthy") ? "" : passed ? "the last passed, " : "the last failed, ";
+  return `${condition}, ${told}${milliseconds(ms)}`;
 }
 
 /** How it is, in one sentence. */

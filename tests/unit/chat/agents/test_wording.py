@@ -39,9 +39,17 @@ def test_an_outage() -> None:
     assert "1 token that it once refused is kept out" in answer
 
 
+def test_a_service_that_stopped_a_moment_ago_is_not_called_fine() -> None:
+    answer = service(last_probe_passed=False, last_probe_ms=500.0)
+    assert "may be in trouble: its last health check failed" in answer
+    assert "; the last health check failed after 500 ms." in answer
+
+
 def test_other_states() -> None:
     assert "seems to be coming back" in service(breaker="half_open")
-    assert "its health check fails" in service(health="unhealthy")
+    assert "its health check fails" in service(health="unhealthy", last_probe_passed=False)
+    assert "coming back: its last health check passed" in service(health="unhealthy")
+    assert "health check" not in service(health="unknown", last_probe_ms=None, last_probe_passed=None)
     assert "I have never had an answer from it" in service(last_contact_age_seconds=None, health="unknown")
     assert "I have no key set yet." in service(keyset_age_seconds=None, feed="unknown")
     assert "has no revocation feed" in service(feed="missing", feed_age_seconds=None)
