@@ -17,7 +17,9 @@ from doorward.drill.stand_ins import NAME, StandIns, secure_stand_ins, stand_ins
 from doorward.drill.versus import Play, measure_all
 from doorward.testing import FaultDns
 
-SHORT = Play(clients=12, batch_seconds=2.0, fault_seconds=3.0, give_up_seconds=25.0, watch_seconds=8.0)
+SHORT = Play(clients=12, batch_seconds=2.0, fault_seconds=3.5, give_up_seconds=25.0, watch_seconds=8.0)
+"""Those who come back in step, each 2 s, come in the middle of a second that is counted from the repair, not at its edge."""
+
 BY_NAME = {rival.name: rival for rival in (*RIVALS, OURS_TOO)}
 DISEASES = ("silence", "drip")
 POST_MORTEM_SECONDS = 15.0
