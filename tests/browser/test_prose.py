@@ -298,3 +298,26 @@ async def test_what_has_ended_never_loses_its_last_words_to_an_answer_that_comes
     await last.continue_()
     await expect(answer(page).locator("strong")).to_have_text("that")
     await expect(page.locator(".answer[aria-busy]")).to_have_count(0)
+
+
+async def test_while_it_grows_nothing_that_is_shown_goes_away_and_comes_back(ada: Person, puppet: Puppet) -> None:
+    """The server renders the first words when more of them are on the screen already."""
+    page = await ada.signed_in()
+    waiting: asyncio.Queue[Route] = asyncio.Queue()
+    await page.route("**/api/render", waiting.put)
+    run = await asked(page, puppet)
+    first = await waiting.get()
+    run.say(", and **that**")
+    await expect(answer(page)).to_have_text("Once upon a time, and that")
+    await first.continue_()
+    second = await waiting.get()
+    run.say(" was not all")
+    await page.evaluate(TWO_FRAMES)
+    assert await answer(page).inner_text() == "Once upon a time, and that"
+    await second.continue_()
+    await expect(answer(page).locator("strong")).to_have_text("that")
+    await (await waiting.get()).continue_()
+    await expect(answer(page)).to_have_text("Once upon a time, and that was not all")
+    await page.unroute("**/api/render")
+    run.end()
+    await over(page)

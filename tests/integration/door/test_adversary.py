@@ -290,7 +290,7 @@ async def test_a_flood_of_key_ids_during_a_rotation_is_one_look(running: Running
     age_the_keys(running)
     running.auth.rotate_key()
     fetched = running.auth.calls[Endpoint.JWKS]
-    running.auth.latency_seconds = 0.2
+    running.auth.latency_seconds = 0.05
     token = witness.hide(running.auth.issue())
     replies, honest = await asyncio.gather(flood(running, witness, 60), knock(running, bearer(token), witness=witness))
     assert honest.status == 101

@@ -24,6 +24,8 @@ export class Prose {
   #rendered = 0;
   #exact = true;
   #plain = true;
+  #plainly = 0; // how many characters of it are on the screen plainly
+  #held = false; // nothing is added to them: their rendering has been asked for
   #frame = null;
   #asking = false;
   #retry = null;
@@ -86,10 +88,12 @@ export class Prose {
 
   #take({ text, end, full, exact }, { html, lines, elements }) {
     this.#retries = 0;
-    if (this.#plain && this.#ended && !full && end < this.#text.length) {
-      this.#ask(); // all of it is on the screen already, though plainly: nobody should see the end of it go and come back
+    if (this.#plain && !full && end < this.#plainly && (this.#ended || !this.#held)) {
+      this.#held = true; // more is on the screen already, though plainly: nobody should see the end of it go and come back
+      this.#ask();
       return;
     }
+    this.#held = false;
     const blocks = elementsOf(html).map((element) => ({ key: keyOf(element), element: () => element }));
     this.#plain = full;
     this.#exact = exact;
@@ -114,6 +118,7 @@ export class Prose {
   /** The server could not be asked: what is not settled is shown plainly, for it has grown. It is asked again a little later. */
   #unrendered() {
     this.#plain = true;
+    this.#held = false;
     this.#rendered = 0;
     this.#showPlain();
     if (this.#retries++ < MOST_RETRIES && this.#target.isConnected) {
@@ -126,9 +131,11 @@ export class Prose {
   #showPlain() {
     if (this.#frame !== null) cancelAnimationFrame(this.#frame);
     this.#frame = null;
-    if (this.#plain) {
+    if (this.#plain && (this.#ended || !this.#held)) {
       const open = this.#text.slice(this.#settled.characters);
-      this.#show(plainBlocks(this.#ended ? open : presentable(open).text));
+      const { text, length } = this.#ended ? { text: open, length: open.length } : presentable(open);
+      this.#plainly = this.#settled.characters + length;
+      this.#show(plainBlocks(text));
     }
     this.#tellBusy();
   }
