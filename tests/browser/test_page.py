@@ -118,6 +118,16 @@ async def test_signing_in_says_that_it_is_under_way_and_outlasts_a_slow_answer(p
     await expect(page.get_by_role("button", name="Sign in")).to_be_enabled()
 
 
+async def test_a_full_house_is_told_as_such_and_not_as_an_outage(person: Person) -> None:
+    page = await person.tab()
+    busy = {"code": "OVERLOADED", "title": "busy", "status": 503, "retry_after_ms": 1000}
+    await page.route("**/auth/login", lambda route: route.fulfill(status=503, json=busy))
+    await page.get_by_label("Email").fill(person.email)
+    await page.get_by_label("Password").fill(person.password)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("Too many people are signing in just now.")
+
+
 async def test_a_wrong_password_is_told_plainly(person: Person) -> None:
     page = await person.tab()
     await page.get_by_label("Email").fill("nobody@example.com")

@@ -277,15 +277,20 @@ async def test_what_is_half_written_is_shown_as_what_it_will_be(ada: Person) -> 
     assert shown == [text for _, text in HALF_WRITTEN]
 
 
+async def held_back(page: Page, puppet: Puppet) -> tuple[Run, asyncio.Queue[Route], Route]:
+    """An answer whose renderings wait for the test: the queue of them, and that of the first words."""
+    waiting: asyncio.Queue[Route] = asyncio.Queue()
+    await page.route("**/api/render", waiting.put)
+    run = await asked(page, puppet)
+    return run, waiting, await waiting.get()
+
+
 async def test_what_has_ended_never_loses_its_last_words_to_an_answer_that_comes_late(
     ada: Person, puppet: Puppet
 ) -> None:
     """The server renders the first words when all are there already."""
     page = await ada.signed_in()
-    waiting: asyncio.Queue[Route] = asyncio.Queue()
-    await page.route("**/api/render", waiting.put)
-    run = await asked(page, puppet)
-    first = await waiting.get()
+    run, waiting, first = await held_back(page, puppet)
     run.say(", and **that** was all")
     run.end()
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
@@ -303,10 +308,7 @@ async def test_what_has_ended_never_loses_its_last_words_to_an_answer_that_comes
 async def test_while_it_grows_nothing_that_is_shown_goes_away_and_comes_back(ada: Person, puppet: Puppet) -> None:
     """The server renders the first words when more of them are on the screen already."""
     page = await ada.signed_in()
-    waiting: asyncio.Queue[Route] = asyncio.Queue()
-    await page.route("**/api/render", waiting.put)
-    run = await asked(page, puppet)
-    first = await waiting.get()
+    run, waiting, first = await held_back(page, puppet)
     run.say(", and **that**")
     await expect(answer(page)).to_have_text("Once upon a time, and that")
     await first.continue_()

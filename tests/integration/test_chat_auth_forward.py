@@ -14,7 +14,9 @@ from tests.chat_server import ChatServer
 from tests.chat_support import FakeInsight
 from yarl import URL
 
+from doorward.authd.passwords import WAIT_SECONDS
 from doorward.chat.app import create_app
+from doorward.chat.forward import HASHING_SECONDS
 from doorward.config import Settings
 from doorward.testing.faults import Fault
 from doorward.testing.proxy import FaultProxy
@@ -102,7 +104,7 @@ async def test_passes_the_question_and_the_answer_on() -> None:
         assert (method, path, json.loads(content)) == ("POST", "/auth/login", {"email": "a@b.c", "password": "p"})
         assert sent["x-forwarded-for"] == "127.0.0.1", "the peer's address, not its word"
         assert sent["content-type"] == "application/json"
-        assert 0 < int(sent["x-envoy-expected-rq-timeout-ms"]) <= 6_000
+        assert 0 < int(sent["x-envoy-expected-rq-timeout-ms"]) <= HASHING_SECONDS * 1000
         assert "cookie" not in sent
 
 
@@ -118,7 +120,9 @@ async def test_who_am_i_carries_the_token() -> None:
         it.client.get(it.server.url + "/auth/me", headers={"Authorization": "Bearer tok"}) as answer,
     ):
         assert answer.status == 200
-        assert it.upstream.requests[0][2]["authorization"] == "Bearer tok"
+        sent = it.upstream.requests[0][2]
+        assert sent["authorization"] == "Bearer tok"
+        assert 0 < int(sent["x-envoy-expected-rq-timeout-ms"]) <= DEADLINE * 1000
 
 
 @pytest.mark.parametrize(
@@ -191,6 +195,10 @@ async def test_a_password_may_wait_its_turn_longer_than_a_handshake() -> None:
         for path in ("/auth/login", "/auth/register"):
             assert (await it.post(path))[:2] == (429, {"error": "too_many_attempts"}), "the service's own answer"
         assert (await it.post("/auth/refresh"))[1]["cause"] == "deadline"
+
+
+def test_the_queue_of_passwords_ends_before_we_give_up_and_we_before_a_client_does() -> None:
+    assert WAIT_SECONDS < HASHING_SECONDS < 8.0
 
 
 async def test_a_password_that_nobody_answers_for_is_503_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

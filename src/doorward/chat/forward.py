@@ -100,7 +100,7 @@ class AuthForwarder:
             return self._unavailable("config")
         if len(self._in_flight) >= MAX_IN_FLIGHT or (hashing and len(self._hashing) >= MAX_HASHING):
             self._telemetry.forwarded("overloaded")
-            return _not_now("OVERLOADED", "Too many are being signed in just now; try again in a moment.")
+            return _not_now("OVERLOADED", "The server is busy. You are still signed in; try again in a moment.")
         task = loop.create_task(self._pass_on(request, deadline), name="chat-auth-forward")
         self._in_flight.add(task)
         if hashing:

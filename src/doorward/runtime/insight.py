@@ -99,6 +99,7 @@ class ServiceView:
     """healthy | unhealthy | unknown: of the last few probes"""
     last_probe_ms: float | None
     last_probe_passed: bool | None
+    """It alone, where `health` takes several to change."""
     last_error: str | None
     last_contact_age_seconds: float | None
     keyset_age_seconds: float | None
