@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -11,7 +12,7 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from tests.chat_server import ChatServer
-from tests.chat_support import FakeInsight
+from tests.chat_support import BROKEN, HEALTHY, FakeInsight
 from yarl import URL
 
 from doorward.authd.passwords import WAIT_SECONDS
@@ -65,12 +66,18 @@ class Front:
     """The chat server before an auth service, and a client of it."""
 
     def __init__(
-        self, server: ChatServer, client: aiohttp.ClientSession, upstream: Upstream, proxy: FaultProxy
+        self,
+        server: ChatServer,
+        client: aiohttp.ClientSession,
+        upstream: Upstream,
+        proxy: FaultProxy,
+        insight: FakeInsight,
     ) -> None:
         self.server = server
         self.client = client
         self.upstream = upstream
         self.proxy = proxy
+        self.insight = insight
 
     async def post(self, path: str, body: Any = None, **options: Any) -> tuple[int, dict[str, Any], dict[str, str]]:
         async with self.client.post(self.server.url + path, json=body or {}, **options) as answer:
@@ -82,14 +89,15 @@ class Front:
 async def front(answer: Answer = signed_in, **settings: Any) -> AsyncIterator[Front]:
     async with Upstream(answer).serving() as upstream, FaultProxy("127.0.0.1", upstream.port) as proxy:
         auth = {"url": f"http://127.0.0.1:{proxy.port}"}
+        insight = FakeInsight(replace(HEALTHY, url=auth["url"]))
         app = create_app(
             Settings(auth=auth, deadline_seconds=DEADLINE, patience_seconds=0.1, **settings),
-            insight=FakeInsight(),
+            insight=insight,
             ready=lambda: True,
             registry=CollectorRegistry(),
         )
         async with ChatServer.serving(app) as server, aiohttp.ClientSession() as client:
-            yield Front(server, client, upstream, proxy)
+            yield Front(server, client, upstream, proxy, insight)
 
 
 async def test_passes_the_question_and_the_answer_on() -> None:
@@ -210,6 +218,19 @@ async def test_a_password_that_nobody_answers_for_is_503_in_time(monkeypatch: py
         status, body, _ = await it.post("/auth/login")
         assert loop.time() - began < 2 * DEADLINE + SLACK
         assert (status, body["cause"]) == (503, "deadline")
+
+
+async def test_while_the_breaker_is_open_nobody_waits_for_a_password_longer_than_for_all_else() -> None:
+    async def queued(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(2 * DEADLINE)
+        return web.json_response({"access_token": "a"})
+
+    async with front(queued) as it:
+        healthy = it.insight.state
+        it.insight.state = replace(healthy, breaker="open")
+        assert (await it.post("/auth/login"))[1]["cause"] == "deadline"
+        it.insight.state, it.insight.others = healthy, [replace(BROKEN, url="https://another.internal")]
+        assert (await it.post("/auth/login"))[0] == 200
 
 
 async def test_a_crowd_of_passwords_keeps_no_session_from_its_refresh(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from doorward.chat.openapi import document
 from doorward.chat.problem import problem
 from doorward.chat.service import Chat
 from doorward.chat.socket import ChatEndpoint
+from doorward.core.breaker import State
 from doorward.core.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -85,10 +86,15 @@ def create_app(
         retention=Retention(settings.chat.events_per_thread, settings.chat.event_days * 86_400.0),
         registry=registry,
     )
+
+    def auth_is_out() -> bool:
+        return any(each.breaker == State.OPEN and each.url == settings.auth.base_url for each in insight.services())
+
     forwarder = AuthForwarder(
         settings.auth,
         seconds=settings.deadline_seconds,
         telemetry=chat.telemetry,
+        is_out=auth_is_out,
         trusted_proxies=settings.trusted_proxies,
         resolver=resolver,
     )

@@ -1,6 +1,7 @@
 """The sign-in endpoints of the auth service, passed on at the page's own origin, each within one hard deadline.
 
-Where a password is hashed the deadline is a longer one: hashing is slow by intent, and has a queue.
+Where a password is hashed the deadline is a longer one, because hashing is slow by intent and has a queue; but not while the
+breaker is open, when nothing is to be expected of it.
 
 The page never talks to the auth service directly, so its policy can say `connect-src 'self'`. What is passed on is an
 allow-list; the answer is the service's own, or 503 when it could not be asked: never something that reads as "signed out".
@@ -24,7 +25,7 @@ from doorward.chat.problem import problem
 from doorward.core.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aiohttp.abc import AbstractResolver
     from starlette.requests import Request
@@ -62,7 +63,12 @@ class _BadAnswer(Exception):
 
 
 class AuthForwarder:
-    """Passes requests on. `seconds` is the deadline of each, from its arrival to its answer; a password's may take longer."""
+    """Passes requests on.
+
+    Args:
+        seconds: the deadline of each request, from its arrival to its answer; a password's may take longer.
+        is_out: is the auth service known to be in an outage now?
+    """
 
     def __init__(
         self,
@@ -70,12 +76,14 @@ class AuthForwarder:
         *,
         seconds: float,
         telemetry: ChatTelemetry,
+        is_out: Callable[[], bool],
         trusted_proxies: Sequence[str] = (),
         resolver: AbstractResolver | None = None,
     ) -> None:
         self._auth = auth
         self._seconds = seconds
         self._telemetry = telemetry
+        self._is_out = is_out
         self._reader = HandshakeReader((), trusted_proxies)
         self._given_resolver = resolver
         self._own_resolver: AbstractResolver | None = None
@@ -93,11 +101,12 @@ class AuthForwarder:
         Cancellation: the request to the service is cancelled.
         """
         loop = asyncio.get_running_loop()
-        hashing = request.scope["path"] in HASHING
-        seconds = max(self._seconds, HASHING_SECONDS) if hashing else self._seconds
-        deadline = Deadline.after(loop.time(), seconds)
         if self._auth.url is None:
             return self._unavailable("config")
+        hashing = request.scope["path"] in HASHING
+        queued = hashing and not self._is_out()
+        seconds = max(self._seconds, HASHING_SECONDS) if queued else self._seconds
+        deadline = Deadline.after(loop.time(), seconds)
         if len(self._in_flight) >= MAX_IN_FLIGHT or (hashing and len(self._hashing) >= MAX_HASHING):
             self._telemetry.forwarded("overloaded")
             return _not_now("OVERLOADED", "The server is busy. You are still signed in; try again in a moment.")
