@@ -60,11 +60,7 @@ class ReadTimeout(BackendError):
 
 
 class ConnectionLost(BackendError):
-    """The connection broke after it was made. `reused` is true for a kept-alive connection that had gone stale."""
-
-    def __init__(self, message: str, *, reused: bool = False) -> None:
-        super().__init__(message)
-        self.reused = reused
+    """The connection broke after it was made; one that was kept alive may have been closing already."""
 
 
 class BadStatus(BackendError):

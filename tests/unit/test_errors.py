@@ -9,7 +9,6 @@ from doorward.errors import (
     BackendError,
     BadAnswer,
     BadStatus,
-    ConnectionLost,
     DoorwardError,
     IdentityMismatch,
     Throttled,
@@ -39,12 +38,6 @@ def test_errors_of_the_auth_service_say_what_happened() -> None:
     assert BadStatus(502).status == 502
     assert str(Throttled(429, 1.5)) == "the auth service answered 429 and asked to wait 1.5 s"
     assert (Throttled(503, 30.0).status, Throttled(503, 30.0).retry_after_seconds) == (503, 30.0)
-
-
-def test_a_lost_connection_knows_whether_it_was_an_old_one() -> None:
-    assert ConnectionLost("reset").reused is False
-    assert ConnectionLost("reset", reused=True).reused is True
-    assert str(ConnectionLost("reset", reused=True)) == "reset"
 
 
 def test_an_answer_about_somebody_else_is_an_answer_outside_the_contract() -> None:

@@ -85,16 +85,23 @@ class HttpTransport:
 
     Never more than `limit` connections; the caller's own limits (bulkhead + abandoned calls) keep it from being reached, so a
     `PoolTimeout` is a bug. Redirects, cookies, proxies of the environment and content encodings are all refused.
+
+    Args:
+        keeps: connections, for the next request. One that was kept may be closing just when it is used, and what is lost with it
+            may not be sent again unless its method is idempotent (RFC 9110, section 9.2.2), or its caller knows that it may.
     """
 
-    def __init__(self, resolver: Resolver, *, limit: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, resolver: Resolver, *, limit: int, tls: ssl.SSLContext | None = None, keeps: bool = True
+    ) -> None:
         connector = aiohttp.TCPConnector(
             resolver=_AiohttpResolver(resolver),
             use_dns_cache=False,
             limit=limit,
             ssl=tls or True,
             happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS,
-            keepalive_timeout=KEEPALIVE_SECONDS,
+            force_close=not keeps,
+            keepalive_timeout=KEEPALIVE_SECONDS if keeps else None,
         )
         factory: Any = partial(BoundedResponseHandler, loop=asyncio.get_running_loop())
         connector._factory = factory  # noqa: SLF001 - aiohttp has no public way to bring one's own protocol
@@ -125,7 +132,7 @@ class HttpTransport:
             max_body_bytes: a longer body is `BadAnswer`, and its connection is not used again.
 
         Raises:
-            BackendError: by phase and kind; `ConnectionLost.reused` marks a kept-alive connection that had gone stale.
+            BackendError: by phase and kind.
 
         Cancellation: the connection is cut and its place in the pool is free at once.
         """
@@ -212,7 +219,6 @@ class _Exchange:
         self.caps = caps
         self.has_body = has_body
         self.phase = _Phase.POOL
-        self.reused = False
         self.timer = asyncio.timeout_at(self._end(caps.pool_seconds))
         self._over = False
 
@@ -236,7 +242,6 @@ def _phase_trace() -> aiohttp.TraceConfig:
 
     async def connecting(_session: Any, context: SimpleNamespace, _params: Any) -> None:
         exchange: _Exchange = context.trace_request_ctx
-        exchange.reused = False
         exchange.enter(_Phase.CONNECT, exchange.caps.connect_seconds)
 
     async def resolving(_session: Any, context: SimpleNamespace, _params: Any) -> None:
@@ -247,11 +252,6 @@ def _phase_trace() -> aiohttp.TraceConfig:
 
     async def connected(_session: Any, context: SimpleNamespace, _params: Any) -> None:
         exchange: _Exchange = context.trace_request_ctx
-        exchange.enter(_Phase.WRITE, exchange.caps.write_seconds)
-
-    async def reused(_session: Any, context: SimpleNamespace, _params: Any) -> None:
-        exchange: _Exchange = context.trace_request_ctx
-        exchange.reused = True
         exchange.enter(_Phase.WRITE, exchange.caps.write_seconds)
 
     async def head_sent(_session: Any, context: SimpleNamespace, _params: Any) -> None:
@@ -267,7 +267,7 @@ def _phase_trace() -> aiohttp.TraceConfig:
     trace.on_dns_resolvehost_start.append(resolving)
     trace.on_dns_resolvehost_end.append(resolved)
     trace.on_connection_create_end.append(connected)
-    trace.on_connection_reuseconn.append(reused)
+    trace.on_connection_reuseconn.append(connected)
     trace.on_request_headers_sent.append(head_sent)
     trace.on_request_chunk_sent.append(body_sent)
     return trace
@@ -313,7 +313,7 @@ def _mapped(error: Exception, where: str, exchange: _Exchange) -> BackendError:
         return ConnectError(f"{where}: no connection ({_reason(error)})")
     if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
         return BadAnswer(f"{where}: the answer is not HTTP as we accept it ({kind})")
-    return ConnectionLost(f"{where}: the connection broke ({kind})", reused=exchange.reused)
+    return ConnectionLost(f"{where}: the connection broke ({kind})")
 
 
 def _reason(error: Exception) -> str:

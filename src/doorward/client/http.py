@@ -134,7 +134,7 @@ class Network:
     async def _connections(self) -> HttpTransport:
         tls = await self.tls()
         if self._transport is None:
-            self._transport = HttpTransport(self.resolver, limit=CONNECTIONS, tls=tls)
+            self._transport = HttpTransport(self.resolver, limit=CONNECTIONS, tls=tls, keeps=False)
         return self._transport
 
 

@@ -397,24 +397,24 @@ async def test_an_answer_nobody_asked_for_is_never_given_to_the_next(transport: 
     assert server.accepted == 2
 
 
-async def test_a_stale_kept_alive_connection_is_told_apart(transport: HttpTransport, server: Server) -> None:
+async def test_a_request_is_lost_on_a_kept_connection_that_is_closing_and_not_on_one_of_its_own(
+    transport: HttpTransport, server: Server, dns: ScriptedDns
+) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await server.read_request(reader)
         writer.write(OK)
         await server.read_request(reader)  # and then closes instead of answering
 
-    async with server.run(serve):
-        await ask(transport, server.url)
-        error = await refused(transport, server.url, ConnectionLost)
-    assert isinstance(error, ConnectionLost)
-    assert error.reused
-
-
-async def test_a_fresh_connection_that_breaks_is_not_called_stale(transport: HttpTransport, server: Server) -> None:
-    async with server.run(server.answering_once(b"")):
-        error = await refused(transport, server.url, ConnectionLost)
-    assert isinstance(error, ConnectionLost)
-    assert not error.reused
+    alone = HttpTransport(Resolver(dns, SystemClock(), tls=False), limit=4, keeps=False)
+    try:
+        async with server.run(serve):
+            await ask(transport, server.url)
+            await refused(transport, server.url, ConnectionLost)
+            for _ in range(3):
+                assert await ask(alone, server.url) == (200, b"ok")
+            assert server.accepted == 4
+    finally:
+        await alone.aclose()
 
 
 async def test_a_full_pool_is_a_pool_timeout(transport: HttpTransport, server: Server) -> None:

@@ -106,7 +106,7 @@ def test_each_error_has_its_cause(error: BackendError, cause: Cause, fallback: b
     ("error", "attempts"),
     [
         (ConnectError("refused"), 2),
-        (ConnectionLost("stale", reused=True), 2),
+        (ConnectionLost("stale"), 2),
         (BadStatus(502), 2),
         (BadStatus(503), 2),
         (BadStatus(504), 2),
