@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -289,6 +290,30 @@ async def test_renders_markdown_that_cannot_act() -> None:
         assert "<strong>bold</strong>" in bold
         assert "<script" not in script
         assert 'class="language-py"' in code
+
+
+async def test_many_renders_of_one_user_delay_another_by_one_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def slowly(text: str) -> str:
+        time.sleep(0.2)
+        order.append(text)
+        return text
+
+    monkeypatch.setattr("doorward.chat.api.markdown.render", slowly)
+    async with serving() as (_, person), asyncio.TaskGroup() as group:
+
+        async def render(user: str) -> Answer:
+            return await person(user)("POST", "/api/render", {"texts": [user]})
+
+        burst = [group.create_task(render("alice")) for _ in range(14)]
+        await eventually(lambda: order, what="the first is rendered")
+        assert (await render("bob")).status == 200
+        assert order.index("bob") < 7, "and not after all of them"
+        answers = [await answer for answer in burst]
+        assert {answer.status for answer in answers} == {200, 503}
+        assert all(answer.content["code"] == "OVERLOADED" for answer in answers if answer.status == 503)
+    assert len(order) < 14, "what nobody waits for any more is not rendered"
 
 
 async def test_of_a_growing_text_it_says_what_is_settled() -> None:

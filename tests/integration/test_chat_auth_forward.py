@@ -258,6 +258,37 @@ async def test_a_crowd_of_passwords_keeps_no_session_from_its_refresh(monkeypatc
         assert (await it.post("/auth/login"))[0] == 200
 
 
+async def test_strangers_who_send_half_a_body_keep_nobody_from_a_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("doorward.chat.forward.MAX_IN_FLIGHT", 4)
+    async with front() as it:
+        halves = [await asyncio.open_connection("127.0.0.1", URL(it.server.url).port) for _ in range(6)]
+        for _, writer in halves:
+            writer.write(
+                b"POST /auth/refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+            )
+        assert [(await it.post("/auth/refresh"))[0] for _ in range(8)] == [200] * 8
+        for reader, writer in halves:
+            assert b" 503 " in await reader.readline()
+            writer.close()
+
+
+async def test_of_too_many_half_bodies_the_oldest_of_the_crowd_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("doorward.chat.forward.MAX_INCOMPLETE", 2)
+    async with front() as it:
+        halves = []
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", URL(it.server.url).port)
+            writer.write(b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+            halves.append((reader, writer))
+            await asyncio.sleep(0.02)
+        assert b"OVERLOADED" in await halves[0][0].read(2_000)
+        for reader, writer in halves[1:]:
+            writer.write(b"}")
+            assert b" 200 " in await reader.readline()
+        for _, writer in halves:
+            writer.close()
+
+
 async def test_no_question_is_lost_on_a_connection_that_was_kept_and_is_closing() -> None:
     async def keeps(_: web.Request) -> web.StreamResponse:
         return web.json_response({"access_token": "a"})

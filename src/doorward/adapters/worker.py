@@ -18,10 +18,15 @@ class Worker:
     """Runs blocking calls one after another on a thread of its own.
 
     The thread is a daemon: a call that hangs in the kernel must not keep the process from exiting. It starts with the first call.
+
+    Args:
+        max_waiting: calls, for their turn.
+        drops: a call that nobody waits for any more when its turn comes is not made: right where it only finds something out.
     """
 
-    def __init__(self, name: str, *, max_waiting: int = MAX_WAITING_CALLS) -> None:
+    def __init__(self, name: str, *, max_waiting: int = MAX_WAITING_CALLS, drops: bool = False) -> None:
         self._name = name
+        self._drops = drops
         self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue(max_waiting)
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -32,14 +37,15 @@ class Worker:
         Raises:
             TimeoutError: no answer within `bound_seconds`, too many calls are waiting already, or it was stopped.
 
-        Cancellation: the call itself goes on (a thread cannot be stopped) and its result is dropped.
+        Cancellation: a call that was begun goes on (a thread cannot be stopped), and one that waits is made all the same, unless
+            this worker `drops` them; its result is dropped.
         """
         if self._stopped:
             raise TimeoutError(f"{self._name}: closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         try:
-            self._calls.put_nowait(lambda: _settle_from_thread(loop, future, call))
+            self._calls.put_nowait(lambda: self._make(loop, future, call))
         except queue.Full:
             raise TimeoutError(f"{self._name}: {self._calls.maxsize} calls are waiting already") from None
         self._start()
@@ -61,6 +67,10 @@ class Worker:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
+
+    def _make(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], call: Callable[[], T]) -> None:
+        if not (self._drops and future.done()):
+            _settle_from_thread(loop, future, call)
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:

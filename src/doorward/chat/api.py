@@ -6,11 +6,13 @@ Each operation is written down once, as `Operation`: the routes and the OpenAPI 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -52,6 +54,7 @@ MAX_RENDER_BODY_BYTES: Final = 524_288
 
 MAX_RENDERED_BYTES: Final = 65_536
 BODY_SECONDS: Final = 10.0
+SEARCH_SECONDS: Final = 5.0
 RENDER_SECONDS: Final = 2.0
 WAITING_RENDERS: Final = 64
 RETRY_SECONDS: Final = 1.0
@@ -145,7 +148,8 @@ class ThreadApi:
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
-        self._renderer = Worker("doorward-render", max_waiting=WAITING_RENDERS)
+        self._renderer = Worker("doorward-render", max_waiting=WAITING_RENDERS, drops=True)
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def routes(self) -> list[BaseRoute]:
         work: dict[str, Work] = {
@@ -168,8 +172,13 @@ class ThreadApi:
 
     async def _list(self, call: Call[Search]) -> Response:
         asked = call.asked
-        before = _thread_cursor(asked.cursor)
-        rows = await self._chat.store.page(call.user_id, limit=asked.limit + 1, before=before, words=asked.q.strip())
+        before, words = _thread_cursor(asked.cursor), asked.q.strip()
+        page = partial(self._chat.store.page, call.user_id, limit=asked.limit + 1, before=before, words=words)
+        if words:
+            async with self._turn("search", call.user_id, SEARCH_SECONDS):
+                rows = await page()
+        else:
+            rows = await page()
         more = len(rows) > asked.limit
         rows = rows[: asked.limit]
         cursor = f"{rows[-1].updated_ms}.{rows[-1].thread_id}" if more else None
@@ -218,15 +227,26 @@ class ThreadApi:
         texts = call.asked.texts
         if sum(len(text.encode()) for text in texts) > MAX_RENDERED_BYTES:
             raise Refused(413, "TOO_LARGE", f"The texts are longer than {MAX_RENDERED_BYTES} bytes in all.")
-        try:
+        async with self._turn("render", call.user_id, RENDER_SECONDS):
             rendered = await self._renderer.run(
                 partial(_growing if call.asked.growing else _finished, texts), bound_seconds=RENDER_SECONDS
             )
-        except TimeoutError as error:
-            raise Refused(
-                503, ErrorCode.OVERLOADED, "Too much is being rendered.", retry_after_seconds=RETRY_SECONDS
-            ) from error
         return answer(rendered)
+
+    @asynccontextmanager
+    async def _turn(self, kind: str, user_id: str, seconds: float) -> AsyncIterator[None]:
+        """One of a kind at a time of each user, so that what one of them asks for delays another's by one at most.
+
+        Raises:
+            Refused: the turn did not come, or what was done in it did not end, within `seconds`.
+        """
+        turn = self._turns.setdefault((kind, user_id), asyncio.Lock())
+        try:
+            async with asyncio.timeout(seconds), turn:
+                yield
+        except TimeoutError as error:
+            title = "The server is busy with what was asked for before."
+            raise Refused(503, ErrorCode.OVERLOADED, title, retry_after_seconds=RETRY_SECONDS) from error
 
 
 def _finished(texts: list[str]) -> Rendered:

@@ -1,4 +1,5 @@
-"""The chat's SQLite file, owned by one process: a connection that writes and one that reads, each on its own thread.
+"""The chat's SQLite file, owned by one process: a connection that writes, one that reads and one that searches, each on its own
+thread.
 
 A call is one transaction. Readers see what was committed when they began and never hold up the writer (SQLite's write-ahead log).
 
@@ -52,7 +53,7 @@ class ChatDatabase:
         path: the file; `None` keeps everything in memory.
         synchronous: `normal` survives the end of the process, `full` a power cut too.
         bound_seconds: of each call; the opening has `OPEN_SECONDS`.
-        read_seconds: a question that takes longer is stopped, so that a costly search does not hold up the others.
+        read_seconds: a question that takes longer is stopped.
         lock_seconds: how long to wait for a process that is just ending.
     """
 
@@ -68,13 +69,13 @@ class ChatDatabase:
         self.path = path
         self.synchronous = synchronous
         self._bound_seconds = bound_seconds
-        self._read_seconds = read_seconds
         self._lock_seconds = lock_seconds
         self._writer = Worker("doorward-chat")
-        self._reader = Worker("doorward-chat-read")
+        self._reader, self._searcher = (
+            _Reader(Worker(name, drops=True), path, synchronous, bound_seconds, read_seconds)
+            for name in ("doorward-chat-read", "doorward-chat-search")
+        )
         self._connection: Connection | None = None
-        self._read_connection: Connection | None = None
-        self._read_deadline = 0.0
         self._lock: int | None = None
 
     async def open(self) -> None:
@@ -88,7 +89,7 @@ class ChatDatabase:
         """
         await self._call(self._writer, self._open, OPEN_SECONDS)
         if self.path is not None:
-            await self._call(self._reader, self._open_reader, OPEN_SECONDS)
+            await self._call(self._reader.worker, self._reader.open, OPEN_SECONDS)
 
     async def run(self, work: Callable[[Connection], T], *, after: Callable[[T], None] | None = None) -> T:
         """`work` on the database's thread, in one transaction that begins IMMEDIATE. An exception of its own rolls back.
@@ -111,19 +112,29 @@ class ChatDatabase:
 
         Cancellation: it goes on until it is done or stopped, and its result is dropped.
         """
-        if self.path is None:
-            return await self.run(work)
-        return await self._call(self._reader, partial(self._reading, work), self._bound_seconds)
+        return await self._read_by(self._reader, work)
+
+    async def search(self, work: Callable[[Connection], T]) -> T:
+        """As `read`, for what may take long: it holds up nothing but other searches."""
+        return await self._read_by(self._searcher, work)
 
     async def aclose(self) -> None:
         """Close the file. Bounded; what hangs is left to the thread."""
-        with contextlib.suppress(StoreError):
-            if self._read_connection is not None:
-                await self._call(self._reader, self._close_reader, self._bound_seconds)
+        for reader in (self._reader, self._searcher):
+            with contextlib.suppress(StoreError):
+                if reader.is_open:
+                    await self._call(reader.worker, reader.close, self._bound_seconds)
         with contextlib.suppress(StoreError):
             await self._call(self._writer, self._close, self._bound_seconds)
-        self._reader.stop_nowait()
-        self._writer.stop_nowait()
+        for worker in (self._reader.worker, self._searcher.worker, self._writer):
+            worker.stop_nowait()
+
+    async def _read_by(self, reader: _Reader, work: Callable[[Connection], T]) -> T:
+        if self.path is None:
+            return await self.run(work)
+        if not self._reader.is_open:
+            raise StoreError("the chat's database is not open")
+        return await self._call(reader.worker, partial(reader.do, work), self._bound_seconds)
 
     async def _call(self, worker: Worker, call: Callable[[], T], bound_seconds: float) -> T:
         try:
@@ -185,25 +196,42 @@ class ChatDatabase:
         if lock is not None:
             os.close(lock)
 
-    # What follows runs on the reader's thread.
 
-    def _open_reader(self) -> None:
-        self._close_reader()
-        engine = _engine(self.path, self.synchronous, self._bound_seconds, begin="BEGIN")
-        self._read_connection = engine.connect()
-        plain = driver(self._read_connection)
+class _Reader:
+    """A connection for questions. All but `worker` and `is_open` is for its thread; it opens itself for the first one."""
+
+    def __init__(
+        self, worker: Worker, path: Path | None, synchronous: str, bound_seconds: float, seconds: float
+    ) -> None:
+        self.worker = worker
+        self._path = path
+        self._synchronous = synchronous
+        self._bound_seconds = bound_seconds
+        self._seconds = seconds
+        self._connection: Connection | None = None
+        self._deadline = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    def open(self) -> Connection:
+        self.close()
+        engine = _engine(self._path, self._synchronous, self._bound_seconds, begin="BEGIN")
+        connection = self._connection = engine.connect()
+        plain = driver(connection)
         plain.execute("PRAGMA query_only = ON")
-        plain.set_progress_handler(lambda: time.monotonic() > self._read_deadline, _CHECK_INSTRUCTIONS)
+        plain.set_progress_handler(lambda: time.monotonic() > self._deadline, _CHECK_INSTRUCTIONS)
+        return connection
 
-    def _reading(self, work: Callable[[Connection], T]) -> T:
-        if self._read_connection is None:
-            raise StoreError("the chat's database is not open")
-        self._read_deadline = time.monotonic() + self._read_seconds
-        with self._read_connection.begin():
-            return work(self._read_connection)
+    def do(self, work: Callable[[Connection], T]) -> T:
+        connection = self._connection or self.open()
+        self._deadline = time.monotonic() + self._seconds
+        with connection.begin():
+            return work(connection)
 
-    def _close_reader(self) -> None:
-        connection, self._read_connection = self._read_connection, None
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
         if connection is not None:
             engine = connection.engine
             connection.close()

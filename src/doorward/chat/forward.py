@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -23,9 +24,11 @@ from starlette.routing import Route
 from doorward.asgi.handshake import HandshakeReader
 from doorward.chat.problem import problem
 from doorward.core.deadline import Deadline
+from doorward.core.incomplete import Incomplete
+from doorward.core.limits import network_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from aiohttp.abc import AbstractResolver
     from starlette.requests import Request
@@ -47,8 +50,11 @@ HASHING_SECONDS = 6.0
 """More than the 5 s that a password waits in authd's queue, so that its own 429 is heard; less than the 8 s of a client."""
 
 MAX_BODY_BYTES = 65_536
+MAX_INCOMPLETE = 128
+"""Requests whose body is still coming in. They have no place yet, so that a stranger who sends half of one takes none."""
+
 MAX_IN_FLIGHT = 64
-"""Requests under way, those included that we stopped waiting for."""
+"""Questions under way, those included that we stopped waiting for."""
 
 MAX_HASHING = 48
 """Of them those that wait for a password: a queue there keeps no session from its refresh."""
@@ -89,8 +95,10 @@ class AuthForwarder:
         self._own_resolver: AbstractResolver | None = None
         self._tls = ssl.create_default_context(cafile=str(auth.ca_file)) if auth.ca_file else None
         self._session: aiohttp.ClientSession | None = None
-        self._in_flight: set[asyncio.Task[Response]] = set()
-        self._hashing: set[asyncio.Task[Response]] = set()
+        self._tasks: set[asyncio.Task[Response]] = set()
+        self._incomplete: Incomplete[asyncio.Task[Response]] = Incomplete(MAX_INCOMPLETE)
+        self._in_flight = 0
+        self._hashing = 0
 
     def routes(self) -> list[Route]:
         return [Route(path, self.forward, methods=[method]) for path, method in ENDPOINTS.items()]
@@ -107,23 +115,24 @@ class AuthForwarder:
         queued = hashing and not self._is_out()
         seconds = max(self._seconds, HASHING_SECONDS) if queued else self._seconds
         deadline = Deadline.after(loop.time(), seconds)
-        if len(self._in_flight) >= MAX_IN_FLIGHT or (hashing and len(self._hashing) >= MAX_HASHING):
-            self._telemetry.forwarded("overloaded")
-            return _not_now("OVERLOADED", "The server is busy. You are still signed in; try again in a moment.")
-        task = loop.create_task(self._pass_on(request, deadline), name="chat-auth-forward")
-        self._in_flight.add(task)
-        if hashing:
-            self._hashing.add(task)
+        address = self._reader.read(request.scope).address
+        task = loop.create_task(self._pass_on(request, address, deadline, hashing=hashing), name="chat-auth-forward")
+        self._tasks.add(task)
         task.add_done_callback(self._done)
+        victim = self._incomplete.enter(task, network_of(address))
+        if victim is not None:
+            victim.cancel()
         try:
             done, _ = await asyncio.wait({task}, timeout=deadline.remaining(loop.time()))
         finally:
             task.cancel()
-        return task.result() if done else self._unavailable("deadline")
+        if not done:
+            return self._unavailable("deadline")
+        return self._overloaded() if task.cancelled() else task.result()
 
     async def aclose(self) -> None:
         """Close the connections. Cancellation: they are closed by the next call, or with the process."""
-        for task in self._in_flight:
+        for task in self._tasks:
             task.cancel()
         if self._session is not None:
             await self._session.close()
@@ -131,7 +140,7 @@ class AuthForwarder:
             await self._own_resolver.close()
             self._own_resolver = None
 
-    async def _pass_on(self, request: Request, deadline: Deadline) -> Response:
+    async def _pass_on(self, request: Request, address: str, deadline: Deadline, *, hashing: bool) -> Response:
         try:
             async with asyncio.timeout(self._seconds):
                 body = await _body(request)
@@ -139,23 +148,38 @@ class AuthForwarder:
             return Response(status_code=400)
         except TimeoutError:
             return self._unavailable("deadline")
+        if (task := asyncio.current_task()) is not None:
+            self._incomplete.leave(task)
         if body is None:
             self._telemetry.forwarded("refused")
             return problem(413, "MESSAGE_TOO_BIG", f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        if self._in_flight >= MAX_IN_FLIGHT or (hashing and self._hashing >= MAX_HASHING):
+            return self._overloaded()
         try:
-            answer = await self._ask(request, body, deadline)
+            with self._in_its_place(hashing=hashing):
+                answer = await self._ask(request, body, address, deadline)
         except (aiohttp.ClientError, _BadAnswer, TimeoutError, OSError) as error:
             log.warning("chat.auth_forward_failed", path=request.url.path, error=type(error).__name__)
             return self._unavailable("upstream")
         self._telemetry.forwarded("answered")
         return answer
 
-    async def _ask(self, request: Request, body: bytes, deadline: Deadline) -> Response:
+    @contextmanager
+    def _in_its_place(self, *, hashing: bool) -> Iterator[None]:
+        self._in_flight += 1
+        self._hashing += hashing
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._hashing -= hashing
+
+    async def _ask(self, request: Request, body: bytes, address: str, deadline: Deadline) -> Response:
         left = deadline.remaining(asyncio.get_running_loop().time())
         headers = {name: request.headers[name] for name in REQUEST_HEADERS if name in request.headers}
         headers["accept-encoding"] = "identity"
         headers["x-envoy-expected-rq-timeout-ms"] = str(int(left * 1000))
-        headers["x-forwarded-for"] = self._reader.read(request.scope).address
+        headers["x-forwarded-for"] = address
         async with self._client().request(
             request.method,
             self._auth.base_url + request.scope["path"],
@@ -180,6 +204,10 @@ class AuthForwarder:
         headers |= {"cache-control": "no-store", "x-content-type-options": "nosniff"}
         return Response(content, answer.status, headers=headers)
 
+    def _overloaded(self) -> Response:
+        self._telemetry.forwarded("overloaded")
+        return _not_now("OVERLOADED", "The server is busy. You are still signed in; try again in a moment.")
+
     def _unavailable(self, cause: str, retry_after_seconds: float | None = None) -> Response:
         self._telemetry.forwarded(cause)
         title = "The auth service is not answering. You are still signed in; try again in a moment."
@@ -200,8 +228,8 @@ class AuthForwarder:
         return self._session
 
     def _done(self, task: asyncio.Task[Response]) -> None:
-        self._in_flight.discard(task)
-        self._hashing.discard(task)
+        self._tasks.discard(task)
+        self._incomplete.leave(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("chat.auth_forward_bug", exc_info=error)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 import nh3
@@ -17,6 +18,9 @@ from markdown_it.token import Token
 
 MAX_NESTING: Final = 20
 """Quotes in lists in quotes: deeper ones stay as they are written."""
+
+MAX_CELLS_MADE_UP: Final = 4_096
+"""Of one text: at the row with which a table's short rows lack more cells, the table ends."""
 
 SCHEMES: Final = frozenset({"http", "https", "mailto"})
 HEADING_SHIFT: Final = 2
@@ -162,4 +166,6 @@ def _without_images(tokens: Sequence[Token]) -> list[Token]:
     return kept
 
 
+# The parser has no option for it. Its own bound, 65,536 cells that a table's short rows lack, takes seconds.
+import_module("markdown_it.rules_block.table").__dict__["MAX_AUTOCOMPLETED_CELLS"] = MAX_CELLS_MADE_UP
 _PARSER: Final = _parser()

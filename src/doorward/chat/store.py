@@ -156,7 +156,8 @@ class ChatStore:
         Args:
             words: only threads with this text in their title or a message, in whatever case.
         """
-        return await self._database.read(partial(_page, user_id, limit, before, words.casefold()))
+        look = self._database.search if words else self._database.read
+        return await look(partial(_page, user_id, limit, before, words.casefold()))
 
     async def rename(self, thread_id: str, user_id: str, title: str) -> ThreadRow | None:
         """Give it a title; `None` where there is no such thread."""

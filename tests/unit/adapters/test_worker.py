@@ -103,3 +103,19 @@ def test_a_loop_that_is_gone_does_not_end_the_thread(worker: Worker, hung: threa
     asyncio.run(leave())
     hung.set()
     assert asyncio.run(worker.run(lambda: "alive", bound_seconds=5)) == "alive"
+
+
+@pytest.mark.parametrize(("drops", "made"), [(False, ["waited", "last"]), (True, ["last"])])
+async def test_what_nobody_waits_for_any_more_is_made_all_the_same_or_dropped(
+    hung: threading.Event, drops: bool, made: list[str]
+) -> None:
+    worker, calls = Worker("test-worker", drops=drops), list[str]()
+    try:
+        for call in (hung.wait, lambda: calls.append("waited")):
+            with pytest.raises(TimeoutError, match="no answer"):
+                await worker.run(call, bound_seconds=0.01)
+        hung.set()
+        await worker.run(lambda: calls.append("last"), bound_seconds=5)
+        assert calls == made
+    finally:
+        worker.stop_nowait()

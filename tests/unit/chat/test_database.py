@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -99,6 +100,32 @@ async def test_a_costly_question_is_stopped_and_holds_up_no_writer(path: Path) -
         await database.read(endless)
     assert await database.read(epochs) == 0
     await database.aclose()
+
+
+async def test_a_search_holds_up_nothing_but_other_searches(path: Path) -> None:
+    database, found = ChatDatabase(path), threading.Event()
+    await database.open()
+    search = asyncio.create_task(database.search(lambda connection: found.wait(10) and epochs(connection)))
+    for _ in range(3):
+        assert await database.read(epochs) == 0
+        await database.run(epochs)
+    assert not search.done()
+    found.set()
+    assert await search == 0
+    await database.aclose()
+
+
+async def test_nothing_is_read_before_it_is_open_nor_after_it_is_closed(path: Path) -> None:
+    database = ChatDatabase(path)
+    for look in (database.read, database.search):
+        with pytest.raises(StoreError, match="not open"):
+            await look(epochs)
+    await database.open()
+    await database.search(epochs)
+    await database.aclose()
+    for look in (database.read, database.search):
+        with pytest.raises(StoreError):
+            await look(epochs)
 
 
 async def test_a_disk_that_hangs_is_waited_for_in_bounds(path: Path) -> None:

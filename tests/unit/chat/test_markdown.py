@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from doorward.chat.markdown import render, render_growing
+from doorward.chat.markdown import MAX_CELLS_MADE_UP, render, render_growing
 
 ALLOWED = {
     "a": {"href", "rel", "target"},
@@ -100,6 +100,14 @@ def test_an_image_in_a_link_is_its_words() -> None:
     html = render("[![the words](https://example.org/i.png)](https://example.org/)")
     assert [link["href"] for link in read(html).links] == ["https://example.org/"]
     assert ">the words</a>" in html
+
+
+def test_a_table_whose_rows_lack_cells_ends_before_it_takes_seconds() -> None:
+    wide = "a|" * 200 + "\n" + "-|" * 200 + "\n" + "a\n" * 5_000
+    for html in (render(wide), render_growing(wide).html):
+        assert html.count("<td>") <= MAX_CELLS_MADE_UP + 100
+        assert html.count("<table>") == 1
+        assert html.count("a<br>") > 4_000, "the rest stays as it is written"
 
 
 def test_deep_nesting_ends() -> None:
