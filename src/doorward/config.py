@@ -18,7 +18,7 @@ from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -510,7 +510,7 @@ class Settings(BaseSettings):
     client: ClientSettings = ClientSettings()
     authd: AuthdSettings = AuthdSettings()
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, *, _file: Path | None = None, **values: Any) -> None:
         entries = _issuers_in(values)
         names = _names_of(entries)
         _refuse_unknown_variables(os.environ, names)
@@ -519,7 +519,7 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(_explain(error, names)) from error
+            raise ConfigError(_explain(error, names, _file)) from error
         except SettingsError as error:
             raise ConfigError(f"environment: {error}; write it as JSON") from error
 
@@ -528,7 +528,7 @@ class Settings(BaseSettings):
         """Read the TOML file (`file`, else `$DOORWARD_CONFIG`, else ./doorward.toml if it is there) and the environment."""
         path = file_in_use(file)
         content = _read_toml(path) if path else {}
-        return cls(**_merged(_without_environment(content), overrides))
+        return cls(_file=path, **_merged(_without_environment(content), overrides))
 
     @classmethod
     def settings_customise_sources(
@@ -658,6 +658,11 @@ def _check_auth(section: str, auth: AuthSettings, environment: Environment) -> N
     for key, url in (("url", auth.url), ("jwks_url", auth.jwks_url)):
         if url is not None:
             _check_url(f"{section}.{key}", url, environment)
+    if auth.url is not None and not {"?", "#"}.isdisjoint(auth.url):
+        raise ValueError(f"{section}.url: paths are put after it; leave out the query and the fragment")
+    for key in ("validate_path", "health_path", "revocations_path"):
+        if not getattr(auth, key).startswith("/"):
+            raise ValueError(f"{section}.{key} does not begin with /; write it as it follows {section}.url")
     _check_asking(section, auth)
     unknown = sorted(set(auth.algorithms) - set(KEY_TYPES))
     if unknown:
@@ -756,12 +761,19 @@ def _check_agent(chat: ChatSettings, environment: Environment) -> None:
 def _check_url(key: str, url: str, environment: Environment) -> None:
     """Whoever can change the key set, or the answer, can let in anybody: no plain text in production."""
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or not _has_good_port(parts):
         raise ValueError(f"{key} is not an http(s) URL; write https://host[:port][/path], with no user name in it")
     if environment is Environment.PRODUCTION and parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError(
-            f"{key}: https is required in production except on loopback; use https, or set environment = staging"
+            f"{key}: https is required in production except on loopback; use https, or set environment = 'staging'"
         )
+
+
+def _has_good_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _check_proxy(text: str) -> None:
@@ -787,8 +799,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    for key in _unknown_keys(content, Settings, ""):
-        raise ConfigError(f"{path}: unknown key {key!r}{_suggestion(key, _keys(Settings))}")
+    unknown = [
+        f"unknown key {key!r}{_suggestion(key, _keys(Settings))}" for key in _unknown_keys(content, Settings, "")
+    ]
+    if unknown:
+        raise ConfigError(f"{path}: {'; '.join(unknown)}")
     return content
 
 
@@ -899,18 +914,23 @@ def _refuse_unknown_variables(environment: Mapping[str, str], issuers: Iterable[
         for key in _leaves(IssuerSettings)
         if key != "name"
     }
-    for name in environment:
-        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
-            raise ConfigError(f"environment: unknown variable {name}{_suggestion(name.upper(), sorted(known))}")
+    unknown = [
+        f"unknown variable {name}{_suggestion(name.upper(), sorted(known))}"
+        for name in environment
+        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known
+    ]
+    if unknown:
+        raise ConfigError(f"environment: {'; '.join(unknown)}")
 
 
-def _explain(error: ValidationError, issuers: Sequence[str | None]) -> str:
+def _explain(error: ValidationError, issuers: Sequence[str | None], file: Path | None) -> str:
     """One sentence a problem: the key, what is wrong, where it was read. Never the value: it may be a secret."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         key = ".".join(str(part) for part in _named(problem["loc"], issuers))
         variable = variable_of(key)
-        where = f"environment variable {variable}" if variable is not None else "arguments or doorward.toml"
+        elsewhere = f"arguments or {file}" if file is not None else "arguments"
+        where = f"environment variable {variable}" if variable is not None else elsewhere
         message = problem["msg"].removeprefix("Value error, ")
         hint = _suggestion(key, _keys_beside(key)) if problem["type"] == "extra_forbidden" else ""
         message = "unknown key" if problem["type"] == "extra_forbidden" else message

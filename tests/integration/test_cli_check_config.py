@@ -138,10 +138,31 @@ async def test_a_data_directory_that_others_can_write(tmp_path: Path) -> None:
     ]
 
 
-async def test_a_data_directory_that_is_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data_dir", ["data", "data/below"])
+@pytest.mark.parametrize("program", ["serve", "authd"])
+async def test_a_data_directory_that_cannot_be_one(tmp_path: Path, data_dir: str, program: str) -> None:
     (tmp_path / "data").write_text("")
-    outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR, data_dir="data")
-    assert "data_dir: data is not a directory" in outcome.json["warnings"]
+    outcome = await doorward("check-config", "--for", program, "--json", cwd=tmp_path, **DOOR, data_dir=data_dir)
+    (told,) = outcome.json["problems"]
+    assert told.startswith("data_dir: ")
+    assert told.endswith("data is not a directory")
+    assert outcome.code == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"auth__ca_file": "nope.pem"}, "auth.ca_file: nope.pem: [Errno 2] No such file"),
+        ({"auth__ca_file": "settings"}, "auth.ca_file: settings: "),
+        ({"auth__service_secret": ""}, "auth.service_secret is not set"),
+    ],
+)
+async def test_what_would_stop_the_door_is_told(tmp_path: Path, wrong: dict[str, str], words: str) -> None:
+    (tmp_path / "settings").write_text("no certificate")
+    outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR | wrong)
+    (told,) = outcome.json["problems"]
+    assert told.startswith(words)
+    assert outcome.code == 2
 
 
 async def test_a_password_in_a_url_is_masked(tmp_path: Path) -> None:

@@ -227,14 +227,52 @@ def test_a_section_that_is_no_table_is_named(content: str, toml: Path) -> None:
 # Values
 
 
-def test_the_text_says_where_a_value_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert problem(deadline_seconds=99).endswith("(arguments or doorward.toml)")
+def test_the_text_says_where_a_value_was_read(monkeypatch: pytest.MonkeyPatch, toml: Path) -> None:
+    assert problem(deadline_seconds=99).endswith("(arguments)")
+    toml.write_text("deadline_seconds = 99")
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(toml)
+    assert str(caught.value).endswith(f"(arguments or {toml})")
     monkeypatch.setenv("DOORWARD_DEADLINE_SECONDS", "s3cret")
     text = problem()
 
     assert text.startswith("deadline_seconds: ")
     assert text.endswith("(environment variable DOORWARD_DEADLINE_SECONDS)")
     assert "s3cret" not in text
+
+
+def test_every_unknown_name_is_told_at_once(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text('deadline = 2\n[auth]\nurll = "https://a.example"')
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(toml)
+    for key in ("deadline", "auth.urll"):
+        assert f"unknown key {key!r}" in str(caught.value)
+    for name in ("DOORWARD_FOO", "DOORWARD_AUTH__URLL"):
+        monkeypatch.setenv(name, "x")
+    text = problem()
+    assert "unknown variable DOORWARD_FOO" in text
+    assert "unknown variable DOORWARD_AUTH__URLL; did you mean 'DOORWARD_AUTH__URL'?" in text
+
+
+@pytest.mark.parametrize(
+    ("auth", "words"),
+    [
+        ({"url": "http://127.0.0.1:99999"}, "auth.url is not an http(s) URL"),
+        ({"url": "http://127.0.0.1:port"}, "auth.url is not an http(s) URL"),
+        ({"url": "https://a.example?x=1"}, "auth.url: paths are put after it"),
+        ({"url": "https://a.example/#x"}, "auth.url: paths are put after it"),
+        ({"jwks_url": "https://a.example:0/keys"}, "auth.jwks_url is not an http(s) URL"),
+        ({"validate_path": "auth/validate"}, "auth.validate_path does not begin with /"),
+        ({"health_path": "healthz"}, "auth.health_path does not begin with /"),
+        ({"revocations_path": ""}, "auth.revocations_path does not begin with /"),
+    ],
+)
+def test_an_address_that_cannot_be_asked_is_told_at_the_start(auth: dict[str, str], words: str) -> None:
+    assert words in problem(auth=auth)
+
+
+def test_the_address_of_a_key_set_may_have_a_query() -> None:
+    assert Settings(auth={"jwks_url": "https://a.example/keys?p=policy"}).auth.keyset_url.endswith("?p=policy")
 
 
 def test_every_problem_is_told_at_once() -> None:

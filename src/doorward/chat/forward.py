@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
+from doorward.adapters.transport import load_tls_context
 from doorward.asgi.handshake import HandshakeReader
 from doorward.chat.problem import problem
 from doorward.core.deadline import Deadline
@@ -93,7 +93,7 @@ class AuthForwarder:
         self._reader = HandshakeReader((), trusted_proxies)
         self._given_resolver = resolver
         self._own_resolver: AbstractResolver | None = None
-        self._tls = ssl.create_default_context(cafile=str(auth.ca_file)) if auth.ca_file else None
+        self._tls = load_tls_context(auth.ca_file) if auth.ca_file else None
         self._session: aiohttp.ClientSession | None = None
         self._tasks: set[asyncio.Task[Response]] = set()
         self._incomplete: Incomplete[asyncio.Task[Response]] = Incomplete(MAX_INCOMPLETE)

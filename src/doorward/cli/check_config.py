@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from doorward.adapters.private_files import distrust_dir
+from doorward.adapters.transport import load_tls_context
 from doorward.asgi.policies import breaker_policy, phase_caps, route_rules
 from doorward.cli.agent import in_words, problem_of
 from doorward.cli.output import AsJson, ConfigFile, console, print_json
@@ -67,7 +68,7 @@ def check_config(
     """
     file = file_in_use(config)
     settings = Settings.load(config)
-    problems = list(_problems(settings)) if program is Program.SERVE else []
+    problems = [*_data_dir_problems(settings.data_dir), *(_problems(settings) if program is Program.SERVE else ())]
     warnings = list(_warnings(settings, program))
     listed = [setting for setting in _listed(settings, file) if everything or setting.source is not None]
     meaning = dict(_meaning(settings))
@@ -110,8 +111,14 @@ def _problems_of(issuer: OneIssuer) -> Iterator[str]:
     auth, key = issuer.settings.auth, f"{issuer.section}.service_secret"
     if auth.url is None:
         yield "auth.url is not set: set DOORWARD_AUTH__URL, or url under auth in doorward.toml"
-    if auth.service_secret is None and auth.send_credential and issuer.settings.verify is Verify.REMOTE:
+    secret = auth.service_secret.get_secret_value() if auth.service_secret is not None else ""
+    if not secret and auth.send_credential and issuer.settings.verify is Verify.REMOTE:
         yield f"{key} is not set: set {variable_for(key)} (doorward authd init makes a pair)"
+    if auth.ca_file is not None:
+        try:
+            load_tls_context(auth.ca_file, key=f"{issuer.section}.ca_file")
+        except ConfigError as error:
+            yield str(error)
 
 
 def _meaning(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -190,7 +197,9 @@ def _clients_in_words(settings: Settings) -> str:
 
 
 def _warnings(settings: Settings, program: Program) -> Iterator[str]:
-    yield from _data_dir_warnings(settings.data_dir)
+    reason = distrust_dir(settings.data_dir) if settings.data_dir.is_dir() else None
+    if reason is not None:
+        yield f"data_dir: {reason}; until then what is kept there is not believed"
     if program is Program.AUTHD:
         return
     if settings.issuers and settings.auth.url is None:
@@ -227,16 +236,12 @@ def _warnings_of(issuer: OneIssuer) -> Iterator[str]:
         )
 
 
-def _data_dir_warnings(path: Path) -> Iterator[str]:
-    if not path.is_dir():
-        if path.exists():
-            yield f"data_dir: {path} is not a directory"
-        elif not os.access(next(parent for parent in path.absolute().parents if parent.exists()), os.W_OK):
-            yield f"data_dir: {path} is not there and cannot be made by this user"
-        return
-    reason = distrust_dir(path)
-    if reason is not None:
-        yield f"data_dir: {reason}; until then what is kept there is not believed"
+def _data_dir_problems(path: Path) -> Iterator[str]:
+    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        yield f"data_dir: {path if there == path.absolute() else there} is not a directory"
+    elif there != path.absolute() and not os.access(there, os.W_OK):
+        yield f"data_dir: {path} is not there and cannot be made by this user"
 
 
 def _effective(settings: Settings) -> dict[str, Any]:
