@@ -87,7 +87,8 @@ class FakeInsight:
     def services(self) -> Sequence[ServiceView]:
         return [self.state, *self.others]
 
-    def statistics(self, window_seconds: float = 300.0) -> Statistics:
+    def statistics(self, window_seconds: float = 300.0, *, kind: str | None = None) -> Statistics:
+        assert kind == "websocket", "the warden speaks of opening handshakes"
         total = sum(self.counts.values())
         reasons = {"live": 40, "token_expired": 1, "deadline": 1}
         return Statistics(window_seconds, total, self.counts, reasons if total else {}, 1.25, 3.5, 2001.0)

@@ -37,8 +37,8 @@ class LateInsight:
     def services(self) -> Sequence[ServiceView]:
         return self.door.insight.services()
 
-    def statistics(self, window_seconds: float = 300.0) -> Statistics:
-        return self.door.insight.statistics(window_seconds)
+    def statistics(self, window_seconds: float = 300.0, *, kind: str | None = None) -> Statistics:
+        return self.door.insight.statistics(window_seconds, kind=kind)
 
     def decisions(self, limit: int = 50) -> Sequence[DecisionRecord]:
         return self.door.insight.decisions(limit)

@@ -50,8 +50,8 @@ class DoorInsight:
             bars=len(issuer.memory.bars),
         )
 
-    def statistics(self, window_seconds: float = 300.0) -> Statistics:
-        return self._door.telemetry.statistics(window_seconds)
+    def statistics(self, window_seconds: float = 300.0, *, kind: str | None = None) -> Statistics:
+        return self._door.telemetry.statistics(window_seconds, kind)
 
     def decisions(self, limit: int = 50) -> Sequence[DecisionRecord]:
         return self._door.telemetry.decisions(limit)

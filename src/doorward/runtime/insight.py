@@ -127,7 +127,7 @@ class ConnectionView:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Decisions of the last `window_seconds`. Quantiles in milliseconds, `None` without decisions."""
+    """Decisions of the last `window_seconds`, of all kinds or of one. Quantiles in milliseconds, `None` without decisions."""
 
     window_seconds: float
     total: int
@@ -145,7 +145,7 @@ class Insight(Protocol):
         """Of every issuer, in the order of the settings: one at least."""
         ...
 
-    def statistics(self, window_seconds: float = 300.0) -> Statistics: ...
+    def statistics(self, window_seconds: float = 300.0, *, kind: str | None = None) -> Statistics: ...
 
     def decisions(self, limit: int = 50) -> Sequence[DecisionRecord]:
         """Newest first."""

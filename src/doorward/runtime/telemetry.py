@@ -116,8 +116,9 @@ class Telemetry:
         """Newest first."""
         return [record for record, _ in zip(reversed(self._records), range(limit), strict=False)]
 
-    def statistics(self, window_seconds: float) -> Statistics:
-        records = list(self._since(self._clock.wall() - window_seconds))
+    def statistics(self, window_seconds: float, kind: str | None = None) -> Statistics:
+        since = self._since(self._clock.wall() - window_seconds)
+        records = [record for record in since if kind is None or record.kind == kind]
         times = sorted(record.total_ms for record in records)
         return Statistics(
             window_seconds=window_seconds,

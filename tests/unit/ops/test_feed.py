@@ -45,7 +45,7 @@ class FakeInsight:
         self.asked += 1
         return [HEALTHY]
 
-    def statistics(self, window_seconds: float = 300.0) -> Statistics:
+    def statistics(self, window_seconds: float = 300.0, *, kind: str | None = None) -> Statistics:
         return Statistics(window_seconds, 3, {"allow": 3}, {"live": 3}, 1.0, 2.0, 3.0)
 
     def decisions(self, limit: int = 50) -> Sequence[DecisionRecord]:

@@ -93,6 +93,12 @@ def test_statistics_of_the_last_minutes(told: Told) -> None:
     assert (found.p50_ms, found.p99_ms, found.max_ms) == (51.0, 100.0, 100.0)
 
 
+def test_statistics_of_one_kind(told: Told) -> None:
+    for number, kind in enumerate(("websocket", "http", "http")):
+        told.decided(number, kind=kind)
+    assert [told.telemetry.statistics(300.0, kind).total for kind in (None, "websocket", "http")] == [3, 1, 2]
+
+
 def test_statistics_of_nothing(told: Told) -> None:
     found = told.telemetry.statistics(300.0)
     assert (found.total, found.p50_ms, found.p99_ms, found.max_ms) == (0, None, None, None)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 ADMIN = "admin"
 SHOWN_CONNECTIONS = 20
-SEARCHED_DECISIONS = 200
+SEARCHED_DECISIONS = 2_000
+HANDSHAKE = "websocket"
+"""The kind of decision that people ask about; the page's own requests are decided too, and there are many more of them."""
 
 OPERATOR_FIELDS = ("url", "last_error")
 """Of the service's state: addresses inside the network, and foreign error texts. Not for everybody."""
@@ -111,7 +113,7 @@ class Tools:
         return {"services": [_for_everybody(state) for state in own or states[:1]]}
 
     def _decision_statistics(self, arguments: Arguments, _: LiveView) -> Result:
-        statistics = self._insight.statistics(arguments["window_seconds"])
+        statistics = self._insight.statistics(arguments["window_seconds"], kind=HANDSHAKE)
         return {
             "window_seconds": statistics.window_seconds,
             "total": statistics.total,
@@ -135,7 +137,8 @@ class Tools:
             return self._insight.decision(who.decision_id)
         everybody = arguments["which"] == Target.LAST and is_admin(who)
         newest = self._insight.decisions(SEARCHED_DECISIONS)
-        own = (record for record in newest if everybody or record.user_id == who.principal.user_id)
+        handshakes = (record for record in newest if record.kind == HANDSHAKE)
+        own = (record for record in handshakes if everybody or record.user_id == who.principal.user_id)
         return next(own, None) or self._insight.decision(who.decision_id)
 
     def _who_is_connected(self, arguments: Arguments, who: LiveView) -> Result:

@@ -204,7 +204,7 @@ def connections_answer(result: Result) -> str:
 
 def _own_connections(result: Result) -> str:
     head = f"You have {count(result['count'], 'open connection')}."
-    tail = "\nWho else is connected needs the permission \u201cadmin\u201d." if result["others_withheld"] else ""
+    tail = "\n\nWho else is connected needs the permission \u201cadmin\u201d." if result["others_withheld"] else ""
     return head + _connection_lines(result, named=False) + tail
 
 

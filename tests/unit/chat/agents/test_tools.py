@@ -67,6 +67,14 @@ def test_an_admin_of_a_tenant_is_none_of_the_door(insight: FakeInsight) -> None:
     assert tools.call("who_is_connected", {"scope": "all"}, admin)["others_withheld"]
 
 
+def test_the_last_decision_is_about_a_handshake_and_not_about_a_request_of_the_page(
+    tools: Tools, insight: FakeInsight
+) -> None:
+    insight.records.insert(0, decision("d-render", "alice", kind="http", path="/api/render"))
+    assert tools.call("explain_decision", {"which": "own"}, ALICE)["id"] == "d-alice"
+    assert tools.call("explain_decision", {"decision_id": "d-render"}, ALICE)["found"]
+
+
 def test_statistics_are_about_nobody(tools: Tools) -> None:
     result = tools.call("decision_statistics", {"window_seconds": 60.0}, ALICE)
     assert (result["window_seconds"], result["total"]) == (60.0, 42)

@@ -120,7 +120,7 @@ def test_connections() -> None:
     assert own == (
         "You have 1 open connection.\n"
         "- from 192.0.2.9 on /ws since 22:13:20 UTC, live (this one)\n"
-        "Who else is connected needs the permission “admin”."
+        "\nWho else is connected needs the permission “admin”."
     )
     everybody = wording.connections_answer(tools.call("who_is_connected", {"scope": "all"}, ADMIN))
     assert everybody.startswith("2 connections are open, by 2 people.")
