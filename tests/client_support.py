@@ -30,12 +30,16 @@ class FakeLine:
         self.opened_at = asyncio.get_running_loop().time()
         self.is_gone = asyncio.Event()
         self.was_closed_politely = False
+        self.takes = asyncio.Event()
+        """Cleared: the peer's window is full, and what is sent waits."""
+        self.takes.set()
         self._to_client: asyncio.Queue[str | LineClosed] = asyncio.Queue()
         self._to_server: asyncio.Queue[str] = asyncio.Queue()
 
     # The client's end
 
     async def send(self, text: str) -> None:
+        await self.takes.wait()
         if self.is_gone.is_set():
             raise LineClosed
         self._to_server.put_nowait(text)

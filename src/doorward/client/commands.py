@@ -29,6 +29,7 @@ class Asked:
 
     text: str
     on_reply: Callable[[Reply | ChatError], None]
+    outlives: bool = True
     timer: asyncio.TimerHandle | None = None
     was_sent: bool = False
 
@@ -52,21 +53,25 @@ class Commands:
         within_seconds: float,
         on_reply: Callable[[Reply | ChatError], None],
         first: bool = False,
+        outlives: bool = True,
+        past_bound: bool = False,
     ) -> str:
         """Queue a command; returns its id.
 
         Args:
             first: before those that wait to be sent.
+            outlives: the connection, if it was not sent on it.
+            past_bound: however many wait. For few, and our own.
 
         Raises:
             LimitError: too many wait already.
         """
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) >= MAX_WAITING and not past_bound:
             raise LimitError(f"{MAX_WAITING} commands wait for a reply already; wait for some of them")
         self._numbers += 1
         name = f"c{self._numbers}"
         text = msgspec.json.encode({**command, "id": name}).decode()
-        asked = self._waiting[name] = Asked(text, on_reply)
+        asked = self._waiting[name] = Asked(text, on_reply, outlives)
         asked.timer = asyncio.get_running_loop().call_later(within_seconds, partial(self._late, name))
         if first:
             self._unsent.appendleft(name)
@@ -75,7 +80,7 @@ class Commands:
         self._news.set()
         return name
 
-    async def ask(self, command: Mapping[str, Any], *, within_seconds: float) -> Reply:
+    async def ask(self, command: Mapping[str, Any], *, within_seconds: float, past_bound: bool = False) -> Reply:
         """Give a command and wait for its reply.
 
         Raises:
@@ -95,7 +100,7 @@ class Commands:
             else:
                 answered.set_result(reply)
 
-        name = self.give(command, within_seconds=within_seconds, on_reply=on_reply)
+        name = self.give(command, within_seconds=within_seconds, on_reply=on_reply, past_bound=past_bound)
         try:
             return await answered
         finally:
@@ -124,8 +129,8 @@ class Commands:
         asked.on_reply(dict(message) if fault is None else _refusal(fault))
 
     def connection_lost(self) -> None:
-        """Those that were sent will get no reply. The others wait for the next connection."""
-        for name in [name for name, asked in self._waiting.items() if asked.was_sent]:
+        """Those that were sent will get no reply, and some mean nothing on another one. The rest wait for the next connection."""
+        for name in [name for name, asked in self._waiting.items() if asked.was_sent or not asked.outlives]:
             self._settle(name, Unanswered("CONNECTION_LOST", "the connection broke before the reply"))
 
     def end(self, error: Callable[[], ChatError]) -> None:

@@ -295,7 +295,8 @@ class Connection:
                 continue
             asked_at = loop.time()
             with suppress(ChatError):
-                await self._commands.ask({"type": "ping"}, within_seconds=timing.pong_seconds)
+                # Past the bound: a ping that is not sent looks like a dead line.
+                await self._commands.ask({"type": "ping"}, within_seconds=timing.pong_seconds, past_bound=True)
             if self._heard_at < asked_at:
                 self._give_up(
                     line, Reason("CONNECTION_LOST", Action.RETRY, close_code=NO_STATUS, detail="the server is silent")

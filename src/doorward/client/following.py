@@ -140,12 +140,7 @@ class Following:
         subscription.is_settling = True
         subscription.stop_retrying()
         try:
-            self._commands.give(
-                command,
-                within_seconds=self._timing.command_seconds,
-                on_reply=partial(self._replied, subscription, failures),
-                first=first,
-            )
+            self._give(command, partial(self._replied, subscription, failures), first=first)
         except LimitError:
             self._later(subscription, failures)
 
@@ -179,7 +174,14 @@ class Following:
     def _say_unsubscribe(self, subscription: Subscription) -> None:
         command = {"type": "thread.unsubscribe", "thread_id": subscription.thread_id}
         with suppress(LimitError):  # then what still comes is dropped here
-            self._commands.give(command, within_seconds=self._timing.command_seconds, on_reply=_ignore)
+            self._give(command, _ignore)
+
+    def _give(
+        self, command: dict[str, Any], on_reply: Callable[[Reply | ChatError], None], *, first: bool = False
+    ) -> None:
+        """For this connection alone: on the next one an old `thread.unsubscribe` would end the new subscription."""
+        seconds = self._timing.command_seconds
+        self._commands.give(command, within_seconds=seconds, on_reply=on_reply, first=first, outlives=False)
 
     def _lose(self, subscription: Subscription, error: ChatError) -> None:
         self._threads.pop(subscription.thread_id, None)

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -35,12 +36,25 @@ class _Granted(msgspec.Struct):
     user: User | None = None
 
 
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class _Unsaved:
+    """Tokens that the store has not taken yet. Those of a refresh may replace only what the refresh began with."""
+
+    tokens: Tokens
+    instead_of: tuple[str, str] | None = None
+    """Refresh tokens: the one that was stored, and the one that was sent. `None`, at a sign-in: any."""
+
+    def may_replace(self, held: Tokens | None) -> bool:
+        return self.instead_of is None or (held is not None and held.refresh_token in self.instead_of)
+
+
 class Session:
     """A `TokenProvider` on the auth service that stands behind the chat server's `/auth/`.
 
     One refresh at a time, and nobody owns it: who waits may leave. The refresh token is dropped on an explicit `invalid_grant`
     and on nothing else: an error or a time-out keeps it. Before it refreshes, and before it believes that it is signed out, it
-    looks whether another program has put newer tokens into the store.
+    looks whether another program has put newer tokens into the store. The answer to a refresh counts only if nobody has signed in
+    or out meanwhile, and no other program has saved newer tokens.
 
     Args:
         url: of the chat server.
@@ -65,7 +79,8 @@ class Session:
         self._call_seconds = call_seconds
         self._leeway_seconds = leeway_seconds
         self._wall = wall
-        self._unsaved: Tokens | None = None
+        self._unsaved: _Unsaved | None = None
+        self._signings = 0
         self._flight: asyncio.Task[Token] | None = None
 
     async def __aenter__(self) -> Self:
@@ -92,11 +107,10 @@ class Session:
             raise Unanswered(answer.code, answer.words, retry_after_seconds=answer.retry_after_seconds)
         if answer.status not in {200, 201}:
             raise Refused(answer.code, _why_not(answer, by_code=code is not None), status=answer.status)
-        tokens = self._read(answer)
-        self._unsaved = tokens
-        await self._store.save(tokens)
-        self._unsaved = None
-        return tokens.user
+        unsaved = _Unsaved(self._read(answer))
+        self._sign(unsaved)
+        await self._save(unsaved)
+        return unsaved.tokens.user
 
     async def sign_out(self) -> bool:
         """Forget the tokens, then tell the auth service. Returns whether it heard.
@@ -107,7 +121,7 @@ class Session:
         Cancellation: the tokens are forgotten; the auth service may not have heard.
         """
         tokens = await self._load()
-        self._unsaved = None
+        self._sign(None)
         await self._store.clear()
         if tokens is None:
             return True
@@ -177,47 +191,68 @@ class Session:
             flight.exception()  # read, so that asyncio does not report it where nobody waited
 
     async def _refresh(self, stale: str | None) -> Token:
-        """Cases: another program did it already; new tokens; signed out; could not ask."""
+        """Cases: another program did it already; signed out; new tokens; somebody was quicker; could not ask."""
+        signings = self._signings
         before = await self._load()
         if before is None:
             raise SignedOut
         if self._is_fresh(before, stale):
             return _token(before)
         answer = await self._post(REFRESH_PATH, {"refresh_token": before.refresh_token})
-        if answer.status == 200:
-            tokens = self._read(answer, user=before.user)
-            await self._keep(tokens)
-            return _token(tokens)
+        granted = self._read(answer, user=before.user) if answer.status == 200 else None
+        if granted is not None and signings == self._signings:
+            self._unsaved = _Unsaved(granted, self._instead_of(before))
+        held = await self._load()
+        if held is None:
+            raise SignedOut
+        if held == granted:
+            return _token(held)
+        if signings != self._signings or held.refresh_token != before.refresh_token:
+            if self._is_fresh(held, stale):
+                return _token(held)
+            raise Unanswered("NO_NEW_TOKEN", "somebody has signed in, or another program has refreshed, meanwhile")
         if answer.status == 400 and answer.code == "invalid_grant":
-            return await self._ended(before)
+            self._unsaved = None
+            with suppress(StoreError):  # what is kept is of no use to anybody
+                await self._store.clear()
+            raise SignedOut("the session has ended")
         raise Unanswered(
             answer.code, "the auth service did not refresh the session", retry_after_seconds=answer.retry_after_seconds
         )
 
-    async def _ended(self, before: Tokens) -> Token:
-        """The refresh token is dead; but somebody else may have been given another one for it."""
-        now = await self._load()
-        if now is not None and now.refresh_token != before.refresh_token:
-            if self._is_fresh(now, before.access_token):
-                return _token(now)
-            raise Unanswered("NO_NEW_TOKEN", "another program has refreshed the session meanwhile")
-        self._unsaved = None
-        with suppress(StoreError):  # what is kept is of no use to anybody
-            await self._store.clear()
-        raise SignedOut("the session has ended")
+    def _sign(self, unsaved: _Unsaved | None) -> None:
+        """In or out: a refresh under way does not count any more."""
+        self._unsaved = unsaved
+        self._signings += 1
 
-    async def _keep(self, tokens: Tokens) -> None:
-        """A full disk must not cost the session: then the tokens live as long as this object, and it is tried again later."""
-        try:
-            await self._store.save(tokens)
-            self._unsaved = None
-        except StoreError:
-            self._unsaved = tokens
+    def _instead_of(self, before: Tokens) -> tuple[str, str] | None:
+        if self._unsaved is None:
+            return before.refresh_token, before.refresh_token
+        return self._unsaved.instead_of and (self._unsaved.instead_of[0], before.refresh_token)
 
     async def _load(self) -> Tokens | None:
-        if self._unsaved is not None:
-            await self._keep(self._unsaved)
-        return self._unsaved or await self._store.load()
+        """A full disk must not cost the session: then the tokens live as long as this object, and it is tried again here.
+
+        To look and to begin to write is one turn: nobody signs in or out in between.
+        """
+        unsaved, signings = self._unsaved, self._signings
+        if unsaved is None:
+            return await self._store.load()
+        with suppress(StoreError):
+            held = await self._store.load()
+            if self._unsaved is unsaved:
+                if not unsaved.may_replace(held):
+                    self._unsaved = None
+                    return held
+                await self._save(unsaved)
+                if signings == self._signings:
+                    return unsaved.tokens
+        return unsaved.tokens if self._unsaved is unsaved else await self._load()
+
+    async def _save(self, unsaved: _Unsaved) -> None:
+        await self._store.save(unsaved.tokens)
+        if self._unsaved is unsaved:
+            self._unsaved = None
 
     def _is_fresh(self, tokens: Tokens, stale: str | None) -> bool:
         return tokens.access_token != stale and tokens.expires_at - self._leeway_seconds > self._wall()

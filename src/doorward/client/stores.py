@@ -26,7 +26,10 @@ FILE_SECONDS = 2.0
 
 
 class TokenStore(Protocol):
-    """Keeps the tokens of one session. Several programs may share one: each looks before it refreshes."""
+    """Keeps the tokens of one session. Several programs may share one: each looks before it refreshes.
+
+    Calls may overlap: what began later takes effect later.
+    """
 
     async def load(self) -> Tokens | None:
         """What is kept; `None`: nobody is signed in.

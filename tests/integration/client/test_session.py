@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ OLD = Tokens("a1", "r1", NOW + 600.0)
 
 
 class Auth:
-    """Answers the requests to each path with what is in `answers`, one after another; the last one stays."""
+    """Answers the requests to each path with what is in `answers`, one after another; the last one stays.
+
+    `gate` holds up a refresh.
+    """
 
     def __init__(self) -> None:
         self.url = ""
@@ -40,7 +43,8 @@ class Auth:
 
     async def handle(self, request: web.Request) -> web.Response:
         self.asked.append((request.path, await request.json()))
-        await self.gate.wait()
+        if request.path == "/auth/refresh":
+            await self.gate.wait()
         answers = self.answers[request.path]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, float):
@@ -256,6 +260,252 @@ async def test_a_full_disk_does_not_cost_the_session(auth: Auth) -> None:
     tokens = await store.load()
     assert tokens is not None
     assert tokens.refresh_token == "r3"
+
+
+async def test_what_the_disk_did_not_take_is_saved_once_it_does(auth: Auth) -> None:
+    auth.grants(2)
+    auth.grants(3)
+    store = FullDisk()
+    store._tokens = OLD
+    async with session_at(auth, store=store) as session:
+        assert (await session.token(stale="a1")).value == "a2"
+        assert (await session.token(stale="a2")).value == "a3"
+        assert await store.load() == OLD
+        store.is_full = False
+        assert await session.signed_in()
+    assert await refresh_token_in(store) == "r3"
+
+
+async def test_what_the_disk_did_not_take_gives_way_to_what_another_program_saved(auth: Auth) -> None:
+    auth.grants(2)
+    store = FullDisk()
+    store._tokens = OLD
+    async with session_at(auth, store=store) as session:
+        assert (await session.token(stale="a1")).value == "a2"
+        store.is_full, store._tokens = False, THEIRS
+        assert (await session.token()).value == "a7"
+    assert await store.load() == THEIRS
+
+
+async def test_a_file_that_cannot_be_read_for_a_moment_does_not_cost_the_session(auth: Auth) -> None:
+    class Flickering(MemoryStore):
+        loads = 0
+
+        async def load(self) -> Tokens | None:
+            self.loads += 1
+            if self.loads == 3:
+                raise StoreError("input/output error")
+            return await super().load()
+
+    auth.grants(2)
+    store = Flickering()
+    await store.save(OLD)
+    async with session_at(auth, store=store) as session:
+        assert (await session.token(stale="a1")).value == "a2"
+        assert (await session.token()).value == "a2"
+    assert await refresh_token_in(store) == "r2"
+
+
+# A refresh that comes too late
+
+
+THEIRS = Tokens("a7", "r7", NOW + 600.0)
+LATE = [
+    pytest.param(200, {"access_token": "a2", "refresh_token": "r2", "expires_in": 600, "user": USER}, id="granted"),
+    pytest.param(400, {"error": "invalid_grant"}, id="invalid_grant"),
+    pytest.param(503, None, id="unavailable"),
+]
+
+
+async def refresh_token_in(store: TokenStore) -> str | None:
+    tokens = await store.load()
+    return None if tokens is None else tokens.refresh_token
+
+
+@asynccontextmanager
+async def refreshing(auth: Auth, session: Session) -> AsyncIterator[asyncio.Task[Token]]:
+    """Inside, the refresh has been sent; afterwards it is answered."""
+    auth.gate.clear()
+    task = asyncio.create_task(session.token(stale="a1"))
+    await eventually(lambda: auth.asked)
+    yield task
+    auth.gate.set()
+    await asyncio.wait({task})
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+@pytest.mark.parametrize(("status", "content"), LATE)
+async def test_who_signs_out_during_a_refresh_stays_signed_out(
+    status: int, content: Any, is_full: bool, auth: Auth
+) -> None:
+    auth.says("/auth/refresh", status, content)
+    auth.says("/auth/logout", 204)
+    store = FullDisk()
+    store._tokens, store.is_full = OLD, is_full
+    async with session_at(auth, store=store) as session:
+        async with refreshing(auth, session) as late:
+            assert await session.sign_out()
+        with pytest.raises(SignedOut):
+            await late
+        assert not await session.signed_in()
+    assert await store.load() is None
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+@pytest.mark.parametrize(("status", "content"), LATE)
+async def test_who_signs_in_during_a_refresh_of_somebody_else_stays_signed_in(
+    status: int, content: Any, is_full: bool, auth: Auth
+) -> None:
+    auth.says("/auth/refresh", status, content)
+    auth.grants(9, path="/auth/login", user={"user_id": "bob"})
+    store = FullDisk()
+    store._tokens, store.is_full = OLD, is_full
+    async with session_at(auth, store=store) as session:
+        async with refreshing(auth, session) as late:
+            with pytest.raises(StoreError) if is_full else nullcontext():
+                await session.sign_in(email="bob@example.com", password="right")
+        assert (await late).value == "a9"
+        user = await session.user()
+        assert user is not None
+        assert user.user_id == "bob"
+        store.is_full = False
+        assert await session.signed_in()
+    assert await refresh_token_in(store) == "r9"
+
+
+class SlowDisk(FullDisk):
+    """Has room, and tells nothing of what it has done while it is `slow_at` that."""
+
+    is_full = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tokens = OLD
+        self.slow_at: str | None = None
+        self.untold = 0
+        self.tells = asyncio.Event()
+
+    async def load(self) -> Tokens | None:
+        tokens = await super().load()
+        await self._tell("load")
+        return tokens
+
+    async def save(self, tokens: Tokens) -> None:
+        await super().save(tokens)
+        await self._tell("save")
+
+    async def _tell(self, what: str) -> None:
+        if what == self.slow_at:
+            self.untold += 1
+            await self.tells.wait()
+
+
+async def test_who_signs_out_while_others_look_stays_signed_out(auth: Auth) -> None:
+    """Each who looks tries again to save what the disk did not take."""
+    auth.grants(2)
+    auth.says("/auth/logout", 204)
+    store = SlowDisk()
+    async with session_at(auth, store=store) as session:
+        store.is_full = True
+        await session.token(stale="a1")
+        store.is_full, store.slow_at = False, "load"
+        calls = [asyncio.create_task(call) for call in (session.sign_out(), session.signed_in(), session.signed_in())]
+        await eventually(lambda: store.untold == 3)
+        store.slow_at = None
+        store.tells.set()
+        await asyncio.wait(calls)
+        assert not await session.signed_in()
+    assert await store.load() is None
+
+
+async def test_who_signs_out_while_new_tokens_are_saved_stays_signed_out(auth: Auth) -> None:
+    auth.grants(2)
+    auth.says("/auth/logout", 204)
+    store = SlowDisk()
+    store.slow_at = "save"
+    async with session_at(auth, store=store) as session:
+        late = asyncio.create_task(session.token(stale="a1"))
+        await eventually(lambda: store.untold)
+        assert await session.sign_out()
+        store.tells.set()
+        with pytest.raises(SignedOut):
+            await late
+    assert await store.load() is None
+
+
+async def test_who_signs_in_while_new_tokens_of_somebody_else_are_saved_stays_signed_in(auth: Auth) -> None:
+    """Even where the disk is full by then."""
+    auth.grants(2)
+    auth.grants(9, path="/auth/login")
+    store = SlowDisk()
+    store.slow_at = "save"
+    async with session_at(auth, store=store) as session:
+        late = asyncio.create_task(session.token(stale="a1"))
+        await eventually(lambda: store.untold)
+        store.is_full = True
+        with pytest.raises(StoreError):
+            await session.sign_in(email="bob@example.com", password="right")
+        store.tells.set()
+        assert (await late).value == "a9"
+        assert (await session.token()).value == "a9"
+
+
+async def test_who_signs_in_just_as_a_dead_session_is_looked_up_stays_signed_in(auth: Auth) -> None:
+    auth.says("/auth/refresh", 400, {"error": "invalid_grant"})
+    auth.grants(9, path="/auth/login")
+    store = SlowDisk()
+    async with session_at(auth, store=store) as session:
+        async with refreshing(auth, session) as late:
+            store.slow_at = "load"
+            auth.gate.set()
+            await eventually(lambda: store.untold)
+            await session.sign_in(email="bob@example.com", password="right")
+            store.tells.set()
+        with pytest.raises(Unanswered):
+            await late
+        assert (await session.token()).value == "a9"
+
+
+@pytest.mark.parametrize(("status", "content"), LATE)
+async def test_newer_tokens_of_another_program_outlive_a_late_answer(status: int, content: Any, auth: Auth) -> None:
+    """Ours are used up by then: the auth service would take them for stolen, and end the session."""
+    auth.says("/auth/refresh", status, content)
+    store = await kept(OLD)
+    async with session_at(auth, store=store) as session:
+        async with refreshing(auth, session) as late:
+            await store.save(THEIRS)
+        assert (await late).value == "a7"
+    assert await store.load() == THEIRS
+
+
+@pytest.mark.parametrize(("status", "content"), LATE)
+async def test_old_tokens_of_another_program_are_refreshed_by_the_next_try(
+    status: int, content: Any, auth: Auth
+) -> None:
+    auth.says("/auth/refresh", status, content)
+    auth.grants(8)
+    store = await kept(OLD)
+    async with session_at(auth, store=store) as session:
+        async with refreshing(auth, session) as late:
+            await store.save(Tokens("a7", "r7", NOW))
+        with pytest.raises(Unanswered) as told:
+            await late
+        assert told.value.code == "NO_NEW_TOKEN"
+        assert await refresh_token_in(store) == "r7"
+        assert (await session.token()).value == "a8"
+    assert [body["refresh_token"] for _, body in auth.asked] == ["r1", "r7"]
+
+
+@pytest.mark.parametrize(("status", "content"), LATE)
+async def test_a_sign_out_of_another_program_outlives_a_late_answer(status: int, content: Any, auth: Auth) -> None:
+    auth.says("/auth/refresh", status, content)
+    store = await kept(OLD)
+    async with session_at(auth, store=store) as session:
+        async with refreshing(auth, session) as late:
+            await store.clear()
+        with pytest.raises(SignedOut):
+            await late
+    assert await store.load() is None
 
 
 async def test_signing_out_forgets_first_and_says_whether_it_was_heard(auth: Auth) -> None:

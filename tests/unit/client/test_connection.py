@@ -10,6 +10,7 @@ from tests.client_support import SIGNED_OUT, FakeDoor, FakeLine, FakeTokens, Jso
 from tests.runtime_kit import virtual
 
 from doorward.client import Client, Ended, FixedToken, SignedOut, State, StateName, Timing, Token, Unanswered
+from doorward.client.commands import MAX_WAITING
 from doorward.client.meaning import Reason, of_answer
 from doorward.core.verdict import Action, Code
 from doorward.errors import UsageError
@@ -214,6 +215,23 @@ async def test_a_line_that_is_dead_is_found_out() -> None:
     async with meeting(dead, welcome, uniform=0.0) as met:
         await met.state(StateName.OPEN, count=2)
         assert met.door.waits == pytest.approx([25.0 + 8.0])
+
+
+@virtual
+async def test_a_line_that_is_dead_is_found_out_however_many_commands_wait() -> None:
+    async def dead(line: FakeLine) -> None:
+        line.let_in()
+        await line.is_gone.wait()
+
+    async with meeting(dead, welcome, uniform=0.0) as met:
+        await met.client.ready()
+        waiting = [
+            asyncio.create_task(met.client.send({"type": "odd"}, within_seconds=100.0)) for _ in range(MAX_WAITING)
+        ]
+        await met.state(StateName.OPEN, count=2)
+        assert met.door.waits == pytest.approx([25.0 + 8.0])
+        codes = {getattr(error, "code", error) for error in await asyncio.gather(*waiting, return_exceptions=True)}
+        assert codes == {"CONNECTION_LOST"}
 
 
 @virtual

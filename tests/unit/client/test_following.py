@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.client_support import FakeLine, Json, meeting, welcome
+from tests.client_support import FakeLine, Json, Meeting, meeting, welcome
 from tests.runtime_kit import virtual
 
 from doorward.client import Ended, Envelope, Position, Refused, StateName, Subscription, Unanswered
@@ -174,6 +174,75 @@ async def test_what_the_old_subscription_still_says_is_dropped() -> None:
             assert await take(events, 1) == [1]
         async with met.client.subscribe("t") as events:
             assert await take(events, 2) == [None, 3]
+
+
+# What the line does not take any more
+
+
+async def stuck_with(met: Meeting, line: FakeLine) -> asyncio.Task[Json]:
+    """From now on the line takes nothing, and a command waits for it: what comes now is queued behind."""
+    line.takes.clear()
+    waiting = asyncio.create_task(met.client.send({"type": "odd"}))
+    await asyncio.sleep(1.0)
+    return waiting
+
+
+async def ended(waiting: asyncio.Task[Json]) -> None:
+    with pytest.raises(Unanswered):
+        await waiting
+
+
+@virtual
+async def test_an_unsubscription_that_was_not_sent_does_not_end_the_next_subscription() -> None:
+    log = Log(3)
+    async with meeting(log.serve) as met:
+        async with met.client.subscribe("t", after=Position("e", 0)) as events:
+            assert await take(events, 3) == [1, 2, 3]
+            waiting = await stuck_with(met, met.door.lines[0])
+        met.door.lines[0].cut()
+        await ended(waiting)
+        async with met.client.subscribe("t", after=Position("e", 0)) as events:
+            assert await take(events, 3) == [1, 2, 3]
+            await asyncio.sleep(5.0)
+            assert log.unsubscribed == 0
+
+
+@virtual
+async def test_an_unsubscription_of_a_slow_reader_that_was_not_sent_does_not_end_its_next_subscription() -> None:
+    log = Log(3)
+    async with meeting(log.serve) as met, met.client.subscribe("t", after=Position("e", 0), queue=4) as events:
+        await asyncio.sleep(1.0)
+        waiting = await stuck_with(met, met.door.lines[0])
+        for seq in (4, 5, 6):
+            met.door.lines[0].event(seq)
+        await asyncio.sleep(1.0)
+        assert events.is_behind
+        met.door.lines[0].cut()
+        await ended(waiting)
+        log.length = 6
+        assert await take(events, 6) == [1, 2, 3, 4, 5, 6]
+        await asyncio.sleep(5.0)
+        assert (log.asked_after, log.unsubscribed) == ([0, 4], 0)
+
+
+@virtual
+async def test_a_subscription_that_was_not_sent_is_not_sent_on_the_next_connection_beside_its_own() -> None:
+    log = Log(3)
+    async with meeting(log.serve) as met:
+        await met.client.ready()
+        waiting = await stuck_with(met, met.door.lines[0])
+        subscribing, left = (
+            asyncio.create_task(met.client.subscribe(thread, after=Position("e", 0)).__aenter__())
+            for thread in ("t", "left")
+        )
+        await asyncio.sleep(1.0)
+        met.door.lines[0].cut()
+        await ended(waiting)
+        left.cancel()
+        events = await subscribing
+        assert await take(events, 3) == [1, 2, 3]
+        await asyncio.sleep(5.0)
+        assert log.asked_after == [0]
 
 
 @pytest.mark.parametrize("code", ["NOT_FOUND", "TOO_MANY_SUBSCRIPTIONS"])
