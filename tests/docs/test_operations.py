@@ -36,6 +36,8 @@ NO_SETTINGS = {
     "client.py",
     "e2e.key",
     "chat.agent_failed",
+    "chat.event_not_read_back",
+    "chat.run_not_recovered",
     "chat.drill",
 }
 """Words of the protocol and of the log, and files, that look like settings."""

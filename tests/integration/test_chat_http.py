@@ -57,7 +57,7 @@ async def test_alive_and_ready() -> None:
 
 async def test_what_the_page_is_told() -> None:
     async with (
-        serving(register=True, fault_hint="kill -STOP 1") as (url, client, _),
+        serving(register=True, fault_hint=lambda: "kill -STOP 1") as (url, client, _),
         client.get(f"{url}/api/config") as answer,
     ):
         content = await answer.json()

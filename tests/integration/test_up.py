@@ -107,6 +107,11 @@ async def test_an_auth_service_that_died_comes_back_behind_the_same_address(tmp_
         await polled(lambda: running.silent(address), 5)
         await polled(lambda: running.answers(address), RESTART_SECONDS)
         await polled(running.is_well, 10)
+        async with running.http.get(f"{running.url}/api/config") as answer:
+            freeze = re.fullmatch(r"kill -STOP (\d+)", (await answer.json())["fault_hint"])
+        assert freeze is not None
+        assert int(freeze[1]) != running.auth_pid
+        os.kill(int(freeze[1]), 0)  # it is there
 
 
 async def test_it_can_be_started_again_at_once_and_remembers_its_keys(tmp_path: Path) -> None:
@@ -122,6 +127,22 @@ async def test_it_can_be_started_again_at_once_and_remembers_its_keys(tmp_path: 
 async def test_the_command_line_chooses_who_answers(tmp_path: Path) -> None:
     async with up(tmp_path, free_port(), "--model", "test") as running:
         assert "the model test answers, through pydantic-ai" in running.text
+
+
+async def test_what_keeps_it_from_starting_is_told_with_the_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        for options, setting, words in (
+            (("--port", "0", "--auth-port", str(port)), {}, "choose another with --auth-port"),
+            (("--port", "8200", "--auth-port", "8200"), {}, "choose another with --auth-port"),
+            (("--port", "0"), {"data_dir": "file/below"}, "data_dir: file/below cannot be used"),
+        ):
+            outcome = await doorward("up", *options, cwd=tmp_path, **setting)
+            assert outcome.code == 2
+            assert words in outcome.said
+            assert "Traceback" not in outcome.said
 
 
 async def test_an_agent_that_cannot_be_had_stops_the_start(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -18,7 +18,7 @@ from doorward.authd.accounts import Account, User, normal_email
 from doorward.authd.feed import LOOK_SECONDS, Feed
 from doorward.authd.key_files import KeyFiles
 from doorward.authd.migrate import migrate
-from doorward.authd.passwords import MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARACTERS, PasswordPool
+from doorward.authd.passwords import MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARACTERS, HashQueueFull, PasswordPool
 from doorward.authd.rotation import Outcome
 from doorward.authd.sessions import Lives, Opened
 from doorward.authd.store import Store, database_url, directory, make_engine
@@ -157,8 +157,6 @@ class AuthService:
         """
         email = normal_email(email)
         check_new_password(password)
-        self._take(self._by_address, address)
-        password_hash = await self._passwords.hash(password)
 
         async def work(tx: AsyncConnection) -> Opened | None:
             if await accounts.find(tx, email) is not None:
@@ -170,7 +168,9 @@ class AuthService:
             )
             return await sessions.start(tx, user, self._lives, wall_now)
 
-        opened = await self._store.write(work)
+        with self._attempt((self._by_address, address)):
+            password_hash = await self._passwords.hash(password)
+            opened = await self._store.write(work)
         if opened is None:
             raise Refused("email_taken")
         log.info("authd.registered", user_id=opened.user.user_id, address=address)
@@ -189,16 +189,13 @@ class AuthService:
             email = normal_email(email)
         except UsageError:
             raise Refused("invalid_credentials") from None
-        bucket = self._familiar.bucket_of(email, address)
-        self._take(self._by_address, address)
-        self._take(self._by_account, bucket)
-        account = await self._checked(email, password)
+        taken = (self._by_address, address), (self._by_account, self._familiar.bucket_of(email, address))
+        with self._attempt(*taken):
+            account = await self._checked(email, password)
         if account is None:
             log.info("authd.login_refused", address=address)
             raise Refused("invalid_credentials")
-        now = self._clock.monotonic()
-        self._by_address.give_back(address, now)
-        self._by_account.give_back(bucket, now)
+        self._give_back(*taken)
         self._familiar.note(email, address)
         return self._signed_in(await self._open_session(account.user.user_id))
 
@@ -211,18 +208,19 @@ class AuthService:
 
         Cancellation: the code may have been used up.
         """
-        self._take(self._by_address, address)
+        taken = (self._by_address, address)
 
         async def work(tx: AsyncConnection) -> Opened | None:
             wall_now = self._clock.wall()
             user = await accounts.redeem_code(tx, code, wall_now=wall_now)
             return await sessions.start(tx, user, self._lives, wall_now) if user is not None else None
 
-        opened = await self._store.write(work)
+        with self._attempt(taken):
+            opened = await self._store.write(work)
         if opened is None:
             log.info("authd.login_refused", address=address)
             raise Refused("invalid_credentials")
-        self._by_address.give_back(address, self._clock.monotonic())
+        self._give_back(taken)
         return self._signed_in(opened)
 
     async def refresh(self, token: str) -> SignedIn:
@@ -446,6 +444,21 @@ class AuthService:
         issued_at = next_issue_time(wall_now, user.not_before_ms)
         access_token = self.tokens.mint(subject, issued_at=issued_at, wall_now=wall_now)
         return SignedIn(access_token, opened.refresh_token, self.tokens.life_seconds, user)
+
+    @contextlib.contextmanager
+    def _attempt(self, *taken: tuple[Buckets, str]) -> Iterator[None]:
+        """Count an attempt, unless we could not judge it. Who goes away meanwhile has made one, or guessing would be free."""
+        for buckets, key in taken:
+            self._take(buckets, key)
+        try:
+            yield
+        except (StoreError, HashQueueFull):
+            self._give_back(*taken)
+            raise
+
+    def _give_back(self, *taken: tuple[Buckets, str]) -> None:
+        for buckets, key in taken:
+            buckets.give_back(key, self._clock.monotonic())
 
     def _take(self, buckets: Buckets, key: str) -> None:
         seconds = buckets.take(key, self._clock.monotonic())

@@ -58,7 +58,7 @@ def create_app(
     drill: Drill | None = None,
     limits: ChatLimits | None = None,
     register: bool | None = None,
-    fault_hint: str | None = None,
+    fault_hint: Callable[[], str] | None = None,
     data_file: Path | None = None,
 ) -> Starlette:
     """Make the application. `app.state.chat` is its `Chat`; drain it before the server stops.
@@ -74,7 +74,7 @@ def create_app(
         drill: what the warden may break on purpose, for an admin; it stands beside this door.
         limits: every bound of the chat backend; by default with what `settings.chat` says.
         register: whether the page offers to make an account; by default `authd.allow_register`.
-        fault_hint: a line for the page that says how to break the auth service on purpose.
+        fault_hint: gives a line for the page that says how to break the auth service on purpose.
         data_file: where threads and events are kept; in memory by default, until the process ends.
     """
     agent = agent or make_agent(settings.chat, insight=insight, drill=drill)
@@ -103,14 +103,13 @@ def create_app(
         "product": "Doorward",
         "version": version("doorward"),
         "register": settings.authd.allow_register if register is None else register,
-        "fault_hint": fault_hint,
         "warden": isinstance(agent, Warden),
         "drill": drill is not None and isinstance(agent, Warden),
         "max_message_bytes": MAX_TEXT_BYTES,
     }
 
     async def config(_: Request) -> Response:
-        return JSONResponse(page, headers=_NO_STORE)
+        return JSONResponse(page | {"fault_hint": fault_hint() if fault_hint else None}, headers=_NO_STORE)
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(_interface(), headers=_NO_STORE)

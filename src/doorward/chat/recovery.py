@@ -15,9 +15,10 @@ from doorward.chat.endings import fault_of, last_word
 from doorward.chat.envelope import event_json
 from doorward.chat.mailbox import Ending
 from doorward.chat.runs import opening, question_of
-from doorward.chat.sequence import RunSequence
+from doorward.chat.sequence import RunSequence, SequenceError
 from doorward.chat.store import EndedRun
 from doorward.chat.transcript import Transcript
+from doorward.errors import StoreError
 
 if TYPE_CHECKING:
     from ag_ui.core import BaseEvent
@@ -49,6 +50,8 @@ class Recovery:
     async def run(self) -> int:
         """End all runs that the store takes for active and nobody here conducts; returns how many.
 
+        One that cannot be ended is logged and left; it stops no other.
+
         Raises:
             StoreError: some are left.
 
@@ -56,15 +59,24 @@ class Recovery:
         """
         ended = 0
         for stored, owner in await self._store.unfinished(self._limits.runs * 2):
-            thread = await self._threads.find(stored.thread_id, owner)
-            if isinstance(thread, Fault):
-                continue
-            async with thread.turn:
-                # Its end may have been written since it was found.
-                if thread.active is None and await self._store.is_unfinished(stored):
-                    await self._end(thread, stored)
-                    ended += 1
+            try:
+                ended += await self._recover(stored, owner)
+            except StoreError:  # not this run's fault, and the next one would wait for as long
+                raise
+            except Exception:
+                log.exception("chat.run_not_recovered", thread_id=stored.thread_id, run_id=stored.run_id)
         return ended
+
+    async def _recover(self, stored: StoredRun, owner: str) -> bool:
+        thread = await self._threads.find(stored.thread_id, owner)
+        if isinstance(thread, Fault):
+            return False
+        async with thread.turn:
+            # Its end may have been written since it was found.
+            if thread.active is not None or not await self._store.is_unfinished(stored):
+                return False
+            await self._end(thread, stored)
+            return True
 
     async def _end(self, thread: Thread, stored: StoredRun) -> None:
         lease = await self._log.acquire(thread.id, stored.run_id)
@@ -85,14 +97,18 @@ class Recovery:
         log.warning("chat.run_recovered", run_id=stored.run_id, ending=ending.value)
 
     async def _replay(self, thread: Thread, run_id: str, left: _LeftBehind) -> int:
-        """Take in what the log has of the run; returns the thread's last number."""
+        """Take in what the log has of the run, but for what cannot be read back; returns the thread's last number."""
         await self._threads.refresh(thread)
         last = thread.folded_seq
         while page := await self._log.read(thread.id, epoch=self._log.epoch, after_seq=last, limit=PAGE):
             last = page[-1].seq
             for entry in page:
-                if entry.run_id == run_id:
+                if entry.run_id != run_id:
+                    continue
+                try:
                     left.add(_EVENT.validate_json(bytes(entry.event)))
+                except (ValueError, SequenceError) as error:
+                    log.warning("chat.event_not_read_back", run_id=run_id, seq=entry.seq, error=type(error).__name__)
         return last
 
 

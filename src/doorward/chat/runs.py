@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from ag_ui.core import RunAgentInput, RunStartedEvent, UserMessage
+from pydantic_core import from_json
 
 from doorward.chat.agents.port import AgentError, AgentFault, RunRequest
 from doorward.chat.commands import Done, ErrorCode, Fault
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+SHOWN_CHARACTERS = 300
 RUN_ACTIVE = Fault(ErrorCode.RUN_ACTIVE, "this thread has an active run; wait for it or cancel it")
 
 
@@ -93,6 +95,21 @@ def opening(thread_id: str, run_id: str, question: UserMessage) -> RunStartedEve
         thread_id=thread_id, run_id=run_id, state={}, messages=[question], tools=[], context=[], forwarded_props={}
     )
     return RunStartedEvent(thread_id=thread_id, run_id=run_id, input=asked)
+
+
+def _encoded(event: BaseEvent) -> bytes:
+    """An agent's event as it is stored. What could not be read back is not stored: too deep a nesting, for instance.
+
+    Raises:
+        AgentError: it cannot be.
+    """
+    try:
+        encoded = event_json(event)
+        from_json(encoded)
+    except Exception as error:
+        reason = f"the agent sent an event that cannot be written down: {error}"[:SHOWN_CHARACTERS]
+        raise AgentError(AgentFault.FAILED, reason) from error
+    return encoded
 
 
 class Runs:
@@ -248,7 +265,7 @@ class Runs:
         alarm = asyncio.get_running_loop().call_later(self._limits.run_seconds, run.stop, Ending.TIMEOUT)
         producer: asyncio.Task[None] | None = None
         try:
-            await self._append(run, [run.opening()])
+            await self._append(run, [event_json(run.opening())])
             producer = asyncio.create_task(self._produce(run), name="chat-agent")
             while events := await run.mailbox.take():
                 await self._take(run, events)
@@ -279,34 +296,42 @@ class Runs:
             run.mailbox.end(ending)
 
     async def _take(self, run: Run, events: Sequence[BaseEvent]) -> None:
-        admitted: list[BaseEvent] = []
+        admitted: list[bytes] = []
         for event in events:
             try:
+                encoded = _encoded(event)
                 run.sequence.admit(event)
+            except AgentError as error:
+                run.fault = error.fault
+                log.error(
+                    "chat.agent_failed", run_id=run.id, fault=error.fault.value, error=str(error), mend=error.mend
+                )
+                run.stop(Ending.FAILED)
+                break
             except SequenceError as error:
                 log.warning("chat.agent_out_of_order", run_id=run.id, error=str(error))
                 run.stop(Ending.FAILED)
                 break
             run.transcript.add(event)
-            admitted.append(event)
+            admitted.append(encoded)
         if admitted:
             await self._append(run, admitted)
         if run.events > self._limits.events_per_run or run.bytes > self._limits.bytes_per_run:
             run.stop(Ending.TOO_LONG)
 
-    async def _append(self, run: Run, events: Sequence[BaseEvent]) -> int:
-        encoded = [event_json(event) for event in events]
-        run.events += len(encoded)
-        run.bytes += sum(len(event) for event in encoded)
+    async def _append(self, run: Run, events: Sequence[bytes]) -> int:
+        run.events += len(events)
+        run.bytes += sum(len(event) for event in events)
         assert run.lease is not None  # noqa: S101 - it is conducted under one
-        return await self._log.append(run.lease, encoded)
+        return await self._log.append(run.lease, events)
 
     async def _finish(self, run: Run) -> None:
         """Say the last word and write the run into the history; who wants the thread meanwhile waits for both."""
         ending = run.mailbox.ending or Ending.INTERRUPTED
         said = run.transcript.messages
         async with run.thread.turn:
-            last = await self._append(run, [*run.sequence.closing(), run.last_word(ending)])
+            words = [*run.sequence.closing(), run.last_word(ending)]
+            last = await self._append(run, [event_json(word) for word in words])
             row = await self._store.end_run(EndedRun(run.thread.id, run.id, ending, last, said, run.fault))
             run.thread.fold(said, up_to=last, limits=self._limits)
             run.thread.active = None

@@ -50,7 +50,7 @@ def assemble(
     settings: Settings,
     *,
     register: bool | None = None,
-    fault_hint: str | None = None,
+    fault_hint: Callable[[], str] | None = None,
     panel: FaultPanel | None = None,
 ) -> Product:
     """Put the door before the chat, with the pages and `/metrics` beside it.

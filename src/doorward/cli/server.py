@@ -93,11 +93,12 @@ class DrainHooks:
     finish: Callable[[Deadline], Awaitable[None]] = _no_runs
 
 
-def bind(host: str, port: int, name: str) -> socket.socket:
+def bind(host: str, port: int, name: str, *, option: str | None = None) -> socket.socket:
     """The listening socket, not yet listening. Port 0: any free one.
 
     Args:
         name: `serve` or `authd`; whose settings an error names.
+        option: how else the port is chosen, where it is not by `--port` or a setting.
 
     Raises:
         ConfigError: the port is taken, or the address is not ours.
@@ -118,19 +119,18 @@ def bind(host: str, port: int, name: str) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise ConfigError(_why_not_bound(error, host, port, name)) from error
+        raise ConfigError(_why_not_bound(error, host, port, name, option)) from error
     return listener
 
 
-def _why_not_bound(error: OSError, host: str, port: int, name: str) -> str:
-    setting = f"DOORWARD_{name.upper()}__PORT"
+def _why_not_bound(error: OSError, host: str, port: int, name: str, option: str | None = None) -> str:
+    chosen = f"--port or DOORWARD_{name.upper()}__PORT (0 takes any free one)" if option is None else option
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} on {host} is already in use; stop the program that holds it, "
-            f"or choose another port with --port or {setting} (0 takes any free one)"
+            f"port {port} on {host} is already in use; stop the program that holds it, or choose another with {chosen}"
         )
     if error.errno == errno.EACCES:
-        return f"port {port} on {host} needs privileges; choose one above 1023 with --port or {setting}"
+        return f"port {port} on {host} needs privileges; choose one above 1023 with {chosen}"
     return f"{name} cannot listen on port {port} of {host}: {error.strerror}"
 
 

@@ -8,11 +8,12 @@ import ctypes
 import os
 import re
 import secrets
+import shutil
 import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -74,7 +75,8 @@ class AuthProcess:
         """Start it and wait for its ready line, at most half a minute.
 
         Raises:
-            ConfigError: it did not start; its own words are in the text.
+            ConfigError: it did not start, and is killed; its own words are in the text.
+            OSError: the system has no room for it, or for its log.
 
         Cancellation: the process is killed with the parent, or by `stop`.
         """
@@ -93,20 +95,26 @@ class AuthProcess:
             line = await asyncio.wait_for(self._process.stdout.readline(), READY_SECONDS)
         port = re.search(rb" ready http://127\.0\.0\.1:(\d+) ", line)
         if port is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
             raise ConfigError(f"the auth service did not start: {self._last_words()} (see {self._log_file})")
         self.pid = self._process.pid
         self.on_ready(int(port[1]))
 
     async def watch(self) -> None:
-        """Start it again a few seconds after it died."""
+        """Start it again a few seconds after it died, and as often as that takes."""
         while self._process is not None:
             code = await self._process.wait()
             if self._stopping:
                 return
             log.warning("the auth service ended", code=code, restart_in_seconds=RESTART_SECONDS)
             await asyncio.sleep(RESTART_SECONDS)
-            with contextlib.suppress(ConfigError):
+            try:
                 await self.start()
+            except (ConfigError, OSError) as error:
+                log.error("the auth service did not start again", error=str(error))
+            else:
                 log.warning("the auth service is back", pid=self.pid)
 
     async def stop(self) -> None:
@@ -169,8 +177,7 @@ def up(
     )
     if problem := problem_of(settings.chat):
         raise ConfigError(problem)
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(settings.data_dir / "doorward.log", "a", encoding="utf-8", opener=_private) as stream:
+    with _log_in(settings.data_dir) as stream:
         writer = configure(level=settings.log_level, style="json", stream=stream)
         process = AuthProcess(settings, secret, issuer, settings.data_dir / "authd.log")
 
@@ -191,8 +198,12 @@ def _chosen(agent: str | None, model: str | None) -> dict[str, str]:
 async def _up(settings: Settings, process: AuthProcess, auth_port: int) -> int:
     """The fault proxy holds the auth service's known port; the service itself is behind it."""
     console = Console()
+    if settings.serve.port == auth_port:
+        raise ConfigError(
+            f"port {auth_port} is that of the page and of the auth service; choose another with --auth-port"
+        )
     bind(settings.serve.host, settings.serve.port, "serve").close()
-    bind("127.0.0.1", auth_port, "authd").close()
+    bind("127.0.0.1", auth_port, "authd", option="--auth-port").close()
     proxy = FaultProxy("127.0.0.1", 0, port=auth_port)
     process.on_ready = proxy.lead_to
     panel = FaultPanel(proxy, token=secrets.token_urlsafe(24), clock=SystemClock())
@@ -203,8 +214,14 @@ async def _up(settings: Settings, process: AuthProcess, auth_port: int) -> int:
             admin = await ensure_user(settings, ADMIN, permissions=("admin", "chat"), generate_password=True)
             codes = [await issue_one_time_code(settings, ADMIN) for _ in range(2)]
         watching = asyncio.create_task(process.watch())
-        freeze = f"kill -STOP {process.pid}"
-        product = assemble(settings, register=True, fault_hint=freeze, panel=panel)
+        product = assemble(settings, register=True, fault_hint=lambda: f"kill -STOP {process.pid}", panel=panel)
+
+        def back(port: int) -> None:
+            proxy.lead_to(port)
+            console.print("\nThe auth service ended, and is back as another process.")
+            _commands(console, process)
+
+        process.on_ready = back
         try:
             return await run(
                 product,
@@ -235,18 +252,38 @@ def _welcome(console: Console, settings: Settings, process: AuthProcess, admin: 
     print_line("\n[bold green]Doorward is up.[/]\n")
     print_line(f"[bold]Open[/]       [link={links.sign_in}]{links.sign_in}[/]")
     print_line("           signs you in once as an admin")
-    print_line(f"[bold]Or here[/]    doorward chat '{links.terminal}'")
+    print_line(f"[bold]Or here[/]    {_program()} chat '{links.terminal}'")
     print_line("           the same chat in a terminal; good once too")
     if admin.password is not None:
         print_line(f"[bold]Or with[/]    {ADMIN}  {escape(admin.password)}   (shown this once)")
-    print_line(f"\n[bold]Freeze[/]     kill -STOP {process.pid}   the auth service stops answering; open new tabs")
-    print_line(f"[bold]Thaw[/]       kill -CONT {process.pid}   within five seconds all is normal\n")
+    _commands(console, process)
     print_line(f"[bold]Watch[/]      [link={links.ops}]{links.ops}[/]")
     print_line("           each decision as it is made, and nineteen more ways to break the auth service")
     print_line(f"[bold]Agent[/]      {escape(in_words(settings.chat))}")
     print_line(f"[bold]Metrics[/]    {links.page}/metrics")
     print_line(f"[bold]Decisions[/]  tail -f {settings.data_dir}/doorward.log")
     print_line("[bold]End[/]        Ctrl-C\n")
+
+
+def _commands(console: Console, process: AuthProcess) -> None:
+    for line in (
+        f"\n[bold]Freeze[/]     kill -STOP {process.pid}   the auth service stops answering; open new tabs",
+        f"[bold]Thaw[/]       kill -CONT {process.pid}   within five seconds all is normal\n",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _program() -> str:
+    """How this program was called, where its plain name would not be found."""
+    return "doorward" if shutil.which("doorward") else escape(sys.argv[0])
+
+
+def _log_in(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open(folder / "doorward.log", "a", encoding="utf-8", opener=_private)
+    except OSError as error:
+        raise ConfigError(f"data_dir: {folder} cannot be used: {error.strerror}") from error
 
 
 def _private(path: str, flags: int) -> int:

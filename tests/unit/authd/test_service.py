@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 import structlog
 from argon2 import PasswordHasher
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from tests.postgres import DATABASES, empty_database
 
 from doorward.authd import schema
 from doorward.authd.accounts import Account, User
+from doorward.authd.passwords import Checked, HashQueueFull, PasswordPool
 from doorward.authd.service import (
     AuthService,
     Refused,
@@ -24,6 +26,7 @@ from doorward.authd.service import (
     _setting_password,
 )
 from doorward.authd.sessions import Opened
+from doorward.authd.store import Store
 from doorward.authd.tokens import Unacceptable
 from doorward.config import Settings
 from doorward.errors import ConfigError, StoreError, UsageError
@@ -244,6 +247,77 @@ async def test_guessing_from_one_address_is_slowed_down(service: AuthService, an
 async def test_signing_in_again_and_again_is_no_attack(service: AuthService, ann: SignedIn) -> None:
     for _ in range(8):
         await service.login(HOME, EMAIL, PASSWORD)
+
+
+class BusyPool(PasswordPool):
+    """Takes nobody."""
+
+    async def hash(self, password: str) -> str:
+        raise HashQueueFull("too many sign-ins at once")
+
+    async def verify(self, encoded: str | None, password: str) -> Checked:
+        raise HashQueueFull("too many sign-ins at once")
+
+
+@asynccontextmanager
+async def out_of_order(service: AuthService, why: str) -> AsyncIterator[type[Exception]]:
+    """The store, or the threads that hash, cannot be asked meanwhile. Gives the error."""
+    store, passwords = service._store, service._passwords
+    if why == "store":
+        engine = create_async_engine("sqlite+aiosqlite:////nowhere/at/all.sqlite3")
+        service._store = Store(engine, bound_seconds=1.0)
+    else:
+        service._passwords = BusyPool(1, 1)
+    try:
+        yield StoreError if why == "store" else HashQueueFull
+    finally:
+        service._store, service._passwords = store, passwords
+
+
+@pytest.mark.parametrize("why", ["store", "hash pool"])
+async def test_an_outage_of_ours_is_not_charged_to_the_person(service: AuthService, ann: SignedIn, why: str) -> None:
+    """As often as somebody tries meanwhile: the answer stays "not now", and afterwards the password is right."""
+    stranger = "198.51.100.1"
+    async with out_of_order(service, why) as error:
+        for _ in range(12):
+            with pytest.raises(error):
+                await service.login(stranger, EMAIL, PASSWORD)
+            with pytest.raises(error):
+                await service.register(stranger, "bob@example.com", PASSWORD)
+            if why == "store":
+                with pytest.raises(error):
+                    await service.login_with_code(stranger, "code")
+    assert (await service.login(stranger, EMAIL, PASSWORD)).user == ann.user
+    assert (await service.login(HOME, EMAIL, PASSWORD)).user == ann.user
+
+
+async def test_an_outage_gives_back_no_more_than_it_took(service: AuthService, ann: SignedIn) -> None:
+    stranger = "198.51.100.1"
+    for attempt in range(2):
+        with pytest.raises(Refused):
+            await service.login(stranger, f"nobody{attempt}@example.com", "wrong password")
+    async with out_of_order(service, "store") as error:
+        with pytest.raises(error):
+            await service.login(stranger, EMAIL, PASSWORD)
+    outcomes: list[type[BaseException]] = []
+    for attempt in range(4):
+        with pytest.raises((Refused, TooManyAttempts)) as caught:
+            await service.login(stranger, f"none{attempt}@example.com", "wrong password")
+        outcomes.append(caught.type)
+    assert outcomes == [Refused] * 3 + [TooManyAttempts]
+
+
+async def test_who_goes_away_before_the_answer_has_made_an_attempt(service: AuthService, ann: SignedIn) -> None:
+    """Otherwise one could guess for free, by hanging up before the guess is counted."""
+    stranger = "198.51.100.1"
+    for number in range(5):
+        attempt = asyncio.create_task(service.login(stranger, f"{number}@example.com", "wrong password"))
+        await asyncio.sleep(0)
+        attempt.cancel()
+        await asyncio.wait({attempt})
+        assert attempt.cancelled()
+    with pytest.raises(TooManyAttempts):
+        await service.login(stranger, EMAIL, PASSWORD)
 
 
 async def test_a_start_without_any_service_credential_is_refused(settings_of: Callable[..., Settings]) -> None:

@@ -11,6 +11,8 @@ import pytest
 from ag_ui.core import (
     AssistantMessage,
     BaseEvent,
+    CustomEvent,
+    Event,
     RunFinishedEvent,
     TextMessageContentEvent,
     TextMessageStartEvent,
@@ -18,6 +20,7 @@ from ag_ui.core import (
     UserMessage,
 )
 from prometheus_client import CollectorRegistry
+from pydantic import TypeAdapter
 from structlog.testing import capture_logs
 from tests.chat_support import Person, Script, ScriptedAgent, echo, forever, verify
 
@@ -218,6 +221,64 @@ async def test_an_agent_out_of_order_fails_in_order(bad: list[BaseEvent]) -> Non
         events = await bench.events(thread)
         verify(events)
         assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "agent_failed")
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        TextMessageContentEvent(message_id="a", delta="half a smile \ud83d"),
+        CustomEvent(name="tree", value=nested(220)),
+        CustomEvent(name="tree", value=nested(2_000)),
+        CustomEvent(name="thing", value=object()),
+        ToolCallStartEvent(tool_call_id="c\ude00", tool_call_name="x"),
+        {"type": "CUSTOM"},
+    ],
+    ids=["half", "deep", "too deep", "object", "name", "no event"],
+)
+async def test_what_cannot_be_written_down_is_the_agents_fault(bad: BaseEvent) -> None:
+    async def unwritable(_: RunRequest) -> AsyncIterator[BaseEvent]:
+        yield TextMessageStartEvent(message_id="a")
+        yield TextMessageContentEvent(message_id="a", delta="well ")
+        yield bad
+        yield TextMessageContentEvent(message_id="a", delta="too late")
+
+    async with Bench.opened(unwritable) as bench:
+        thread = await bench.thread()
+        with capture_logs() as lines:
+            await bench.start(thread)
+            await bench.ended()
+        events = await bench.events(thread)
+        verify(events)
+        assert [event["type"] for event in events[1:-1]] == [
+            "TEXT_MESSAGE_START",
+            "TEXT_MESSAGE_CONTENT",
+            "TEXT_MESSAGE_END",
+        ]
+        assert events[-1]["code"] == "agent_failed"
+        assert [message.content for message in thread.messages] == ["one two", "well "]
+        assert [line["event"] for line in lines] == ["chat.agent_failed"]
+        assert bench.ending("failed") == 1
+
+
+async def test_what_is_stored_can_be_read_back() -> None:
+    for depth in (190, 196, *range(197, 206)):
+
+        async def deep(_: RunRequest, depth: int = depth) -> AsyncIterator[BaseEvent]:
+            yield CustomEvent(name="tree", value=nested(depth))
+
+        async with Bench.opened(deep) as bench:
+            thread = await bench.thread()
+            await bench.start(thread)
+            await bench.ended()
+            for entry in await bench.chat.log.read(thread.id, epoch=bench.chat.log.epoch, after_seq=0, limit=10):
+                TypeAdapter(Event).validate_json(bytes(entry.event))
 
 
 @pytest.mark.parametrize("fault", AgentFault)

@@ -2,7 +2,7 @@
 
 Taken out: the start and the end of the run (the caller's own), snapshots of the messages (the thread is ours), what a front end
 has no use for, and what a newer protocol added. Written out: the chunk events, into start, content and end. Renamed: the
-`THINKING_*` events of the protocol before 1.0.
+`THINKING_*` events of the protocol before 1.0. Made whole: characters that were cut in two.
 
 Source: https://docs.ag-ui.com/concepts/events
 """
@@ -10,6 +10,7 @@ Source: https://docs.ag-ui.com/concepts/events
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from ag_ui.core import (
 )
 from pydantic import TypeAdapter, ValidationError
 
+from doorward.chat.agents.halves import Halves, whole
 from doorward.chat.agents.port import AgentError, AgentFault
 
 if TYPE_CHECKING:
@@ -60,6 +62,10 @@ _BEFORE_1_0 = {
     "THINKING_END": "REASONING_END",
 }
 SHOWN_CHARACTERS = 300
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+"""Escaped, or in the bytes themselves, where Python's reader lets it pass. It may be one of a pair."""
+_GOES_ON = ("_CONTENT", "_ARGS", "_CHUNK")
+"""Kinds of events whose delta may end in the middle of a character."""
 
 
 class AguiWire:
@@ -70,6 +76,7 @@ class AguiWire:
         self._chunk: tuple[str, str] | None = None
         """Kind and id of the part that chunks have opened."""
         self._thinking = ""
+        self._halves = Halves()
 
     def read(self, content: bytes) -> list[BaseEvent]:
         """The events that one event of the wire stands for.
@@ -77,6 +84,9 @@ class AguiWire:
         Raises:
             AgentError: it is no event, or says that the agent failed.
         """
+        return [joined for event in self._events(content) for joined in self._halves.join(event)]
+
+    def _events(self, content: bytes) -> list[BaseEvent]:
         event = self._decoded(content)
         match event:
             case None:
@@ -96,6 +106,8 @@ class AguiWire:
         try:
             fields = json.loads(content)
             kind = str(fields["type"])
+            if _SURROGATE.search(content):
+                fields = _whole(kind, fields)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise AgentError(AgentFault.FAILED, "the agent sent something that is no AG-UI event") from error
         if kind in _BEFORE_1_0:
@@ -165,6 +177,12 @@ _END: dict[str, Callable[[str], BaseEvent]] = {
     "thought": lambda name: ReasoningMessageEndEvent(message_id=name),
     "call": lambda name: ToolCallEndEvent(tool_call_id=name),
 }
+
+
+def _whole(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """All text in it made whole, but for a delta that may go on in the next event."""
+    made: dict[str, Any] = json.loads(whole(json.dumps(fields, ensure_ascii=False)))
+    return made | {"delta": fields["delta"]} if kind.endswith(_GOES_ON) and "delta" in fields else made
 
 
 def _named(event: TextMessageChunkEvent | ReasoningMessageChunkEvent | ToolCallChunkEvent) -> tuple[str, str | None]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Delta = TextMessageContentEvent | ReasoningMessageContentEvent | ToolCallArgsEvent
 
-_DELTAS = (TextMessageContentEvent, ReasoningMessageContentEvent, ToolCallArgsEvent)
+DELTAS = (TextMessageContentEvent, ReasoningMessageContentEvent, ToolCallArgsEvent)
 PACES = ((128, 0.0), (512, 0.1), (1_024, 0.2))
 """Up to so many deltas, one in so many seconds."""
 LAST_PACE = 0.5
@@ -40,7 +40,7 @@ class Gatherer:
     def take(self, event: BaseEvent, now: float) -> list[BaseEvent]:
         """What goes on its way, now that this event came. `now` in monotonic seconds."""
         event.timestamp = None  # the envelope has the one that holds
-        if not isinstance(event, _DELTAS):
+        if not isinstance(event, DELTAS):
             return [*self.rest(), event]
         given = self._hold(event)
         if now - self._at >= self._pace:

@@ -81,6 +81,64 @@ def test_thinking_of_the_protocol_before_1_0_is_reasoning() -> None:
     assert events[2]["delta"] == "hm"
 
 
+CUT = [{"delta": "Done \ud83d"}, {"delta": "\ude00 all well"}]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [
+            {"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "assistant"},
+            *({"type": "TEXT_MESSAGE_CONTENT", "messageId": "m"} | part for part in CUT),
+            {"type": "TEXT_MESSAGE_END", "messageId": "m"},
+        ],
+        [
+            {"type": "REASONING_MESSAGE_START", "messageId": "m", "role": "reasoning"},
+            *({"type": "REASONING_MESSAGE_CONTENT", "messageId": "m"} | part for part in CUT),
+            {"type": "REASONING_MESSAGE_END", "messageId": "m"},
+        ],
+        [{"type": "THINKING_TEXT_MESSAGE_CONTENT"} | part for part in CUT],
+        [
+            {"type": "TOOL_CALL_START", "toolCallId": "m", "toolCallName": "f"},
+            *({"type": "TOOL_CALL_ARGS", "toolCallId": "m"} | part for part in CUT),
+            {"type": "TOOL_CALL_END", "toolCallId": "m"},
+        ],
+        [{"type": "TEXT_MESSAGE_CHUNK", "messageId": "m"} | part for part in CUT] + [FINISHED],
+        [{"type": "TOOL_CALL_CHUNK", "toolCallId": "m", "toolCallName": "f"} | part for part in CUT] + [FINISHED],
+    ],
+)
+def test_a_character_that_was_cut_in_two_is_whole(events: list[dict[str, Any]]) -> None:
+    deltas = [event["delta"] for event in read(*events) if "delta" in event]
+    assert deltas == ["Done ", "\U0001f600 all well"]
+
+
+def test_half_a_character_is_none() -> None:
+    events = read(
+        {"type": "TEXT_MESSAGE_START", "messageId": "m\udc00"},
+        {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m\udc00", "delta": "\ude00 well \ud83d"},
+        {"type": "TEXT_MESSAGE_END", "messageId": "m\udc00"},
+        {"type": "TEXT_MESSAGE_CHUNK", "messageId": "n", "delta": "\ud83d"},
+        {"type": "CUSTOM", "name": "\ud83d", "value": {"\ud83d": ["\ude00", "\ud83d\ude00"]}, "delta": "\ud83d"},
+        {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/a", "value": "\ud83d"}]},
+    )
+    lost = "\ufffd"
+    assert [event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT"] == [
+        f"{lost} well ",
+        lost,
+        lost,
+    ]
+    assert {event["messageId"] for event in events[:4]} == {f"m{lost}"}
+    custom, state = events[-2:]
+    assert custom == {"type": "CUSTOM", "name": lost, "value": {lost: [lost, "\U0001f600"]}, "delta": lost}
+    assert state["delta"][0]["value"] == lost
+
+
+def test_half_a_character_in_the_bytes_themselves() -> None:
+    content = '{"type": "CUSTOM", "name": "\ud83d", "value": 1}'.encode("utf-8", "surrogatepass")
+    (event,) = AguiWire().read(content)
+    assert json.loads(event_json(event))["name"] == "\ufffd"
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
