@@ -30,8 +30,14 @@ export declare class SignedOutError extends DoorwardError {
 }
 /** Could not ask: TIMEOUT, UNREACHABLE, ABORTED (by the `signal` that you gave), or a word of the server. Says nothing about the credential: keep it and try again. */
 export declare class UnavailableError extends DoorwardError {}
-/** The auth service answered no to a sign-in or a registration. */
-export declare class RefusedError extends DoorwardError {}
+/**
+ * The auth service answered no to a sign-in or a registration: a word of its own, or the HTTP status 400, 401 or 413. Any other
+ * answer may be that of somebody on the way, and is an UnavailableError.
+ */
+export declare class RefusedError extends DoorwardError {
+  readonly status: number | null;
+  constructor(code: string, message: string, options?: { status?: number | null; retryAfterMs?: number | null; cause?: unknown });
+}
 /** A command got an error for a reply (its code), or none: NOT_CONNECTED, NO_REPLY, CONNECTION_LOST, TOO_MANY_PENDING, DUPLICATE_ID, CLOSED. */
 export declare class CommandError extends DoorwardError {}
 
@@ -95,7 +101,10 @@ export type Credentials = { email: string; password: string } | { one_time_code:
 
 export interface Session {
   getToken(): Token | null;
-  /** A token other than `stale`. Who ask at the same time share one answer; `signal` gives up waiting for it, for this caller alone. */
+  /**
+   * A token other than `stale`. Who ask at the same time share one answer; `signal` gives up waiting for it, for this caller alone.
+   * NO_NEW_TOKEN: somebody else has put other tokens into the store meanwhile; the next call is by those.
+   */
   refresh(options?: { stale?: string | null; signal?: AbortSignal }): Promise<Token>;
   watchToken(listener: (token: Token | null) => void): () => void;
   signIn(credentials: Credentials): Promise<User | null>;
@@ -178,7 +187,11 @@ export interface ConnectOptions {
   watchToken?(listener: (token: Token | null) => void): () => void;
   onState?(state: State): void;
   onEvent?(envelope: Envelope): void;
-  /** Notices of the door, `thread.changed` and `thread.deleted` of the person's threads, and `thread.lost` `{thread_id, code}` where a thread cannot be followed any more: begin it anew. */
+  /**
+   * Notices of the door, `thread.changed` and `thread.deleted` of the person's threads, `thread.waiting`
+   * `{thread_id, code, retry_in_ms}` each time the server cannot go on with a thread just now, until `onResume`, and
+   * `thread.lost` `{thread_id, code}` where a thread cannot be followed any more: begin it anew.
+   */
   onNotice?(notice: Notice): void;
   /** After each subscription that the server confirmed, also those after a break, and before the first event behind it. */
   onResume?(standing: Standing): void;
@@ -218,7 +231,11 @@ export interface Connection {
   readonly state: State;
   readonly door: DoorView | null;
   send(command: Command, options?: { timeoutMs?: number }): Promise<Reply>;
-  /** With `prelude` what each connection delivers is by itself in AG-UI's order, for a consumer made anew after each `onResume`. */
+  /**
+   * With `prelude` what each connection delivers is by itself in AG-UI's order, for a consumer made anew after each `onResume`.
+   * Rejects where the server cannot just now (NO_REPLY, RESTARTING, UNAVAILABLE, OVERLOADED, INTERNAL), or there is no connection
+   * (CONNECTION_LOST, NOT_CONNECTED): then the thread is followed as soon as may be, which `onResume` tells. Any other code is final.
+   */
   subscribe(threadId: string, from?: { epoch?: string | null; afterSeq?: number | null; prelude?: boolean }): Promise<Reply>;
   unsubscribe(threadId: string): Promise<Reply>;
   /** The last event seen of a followed thread, as `subscribe` takes it. */

@@ -90,8 +90,13 @@ export class SignedOutError extends DoorwardError {
 /** Could not ask. Says nothing about the credential: keep it and try again. */
 export class UnavailableError extends DoorwardError {}
 
-/** The auth service answered no to a sign-in or a registration. */
-export class RefusedError extends DoorwardError {}
+/** The auth service answered no to a sign-in or a registration. `status` is the HTTP status. */
+export class RefusedError extends DoorwardError {
+  constructor(code, message, { status = null, ...options } = {}) {
+    super(code, message, options);
+    this.status = status;
+  }
+}
 
 /** A command got an error for a reply, or no reply. */
 export class CommandError extends DoorwardError {}
@@ -191,6 +196,12 @@ async function freshToken(refresh, { stale, ms, clock, signal }) {
 }
 
 // ------------------------------------------------------------------------------------------------ 2. the session
+
+/** What the auth service says about what was entered; any other answer may be that of somebody on the way. */
+const REFUSAL_WORDS = new Set([
+  "invalid_credentials", "invalid_one_time_code", "invalid_request", "email_taken", "weak_password", "too_many_attempts",
+]);
+const REFUSAL_STATUSES = new Set([400, 401, 413]);
 
 /** A token store in memory: for Node, and where `localStorage` is not to be had. */
 export function memoryStore() {
@@ -298,10 +309,13 @@ export function createSession({
   async function enter(path, body) {
     const { status, content, retryAfterMs } = await post(path, body);
     if (status === 200 || status === 201) return keep(content).user;
-    if (status >= 500) throw new UnavailableError(content?.code ?? "UNREACHABLE", "the auth service is not answering", { retryAfterMs });
-    throw new RefusedError(content?.error ?? content?.code ?? `HTTP_${status}`, "the auth service refused", { retryAfterMs });
+    const known = status < 500 && REFUSAL_WORDS.has(content?.error);
+    const code = known ? content.error : typeof content?.code === "string" ? content.code : `HTTP_${status}`;
+    if (known || REFUSAL_STATUSES.has(status)) throw new RefusedError(code, "the auth service refused", { status, retryAfterMs });
+    throw new UnavailableError(code, "the auth service is not answering", { retryAfterMs });
   }
 
+  /** What is kept may have changed while the auth service was asked. Then its answer is about tokens that are nobody's any more. */
   async function renew(stale) {
     const tokens = store.load();
     if (tokens === null) throw new SignedOutError("no refresh token");
@@ -309,7 +323,10 @@ export function createSession({
     const { status, content, retryAfterMs } = await post("/auth/refresh", { refresh_token: tokens.refreshToken });
     const held = store.load();
     if (held === null) throw new SignedOutError("signed out meanwhile");
-    if (held.refreshToken !== tokens.refreshToken && fresh(held)) return tokenOf(held);
+    if (held.refreshToken !== tokens.refreshToken) {
+      if (fresh(held)) return tokenOf(held);
+      throw new UnavailableError("NO_NEW_TOKEN", "there are other tokens meanwhile");
+    }
     if (status === 200) return tokenOf(keep(content));
     if (status === 400 && content?.error === "invalid_grant") {
       store.clear();
@@ -477,6 +494,14 @@ const DEFAULTS = {
   maxPending: 100,
 };
 
+/** Of a subscription on an open connection: not now, but perhaps in a moment. */
+const PASSING = new Set(["NO_REPLY", "RESTARTING", "UNAVAILABLE", "OVERLOADED", "INTERNAL"]);
+
+/** The next connection subscribes by itself. */
+const AWAY = new Set(["CONNECTION_LOST", "NOT_CONNECTED", "CLOSED"]);
+
+const isFinal = ({ code }) => !PASSING.has(code) && !AWAY.has(code);
+
 /** The command may or may not have been carried out: what is idempotent is sent again. */
 const UNANSWERED = new Set(["CONNECTION_LOST", "NO_REPLY", "RESTARTING"]);
 const REPEAT_AFTER_MS = 250;
@@ -579,22 +604,22 @@ class Connection {
   /**
    * Follow a thread, from `(epoch, afterSeq)` if given. Kept up across reconnects, without gap or duplicate. With `prelude`
    * each connection's events are by themselves in AG-UI's order: for a consumer that is made anew after each `onResume`.
+   * Where the server cannot just now, or there is no connection, this rejects, and the thread is followed as soon as may be.
    */
   async subscribe(threadId, { epoch = null, afterSeq = null, prelude = false } = {}) {
     this.#checkRoom();
-    const thread = { cursor: new Cursor(epoch, afterSeq), prelude, settling: false, gap: null };
+    const thread = { cursor: new Cursor(epoch, afterSeq), prelude, asked: false, settling: false, gap: null, failures: 0 };
     this.#threads.set(threadId, thread);
     try {
       return await this.#follow(threadId, thread);
     } catch (error) {
-      const refused = !["CONNECTION_LOST", "NO_REPLY", "NOT_CONNECTED"].includes(error.code);
-      if (refused && this.#threads.get(threadId) === thread) this.#threads.delete(threadId);
+      if (isFinal(error) && this.#threads.get(threadId) === thread) this.#forget(threadId);
       throw error;
     }
   }
 
   unsubscribe(threadId) {
-    this.#threads.delete(threadId);
+    this.#forget(threadId);
     return this.send({ type: "thread.unsubscribe", thread_id: threadId });
   }
 
@@ -782,7 +807,7 @@ class Connection {
   }
 
   #notice(message) {
-    if (message.notice === "thread.deleted") this.#threads.delete(message.thread_id);
+    if (message.notice === "thread.deleted") this.#forget(message.thread_id);
     if (message.notice === "auth.assurance") this.#assured(message);
     else if (message.notice === "auth.expiring") this.#renew();
     else if (message.notice === "auth.grace") this.#become({ ...this.#state, name: "degraded", graceUntil: message.until ?? null });
@@ -811,7 +836,7 @@ class Connection {
     this.#planPing();
     this.#planRenewal();
     for (const [threadId, thread] of this.#threads) {
-      if (!thread.settling) this.#resume(threadId, thread);
+      if (!thread.asked) this.#resume(threadId, thread);
     }
     for (const entry of [...this.#pending.values()]) {
       if (!entry.sent) this.#transmit(entry);
@@ -855,7 +880,7 @@ class Connection {
 
   // ---------------------------------------------------------------------------------------------- threads
 
-  #follow(threadId, thread) {
+  async #follow(threadId, thread) {
     const { epoch, seq } = thread.cursor;
     const command = {
       type: "thread.subscribe",
@@ -863,24 +888,48 @@ class Connection {
       ...(seq === null ? {} : { epoch, after_seq: seq }),
       ...(thread.prelude ? { prelude: true } : {}),
     };
-    thread.settling = true;
-    return this.#command(command, this.#options.commandTimeoutMs, (reply) => {
+    thread.asked = thread.settling = true;
+    this.#stopTimer(retryOf(threadId));
+    const settled = (reply) => {
+      thread.asked = false;
+      if (!reply) return;
       thread.settling = false;
-      if (reply && this.#threads.get(threadId) === thread) guarded(this.#options.onResume, standing(threadId, reply));
-    });
+      thread.failures = 0;
+      if (this.#threads.get(threadId) === thread) guarded(this.#options.onResume, standing(threadId, reply));
+    };
+    try {
+      return await this.#command(command, this.#options.commandTimeoutMs, settled);
+    } catch (error) {
+      if (PASSING.has(error.code)) this.#resumeLater(threadId, thread, error);
+      throw error;
+    }
   }
 
   async #resume(threadId, thread) {
     try {
       await this.#follow(threadId, thread);
     } catch (error) {
-      if (!["CONNECTION_LOST", "CLOSED", "RESTARTING"].includes(error.code)) this.#lose(threadId, thread, error.code);
+      if (isFinal(error)) this.#lose(threadId, thread, error.code);
     }
+  }
+
+  /** On this connection; the next one does it at once. */
+  #resumeLater(threadId, thread, { code, retryAfterMs }) {
+    if (!this.#admitted || this.#threads.get(threadId) !== thread) return;
+    const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#options;
+    const ms = backoffMs(thread.failures++, this.#random(), { baseMs, capMs, notBeforeMs: retryAfterMs ?? 0 });
+    this.#startTimer(retryOf(threadId), ms, () => this.#resume(threadId, thread));
+    guarded(this.#options.onNotice, { notice: "thread.waiting", thread_id: threadId, code, retry_in_ms: ms });
+  }
+
+  #forget(threadId) {
+    this.#threads.delete(threadId);
+    this.#stopTimer(retryOf(threadId));
   }
 
   #lose(threadId, thread, code) {
     if (this.#threads.get(threadId) !== thread) return;
-    this.#threads.delete(threadId);
+    this.#forget(threadId);
     guarded(this.#options.onNotice, { notice: "thread.lost", thread_id: threadId, code });
   }
 
@@ -1074,6 +1123,9 @@ class Connection {
 
 /** Whether this envelope shows that the gap is behind us. */
 const closes = ({ synthetic, epoch, seq }, gap) => gap !== null && !synthetic && (epoch !== gap.epoch || seq >= gap.seq);
+
+/** The name of the timer after which a thread is asked for again. */
+const retryOf = (threadId) => `thread ${threadId}`;
 
 const standing = (threadId, reply) => ({
   threadId,

@@ -31,6 +31,25 @@ globalThis.WebSocket = class extends WebSocket {
 """
 """Keeps the page's sockets."""
 
+STORE_AWAY = """
+globalThis.sockets = [];
+globalThis.WebSocket = class extends WebSocket {
+  constructor(...given) {
+    super(...given);
+    sockets.push(this);
+  }
+
+  send(frame) {
+    const { type, id } = JSON.parse(frame);
+    if (!sessionStorage.away || type !== "thread.subscribe") return super.send(frame);
+    const error = { code: "UNAVAILABLE", message: "the chat's storage does not answer now; try again in a few seconds" };
+    setTimeout(() => this.dispatchEvent(new MessageEvent("message", { data: JSON.stringify({ reply_to: id, error }) })));
+  }
+};
+"""
+"""As long as `sessionStorage.away` is set, who subscribes is answered as by a server whose store is away. Keeps the sockets too."""
+
+STALLED = "The server cannot go on with this conversation just now. Trying again."
 PROVISIONAL = "Signed in provisionally while the auth service is not answering."
 
 
@@ -297,3 +316,67 @@ async def test_in_an_outage_of_auth_a_reload_gets_in_by_what_is_known(ada: Perso
         await expect(answer(page)).to_have_text("Once upon a time there was a door.")
         run.end()
         await expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+# ------------------------------------------------------------------------------------------------- a store that is away
+
+
+async def test_a_store_that_is_away_after_a_break_is_waited_for_and_nothing_goes(ada: Person, puppet: Puppet) -> None:
+    await ada.context.add_init_script(STORE_AWAY)
+    page = await ada.signed_in()
+    run = await asked(page, puppet)
+    await page.evaluate("sessionStorage.away = 1; sockets.at(-1).close()")
+    await expect(page.locator("#banner")).to_have_text(STALLED)
+    await expect(page.locator("#pill")).to_have_text("Connected")
+    await expect(answer(page)).to_have_text("Once upon a time")
+    run.say(" there was a door.")
+    await page.evaluate("delete sessionStorage.away")
+    await expect(answer(page)).to_have_text("Once upon a time there was a door.")
+    await expect(page.get_by_text(STALLED)).to_be_hidden()
+    run.end()
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+async def test_a_conversation_that_is_opened_while_the_store_is_away_is_there_once_it_is_back(
+    ada: Person, puppet: Puppet
+) -> None:
+    await ada.context.add_init_script(STORE_AWAY)
+    page = await ada.signed_in()
+    run = await asked(page, puppet)
+    await page.evaluate("sessionStorage.away = 1")
+    await page.reload()
+    await expect(page.locator("#banner")).to_have_text(STALLED)
+    await page.evaluate("delete sessionStorage.away")
+    await expect(answer(page)).to_have_text("Once upon a time")
+    await expect(page.get_by_text(STALLED)).to_be_hidden()
+    run.end()
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+async def test_who_leaves_a_conversation_that_waits_for_the_store_sees_no_word_of_it(
+    ada: Person, puppet: Puppet
+) -> None:
+    await ada.context.add_init_script(STORE_AWAY)
+    page = await ada.signed_in()
+    (await asked(page, puppet)).end()
+    await page.evaluate("sessionStorage.away = 1")
+    await page.reload()
+    await expect(page.locator("#banner")).to_have_text(STALLED)
+    await page.get_by_role("button", name="New chat").click()
+    await expect(page.locator("#banner")).to_be_hidden()
+    await page.evaluate("delete sessionStorage.away")
+
+
+async def test_a_first_question_is_answered_though_the_store_was_away_for_its_conversation(
+    ada: Person, puppet: Puppet
+) -> None:
+    await ada.context.add_init_script(STORE_AWAY)
+    page = await ada.signed_in()
+    await page.evaluate("sessionStorage.away = 1")
+    await ask(page, "Tell me a story")
+    run = await puppet.asked()
+    await expect(page.locator("#banner")).to_have_text(STALLED)
+    await page.evaluate("delete sessionStorage.away")
+    run.answer("Here it is.")
+    await expect(answer(page)).to_have_text("Here it is.")
+    await expect(page.locator(".question")).to_have_text("Tell me a story")

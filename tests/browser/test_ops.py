@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-OPEN = "Not answering. The breaker is open."
+OPEN = "No good answer. The breaker is open."
 KNOCK = "Knock six times"
 ROUND_MS = 20_000
 """Six knocks, each up to the deadline."""

@@ -28,6 +28,7 @@ PROVISIONAL = "Signed in provisionally while the auth service is not answering."
 RETRYING = re.compile(
     r"The auth service is not answering\. You are still signed in\. (Retrying in \d+ s|Retrying now|Trying now)"
 )
+NOT_ASKED = "The auth service is not answering. Nothing is wrong with what you entered."
 FOREIGN = """<img src=x onerror=alert(1)> **bold** `a<b` [good](https://example.org/x) [bad](javascript:alert(1))
 
 - one
@@ -135,6 +136,49 @@ async def test_a_wrong_password_is_told_plainly(person: Person) -> None:
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("alert")).to_have_text("Email or password is not right.")
     assert await stored(page) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (403, "<html>blocked by your company</html>", NOT_ASKED),
+        (404, "not found", NOT_ASKED),
+        (408, '{"code": "BODY_TOO_SLOW"}', NOT_ASKED),
+        (400, '{"error": "invalid_request"}', "The auth service cannot read this."),
+        (413, '{"code": "MESSAGE_TOO_BIG"}', "This is longer than the auth service takes."),
+        (429, '{"code": "RATE_LIMITED"}', "Too many attempts."),
+        (401, "", "Email or password is not right."),
+    ],
+)
+async def test_a_password_is_called_wrong_only_by_who_looked_at_it(
+    person: Person, status: int, body: str, words: str
+) -> None:
+    page = await person.tab()
+    await page.route("**/auth/login", lambda route: route.fulfill(status=status, body=body))
+    await page.get_by_label("Email").fill(person.email)
+    await page.get_by_label("Password").fill(person.password)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text(words)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (403, "<html>blocked by your company</html>", NOT_ASKED),
+        (400, '{"error": "invalid_request"}', "The auth service cannot read this sign-in link."),
+        (429, '{"error": "too_many_attempts"}', "Too many attempts."),
+    ],
+)
+async def test_a_link_that_nobody_looked_at_can_be_tried_again(
+    person: Person, status: int, body: str, words: str
+) -> None:
+    await person.context.route("**/auth/login", lambda route: route.fulfill(status=status, body=body))
+    page = await person.tab("/#signin=code")
+    await expect(page.get_by_role("alert")).to_contain_text(words)
+    await person.context.unroute("**/auth/login")
+    await page.get_by_role("button", name="Try the link again").click()
+    await expect(page.get_by_role("alert")).to_contain_text("was used already, or is too old")
+    await expect(page.get_by_role("button", name="Try the link again")).to_be_hidden()
 
 
 async def test_an_account_can_be_made_where_that_is_on(person: Person) -> None:

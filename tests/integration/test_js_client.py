@@ -574,6 +574,54 @@ async def test_a_thread_goes_on_after_a_break_from_the_last_event() -> None:
     assert (asked[1]["type"], asked[1]["epoch"], asked[1]["after_seq"]) == ("thread.subscribe", "e", 4)
 
 
+async def test_a_server_that_cannot_go_on_with_a_thread_just_now_is_asked_again() -> None:
+    """Over another break, and on an open line as long as it takes; nothing is lost, and nothing comes twice."""
+    asked: list[Json] = []
+
+    async def first(line: Line) -> None:
+        await line.let_in()
+        asked.append(command := await line.hear())
+        await line.say(reply_to=command["id"], ok=True)
+        await line.say(**envelope(1, 4))
+        await asyncio.wait_for(applied.wait(), BOUND_SECONDS)
+        line.socket.transport.abort()
+
+    async def refuse(line: Line, times: int) -> None:
+        await line.let_in()
+        while times:
+            command = await line.hear()
+            if command["type"] == "ping":
+                await line.say(reply_to=command["id"], ok=True)
+                continue
+            times -= 1
+            asked.append(command)
+            await line.say(reply_to=command["id"], error={"code": "UNAVAILABLE", "message": "no"})
+
+    async def broken(line: Line) -> None:
+        await refuse(line, 1)
+        line.socket.transport.abort()
+
+    async def mended(line: Line) -> None:
+        await refuse(line, 7)
+        while (command := await line.hear())["type"] == "ping":
+            await line.say(reply_to=command["id"], ok=True)
+        asked.append(command)
+        await line.say(reply_to=command["id"], ok=True, resumed=True)
+        await line.say(**envelope(5))
+        await line.answer_pings()
+
+    applied = asyncio.Event()
+    async with meeting(first, broken, mended) as (_, client):
+        client.do("subscribe", tag="sub", thread="t")
+        await client.wait_for(lambda line: line.get("event", {}).get("seq") == 4)
+        applied.set()
+        await client.wait_for(lambda line: line.get("event", {}).get("seq") == 5)
+        notices = [line["notice"]["notice"] for line in client.seen if "notice" in line]
+        assert [line["event"]["seq"] for line in client.seen if "event" in line] == [4, 5]
+    assert [(command["epoch"], command["after_seq"]) for command in asked[1:]] == [("e", 4)] * 9
+    assert (notices.count("thread.waiting"), notices.count("thread.lost")) in {(7, 0), (8, 0)}
+
+
 async def test_a_gap_is_closed_by_asking_again() -> None:
     async def skipping(line: Line) -> None:
         await line.let_in()

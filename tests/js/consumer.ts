@@ -145,7 +145,8 @@ export function said(error: unknown): string {
   if (error instanceof SignedOutError) return "sign in";
   if (error instanceof UnavailableError) return `not before ${error.retryAfterMs ?? 0} ms`;
   if (error instanceof ApiError) return `${error.status} ${error.code}`;
-  if (error instanceof RefusedError || error instanceof CommandError) return error.code;
+  if (error instanceof RefusedError) return `${error.code} ${error.status?.toFixed()}`;
+  if (error instanceof CommandError) return error.code;
   return error instanceof DoorwardError ? error.message : "not ours";
 }
 

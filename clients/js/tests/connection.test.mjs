@@ -369,3 +369,162 @@ test("nobody who is signed out is asked again", async () => {
   assert.equal(it.connection.state.name, "signed_out");
   assertNothingIsLeft(it);
 });
+
+// -------------------------------------------------------------------------------------------------- threads that have to wait
+
+const event = (seq, more = {}) => ({ v: 1, thread_id: "t-1", epoch: "e", seq_from: seq, seq, event: {}, ...more });
+const refusal = (code, more = {}) => ({ ok: undefined, error: { code, message: "no", ...more } });
+
+/** A thread that was followed up to event 4, on a line that broke and has just come back: the server is asked to go on. */
+async function resuming(options) {
+  const told = [];
+  const it = await open({
+    onNotice: ({ notice, ...more }) => { if (notice.startsWith("thread.")) told.push({ notice, ...more }); },
+    onResume: ({ resumed }) => told.push({ resumed }),
+    onEvent: ({ seq }) => told.push(seq),
+    ...options,
+  });
+  it.told = told;
+  it.asked = () => it.last().commands("thread.subscribe");
+  const following = it.connection.subscribe("t-1", { epoch: "e", afterSeq: 3 });
+  it.last().answer({ resumed: true });
+  await following;
+  it.last().say(event(4));
+  it.back = async () => { it.last().end(1012, "RESTARTING"); await it.pass(30_000); it.last().letIn(); await settled(); };
+  it.refuse = async (...how) => { it.last().answer(refusal(...how)); await settled(); };
+  await it.back();
+  told.length = 0;
+  return it;
+}
+
+for (const code of ["UNAVAILABLE", "OVERLOADED", "INTERNAL", "RESTARTING"]) {
+  test(`a thread that is answered ${code} after a break is asked for again, from where it stood`, async () => {
+    const it = await resuming();
+    await it.refuse(code);
+    assert.deepEqual(it.told.splice(0), [{ notice: "thread.waiting", thread_id: "t-1", code, retry_in_ms: 250 }]);
+    await it.pass(249);
+    assert.equal(it.asked().length, 1);
+    await it.pass(1);
+    assert.deepEqual(it.asked().map(({ epoch, after_seq: seq }) => [epoch, seq]), [["e", 4], ["e", 4]]);
+    it.last().answer({ resumed: true });
+    it.last().say(event(5));
+    assert.deepEqual(it.told, [{ resumed: true }, 5]);
+  });
+}
+
+test("a thread that gets no answer after a break is asked for again", async () => {
+  const it = await resuming({ pongTimeoutMs: 600_000 });
+  await it.pass(10_000);
+  assert.deepEqual(it.told.map(({ notice, code }) => [notice, code]), [["thread.waiting", "NO_REPLY"]]);
+  await it.pass(250);
+  assert.equal(it.asked().length, 2);
+});
+
+test("a server that refuses again and again is asked ever more slowly, and never before it allows it", async () => {
+  const it = await resuming({ random: () => 1, pingEveryMs: 600_000 });
+  for (const ms of [500, 1_000, 2_000, 4_000]) {
+    await it.refuse("UNAVAILABLE");
+    assert.equal(it.told.at(-1).retry_in_ms, ms);
+    await it.pass(ms);
+  }
+  await it.refuse("UNAVAILABLE", { retry_after_ms: 20_000 });
+  assert.equal(it.told.at(-1).retry_in_ms, 20_000);
+  await it.pass(20_000);
+  it.last().answer({ resumed: true });
+  await it.back();
+  await it.refuse("UNAVAILABLE");
+  assert.equal(it.told.at(-1).retry_in_ms, 500);
+});
+
+test("a thread that cannot be followed at first is followed as soon as it can be", async () => {
+  const it = await resuming();
+  it.last().answer({ resumed: true });
+  it.told.length = 0;
+  const outcome = assert.rejects(it.connection.subscribe("t-1"), { name: "CommandError", code: "UNAVAILABLE" });
+  await it.refuse("UNAVAILABLE");
+  await outcome;
+  await it.pass(250);
+  it.last().answer({ resumed: false });
+  it.last().say(event(1));
+  assert.deepEqual(it.told.slice(1), [{ resumed: false }, 1]);
+  await it.back();
+  assert.equal(it.asked().length, 1);
+});
+
+test("a thread that turns out to be gone is lost, and not asked for any more", async () => {
+  const it = await resuming();
+  await it.refuse("UNAVAILABLE");
+  await it.pass(250);
+  await it.refuse("NOT_FOUND");
+  assert.deepEqual(it.told.at(-1), { notice: "thread.lost", thread_id: "t-1", code: "NOT_FOUND" });
+  await it.pass(20_000);
+  assert.equal(it.asked().length, 2);
+});
+
+for (const [name, leave] of [
+  ["left", (it) => { it.connection.unsubscribe("t-1").catch(() => {}); }],
+  ["deleted", (it) => { it.last().say({ notice: "thread.deleted", thread_id: "t-1" }); }],
+]) {
+  test(`a thread that is ${name} while it waits is not asked for again`, async () => {
+    const it = await resuming();
+    await it.refuse("UNAVAILABLE");
+    const timers = it.clock.pending();
+    leave(it);
+    assert.equal(it.clock.pending(), timers + (name === "left" ? 0 : -1), "its timer goes; a command brings one of its own");
+    await it.pass(20_000);
+    assert.equal(it.asked().length, 1);
+  });
+}
+
+for (const moment of ["before", "after"]) {
+  test(`closing ${moment} a refused thread is told of leaves nothing`, async () => {
+    const it = await resuming({ onNotice: ({ notice }, { connection } = it) => { if (moment === "after" && notice === "thread.waiting") connection.close(); } });
+    it.last().answer(refusal("UNAVAILABLE"));
+    if (moment === "before") it.connection.close();
+    await settled();
+    assert.equal(it.connection.state.name, "stopped");
+    assertNothingIsLeft(it);
+  });
+}
+
+test("a thread that is left before the server refuses it is not asked for again", async () => {
+  const it = await resuming();
+  it.connection.unsubscribe("t-1").catch(() => {});
+  it.last().say({ reply_to: it.asked()[0].id, ...refusal("UNAVAILABLE") });
+  await it.pass(20_000);
+  assert.deepEqual([it.asked().length, it.told], [1, []]);
+});
+
+for (const [moment, retryAfterMs] of [["before", 60_000], ["after", 1_000]]) {
+  test(`a line that is back ${moment} the turn of a thread that waits asks for it once`, async () => {
+    const it = await resuming({ pingEveryMs: 600_000 });
+    await it.refuse("UNAVAILABLE", { retry_after_ms: retryAfterMs });
+    await it.back();
+    assert.equal(it.asked().length, 1);
+    it.last().answer({ resumed: true });
+    await it.pass(60_000);
+    assert.equal(it.asked().length, 1);
+  });
+}
+
+test("a thread that is asked for before there is a connection is asked for once", async () => {
+  const it = await line();
+  const following = it.connection.subscribe("t-1");
+  it.last().letIn();
+  it.last().answer();
+  await following;
+  assert.equal(it.last().commands("thread.subscribe").length, 1);
+});
+
+test("what the old subscription says while a thread waits is dropped: there is a gap before it", async () => {
+  const it = await resuming();
+  it.last().answer({ resumed: true });
+  it.told.length = 0;
+  it.last().say(event(6));
+  await it.refuse("UNAVAILABLE");
+  it.last().say(event(7));
+  await it.pass(250);
+  it.last().answer({ resumed: true });
+  for (const seq of [5, 6, 7]) it.last().say(event(seq));
+  assert.deepEqual(it.told.slice(1), [{ resumed: true }, 5, 6, 7]);
+});

@@ -76,6 +76,38 @@ test("a refusal is told from an outage", async () => {
   await assert.rejects(attempt, (error) => error instanceof UnavailableError && error.code === "UNREACHABLE");
 });
 
+for (const [status, content, code] of [
+  [401, { error: "invalid_credentials" }, "invalid_credentials"],
+  [401, "<html>", "HTTP_401"],
+  [403, { error: "invalid_one_time_code" }, "invalid_one_time_code"],
+  [409, { error: "email_taken" }, "email_taken"],
+  [400, { error: "invalid_request" }, "invalid_request"],
+  [400, undefined, "HTTP_400"],
+  [413, { code: "MESSAGE_TOO_BIG" }, "MESSAGE_TOO_BIG"],
+  [413, "<html>", "HTTP_413"],
+]) {
+  test(`an answer that is about what was entered is a refusal: ${status} ${JSON.stringify(content)}`, async () => {
+    const { session: it } = session({ replies: [answer(status, content)] });
+    await assert.rejects(it.signIn({ one_time_code: "x" }), (error) => error instanceof RefusedError && error.code === code && error.status === status);
+  });
+}
+
+for (const [status, content, code] of [
+  [403, "<html>", "HTTP_403"],
+  [403, { error: "Forbidden", code: 17 }, "HTTP_403"],
+  [404, { code: "NOT_FOUND" }, "NOT_FOUND"],
+  [404, { status: 404, error: "Not Found" }, "HTTP_404"],
+  [408, { code: "BODY_TOO_SLOW" }, "BODY_TOO_SLOW"],
+  [429, { code: "RATE_LIMITED" }, "RATE_LIMITED"],
+  [204, undefined, "HTTP_204"],
+  [500, { error: "invalid_credentials" }, "HTTP_500"],
+]) {
+  test(`an answer of somebody on the way is no refusal: ${status} ${JSON.stringify(content)}`, async () => {
+    const { session: it } = session({ replies: [answer(status, content, { "retry-after": "3" })] });
+    await assert.rejects(it.signIn({ one_time_code: "x" }), (error) => error instanceof UnavailableError && error.code === code && error.retryAfterMs === 3000);
+  });
+}
+
 test("a token near its end is not handed out", async () => {
   const { session: it, clock } = await signedIn();
   clock.advance(594_000);
@@ -193,6 +225,39 @@ test("a tab whose refresh token was rotated away meanwhile takes the successor",
   assert.equal((await it.refresh({ stale: "a1" })).token, "a9");
   assert.equal(store.load().refreshToken, "r9");
 });
+
+for (const [name, reply] of [
+  ["new tokens", () => answer(200, tokens(2))],
+  ["invalid_grant", () => answer(400, { error: "invalid_grant" })],
+  ["a 503", () => answer(503, { code: "SERVICE_UNAVAILABLE" })],
+]) {
+  test(`${name}, heard late, leave what another tab has kept meanwhile, and the next refresh is by that`, async () => {
+    const store = memoryStore();
+    const late = () => {
+      store.save({ accessToken: "a7", refreshToken: "r7", expiresAt: NOW - 1, user: null });
+      return Promise.resolve(reply());
+    };
+    const { session: it, asked } = await signedIn({ store, locks: undefined, replies: [late, answer(200, tokens(8))] });
+    await assert.rejects(it.refresh({ stale: "a1" }), (error) => error instanceof UnavailableError && error.code === "NO_NEW_TOKEN");
+    assert.equal(store.load().refreshToken, "r7");
+    assert.equal((await it.refresh({ stale: "a1" })).token, "a8");
+    assert.deepEqual(asked.map(({ body }) => body.refresh_token), ["r1", "r7"]);
+  });
+
+  test(`${name}, heard late, do not undo that somebody else has signed in on this page`, async () => {
+    let release;
+    const held = () => new Promise((resolve) => { release = () => resolve(reply()); });
+    const other = answer(200, tokens(5, { user: { user_id: "u5" }, expires_in: 4 }));
+    const { session: it, asked, store } = await signedIn({ replies: [held, answer(204), other] });
+    const refreshed = it.refresh({ stale: "a1" });
+    while (asked.length === 0) await Promise.resolve();
+    await it.signOut();
+    await it.signIn({ email: "e@b.c", password: "x" });
+    release();
+    await assert.rejects(refreshed, { name: "UnavailableError", code: "NO_NEW_TOKEN" });
+    assert.deepEqual([store.load().refreshToken, it.user()], ["r5", { user_id: "u5" }]);
+  });
+}
 
 test("a frozen tab that holds the lock does not hold this one up", async () => {
   const forEver = (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));

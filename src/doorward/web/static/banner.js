@@ -10,6 +10,7 @@ export class Banner {
   #state = { name: "connecting", attempt: 1 };
   #trouble = null;
   #draining = false;
+  #stalled = false;
   #wasAway = false;
   #recoveredUntil = 0;
   #ticker = null;
@@ -24,7 +25,7 @@ export class Banner {
     this.#state = state;
     if (state.name === "waiting") {
       this.#trouble = state.reason;
-      this.#draining = false;
+      this.#draining = this.#stalled = false;
     }
     if (state.name === "open") {
       if (this.#wasAway) this.#recoveredUntil = Date.now() + RECOVERED_MS;
@@ -40,6 +41,13 @@ export class Banner {
     this.#show();
   }
 
+  /** The conversation that is shown waits for the server, or does so no more. */
+  stalled(stalled) {
+    if (stalled === this.#stalled) return;
+    this.#stalled = stalled;
+    this.#show();
+  }
+
   dispose() {
     clearInterval(this.#ticker);
     this.#listeners.dispose();
@@ -49,7 +57,7 @@ export class Banner {
   #show() {
     const now = Date.now();
     const state = this.#state;
-    const shown = describe(state, { now, previous: this.#trouble, draining: this.#draining });
+    const shown = describe(state, { now, previous: this.#trouble, draining: this.#draining, stalled: this.#stalled });
     const recovered = state.name === "open" && shown.banner === null && now < this.#recoveredUntil;
     byId("pill").dataset.tone = shown.tone;
     setText(byId("pill-text"), shown.pill);

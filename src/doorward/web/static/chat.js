@@ -132,6 +132,7 @@ export class Chat {
       onState: (state) => this.#stateChanged(state),
       onEvent: (envelope) => this.#event(envelope),
       onNotice: (notice) => this.#notice(notice),
+      onResume: (standing) => this.#resumed(standing),
     });
   }
 
@@ -166,6 +167,13 @@ export class Chat {
     else if (notice.notice === "thread.changed") this.#sidebar.changed(notice.thread);
     else if (notice.notice === "thread.deleted") this.#sidebar.deleted(notice.thread_id);
     else if (notice.notice === "thread.lost" && notice.thread_id === this.#threadId) this.#begin(notice.code);
+    else if (notice.notice === "thread.waiting" && notice.thread_id === this.#threadId) this.#banner.stalled(true);
+  }
+
+  #resumed({ threadId, activeRunId }) {
+    if (threadId !== this.#threadId) return;
+    this.#awaited = activeRunId;
+    this.#banner.stalled(false);
   }
 
   // ---------------------------------------------------------------------------------------------- the conversation shown
@@ -177,6 +185,7 @@ export class Chat {
     this.#known = threadId === null || fresh;
     this.#held = this.#awaited = null;
     this.#transcript.clear();
+    this.#banner.stalled(false);
     this.#earlier.end();
     this.#sidebar.select(threadId, { fresh });
     if (addressed() !== threadId) history.pushState(null, "", threadId === null ? location.pathname : addressOf(threadId));
@@ -185,12 +194,11 @@ export class Chat {
     if (threadId !== null && !fresh) this.#subscribe();
   }
 
-  /** What is seen of it comes as events; a line that breaks is the client's to mend. */
+  /** What is seen of it comes as events; a line that breaks, or a server that cannot just now, is the client's to mend. */
   async #subscribe() {
     const threadId = this.#threadId;
     try {
-      const { active_run_id: runId } = await this.#client.subscribe(threadId);
-      if (threadId === this.#threadId) this.#awaited = runId;
+      await this.#client.subscribe(threadId);
     } catch (error) {
       if (error.code === "NOT_FOUND") this.#gone(threadId);
     }
@@ -202,6 +210,7 @@ export class Chat {
       this.#gone(this.#threadId);
     } else {
       this.#held = null;
+      this.#banner.stalled(false);
       this.#transcript.clear();
       this.#subscribe();
     }

@@ -145,7 +145,7 @@ export class Faults {
   #broken() {
     const { service: { breaker }, in_outage: outage } = this.#state;
     if (breaker === "open") return "Broken, and the breaker is open: nobody waits any more. Whoever holds a proven token gets in at once.";
-    if (outage) return "Broken. Who is proven gets in after half a second, everybody else is answered by the deadline.";
+    if (outage) return "Broken. Who is proven gets in within half a second, everybody else is answered before the deadline.";
     return "Broken, and nobody has noticed yet. Knock.";
   }
 

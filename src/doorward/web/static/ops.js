@@ -265,9 +265,9 @@ function health({ health: condition, last_probe_ms: ms, last_probe_passed: passe
 
 /** How it is, in one sentence. */
 function standing(service) {
-  if (service.breaker === "open") return ["bad", "Not answering. The breaker is open."];
+  if (service.breaker === "open") return ["bad", "No good answer. The breaker is open."];
   if (service.breaker === "half_open") return ["warn", "Answering again. One more answer closes the breaker."];
-  if (service.in_outage) return ["warn", "The last question got no answer."];
+  if (service.in_outage) return ["warn", "The last question got no good answer."];
   if (service.health === "unhealthy" && service.last_error) return ["warn", "Its health page does not answer."];
   if (service.last_contact_age_seconds === null && service.health === "unknown") return ["busy", "Not heard from yet."];
   return ["ok", "Answering."];

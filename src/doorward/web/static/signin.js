@@ -11,19 +11,29 @@ const REFUSALS = new Map([
   ["weak_password", "Please take a longer password: at least 8 characters."],
 ]);
 
+const UNREADABLE = "The auth service cannot read this. Please check both email and password.";
+const TOO_LONG = "This is longer than the auth service takes. Please check both email and password.";
+const UNREADABLE_LINK = "The auth service cannot read this sign-in link. Please open it again, whole, or sign in with email and password.";
+
+/** Whether the auth service looked at the password or the link, and does not accept it. */
+function isWrong({ code, status }) {
+  return status === 401 || code === "invalid_credentials" || code === "invalid_one_time_code";
+}
+
 /** Why signing in did not work, in plain words. */
 export function words(error, { link = false, register = false } = {}) {
   if (error.code === "OVERLOADED") return "Too many people are signing in just now. Nothing is wrong with what you entered. Please try again in a moment.";
-  if (!(error instanceof RefusedError)) {
-    return "The auth service is not answering. Nothing is wrong with what you entered. Please try again in a moment.";
-  }
   if (error.code === "too_many_attempts" || error.code === "RATE_LIMITED") {
     const seconds = Math.ceil((error.retryAfterMs ?? 30_000) / 1000);
     return `Too many attempts. Please try again in ${seconds} s.`;
   }
-  if (link) return REFUSALS.get("invalid_one_time_code");
+  if (!(error instanceof RefusedError)) {
+    return "The auth service is not answering. Nothing is wrong with what you entered. Please try again in a moment.";
+  }
+  if (link) return isWrong(error) ? REFUSALS.get("invalid_one_time_code") : UNREADABLE_LINK;
+  if (error.status === 413) return TOO_LONG;
   if (register) return REFUSALS.get(error.code) ?? "This account could not be made. Please check the email, and take a password of at least 8 characters.";
-  return REFUSALS.get(error.code) ?? REFUSALS.get("invalid_credentials");
+  return REFUSALS.get(isWrong(error) ? "invalid_credentials" : error.code) ?? UNREADABLE;
 }
 
 export class SignIn {
@@ -85,7 +95,7 @@ export class SignIn {
       this.#onSignedIn();
     } catch (error) {
       byId("signin-message").textContent = words(error, kind);
-      byId("link-retry").hidden = !(kind.link && !(error instanceof RefusedError));
+      byId("link-retry").hidden = !kind.link || isWrong(error);
     } finally {
       button.disabled = false;
       this.#label();

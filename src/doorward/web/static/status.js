@@ -23,6 +23,7 @@ const TROUBLE = new Map([
 ]);
 
 const AUTH_SILENT = "The auth service is not answering. You are still signed in.";
+const STALLED = "The server cannot go on with this conversation just now. Trying again.";
 const UNREACHABLE = "The server cannot be reached. You are still signed in.";
 
 /** Why the connection is away, in one or two sentences. */
@@ -58,15 +59,16 @@ function provisional(state) {
 /**
  * What the page shows: `pill` is a few words, `banner` sentences or null, `action` a button or null.
  *
- * `previous` is the reason of the wait that this attempt ends, so that the words stay while it is tried.
+ * `previous` is the reason of the wait that this attempt ends, so that the words stay while it is tried. `stalled`: there is
+ * a connection, but the conversation that is shown waits for the server.
  */
-export function describe(state, { now, previous = null, draining = false } = {}) {
+export function describe(state, { now, previous = null, draining = false, stalled = false } = {}) {
   switch (state.name) {
     case "open":
       if (draining) return { tone: "warn", pill: "Restarting", banner: "The server is restarting. You will be reconnected.", action: null };
-      return { tone: "ok", pill: "Connected", banner: null, action: null };
+      return { tone: stalled ? "warn" : "ok", pill: "Connected", banner: stalled ? STALLED : null, action: null };
     case "degraded":
-      return { tone: "warn", pill: "Provisional", banner: provisional(state), action: null };
+      return { tone: "warn", pill: "Provisional", banner: stalled ? STALLED : provisional(state), action: null };
     case "waiting":
       return {
         tone: state.reason.action === "sign_in" ? "bad" : "warn",
