@@ -11,6 +11,7 @@ export class Scroller {
   #listeners = new Listeners();
   #observer;
   #following = true;
+  #seen = 0;
 
   constructor({ frame, content, jump }) {
     this.#frame = frame;
@@ -27,7 +28,7 @@ export class Scroller {
   /** Go to the end, and follow it from now on. */
   toEnd() {
     this.#following = true;
-    this.#frame.scrollTop = this.#frame.scrollHeight;
+    this.#follow();
     this.#jump.hidden = true;
   }
 
@@ -51,13 +52,22 @@ export class Scroller {
     return scrollHeight - scrollTop - clientHeight < NEAR_PX;
   }
 
+  #follow() {
+    this.#frame.scrollTop = this.#frame.scrollHeight;
+    this.#seen = this.#frame.scrollTop;
+  }
+
+  /** Only who goes up stops following: what came before this event was told of may have moved the end away. */
   #scrolled() {
-    this.#following = this.#atEnd();
+    const { scrollTop } = this.#frame;
+    if (this.#atEnd()) this.#following = true;
+    else if (scrollTop < this.#seen - 1) this.#following = false;
+    this.#seen = scrollTop;
     this.#jump.hidden = this.#following;
   }
 
   #grown() {
-    if (this.#following) this.#frame.scrollTop = this.#frame.scrollHeight;
+    if (this.#following) this.#follow();
     else this.#jump.hidden = this.#atEnd();
   }
 }
