@@ -206,7 +206,14 @@ TABLE: tuple[Row, ...] = (
     ),
     Row("expired", Code.TOKEN_EXPIRED, 401, 3000, Action.SIGN_IN, ops="deny"),
     Row("revoked", Code.TOKEN_REVOKED, 401, 3000, Action.SIGN_IN, ops="audit"),
-    Row("remote says invalid, or barred", Code.TOKEN_REJECTED, 401, 3000, Action.SIGN_IN, ops="breaker success"),
+    Row(
+        "the auth service refused it, now or before",
+        Code.TOKEN_REJECTED,
+        401,
+        3000,
+        Action.SIGN_IN,
+        ops="breaker success",
+    ),
     Row("authenticated, not permitted", Code.FORBIDDEN, 403, 3003, Action.STOP, ops="deny"),
     Row(
         "origin not allowed",
