@@ -200,6 +200,19 @@ async def test_a_decision_appears_with_its_timeline(person: Person) -> None:
     await expect(newest.get_by_text("TOKEN_REJECTED")).to_be_visible()
 
 
+async def test_handshakes_are_told_apart_from_the_requests_of_pages(person: Person) -> None:
+    page = await person.signed_in()
+    await page.goto(person.product.ops_link)
+    await expect(page.locator("#pill")).to_have_text("Live")
+    shown = page.locator(".decision:visible")
+    await expect(shown.first).to_be_visible()
+    await page.get_by_role("button", name="Pause").click()
+    for kind, paths in (("Requests", r", /api/"), ("Handshakes", r", /ws$")):
+        await page.get_by_label("Kind").select_option(kind)
+        await shown.first.locator("summary").click()
+        await expect(shown.first.locator(".detail-facts dd").filter(has_text=re.compile(paths))).to_be_visible()
+
+
 async def test_decisions_are_filtered_by_verdict_reason_and_id(person: Person) -> None:
     page = await person.signed_in()
     await page.goto(person.product.ops_link)
@@ -214,6 +227,7 @@ async def test_decisions_are_filtered_by_verdict_reason_and_id(person: Person) -
     await expect(page.locator("#decisions-none")).to_have_text("None of the last decisions is like that.")
     await page.get_by_label("Verdict").select_option("Every verdict")
     await expect(shown.first).to_contain_text("token rejected")
+    await page.get_by_role("button", name="Pause").click()  # or another one may be the first when it is read
     await shown.first.locator("summary").click()
     decision_id = await shown.first.locator(".detail-facts dd").first.inner_text()
     await page.get_by_label("Decision id").fill(decision_id[:12])
@@ -398,7 +412,7 @@ async def test_every_control_has_a_name_and_can_be_reached_by_keyboard(person: P
     for _ in range(20):
         await page.keyboard.press("Tab")
         reached.append(await page.evaluate(focused))
-    assert {"Silence", "1.5 s late", "knock", "filter-verdict", "filter-reason", "filter-id", "pause"} <= set(reached)
+    assert {"Silence", "1.5 s late", "knock", "filter-kind", "filter-verdict", "filter-reason", "filter-id", "pause"} <= set(reached)
     unnamed = """[...document.querySelectorAll('main button, main input, main select, main canvas, main progress')].filter(
         (node) => node.checkVisibility() && !(node.innerText || node.labels?.length || node.ariaLabel
             || node.getAttribute('aria-labelledby'))).length"""

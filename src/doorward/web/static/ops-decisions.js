@@ -3,6 +3,7 @@
 import { byId, clockTime, milliseconds, put, VERDICTS } from "./ops-words.js";
 
 const KEPT = 200;
+const FILTERS = ["filter-kind", "filter-verdict", "filter-reason", "filter-id"];
 
 function make(name, className, text = "") {
   const node = document.createElement(name);
@@ -95,7 +96,7 @@ export class Decisions {
   #list = byId("decisions");
 
   constructor() {
-    for (const id of ["filter-verdict", "filter-reason", "filter-id"]) byId(id).addEventListener("input", () => this.#filter());
+    for (const id of FILTERS) byId(id).addEventListener("input", () => this.#filter());
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
     byId("pause").addEventListener("click", () => this.#pause());
   }
@@ -150,10 +151,13 @@ export class Decisions {
   }
 
   #filter() {
-    const [verdict, reason, id] = ["filter-verdict", "filter-reason", "filter-id"].map((name) => byId(name).value.trim());
-    for (const { decision, node } of this.#entries) {
-      node.hidden = Boolean((verdict && decision.verdict !== verdict) || (reason && decision.reason !== reason) || (id && !decision.id.startsWith(id.toLowerCase())));
-    }
+    const [kind, verdict, reason, id] = FILTERS.map((name) => byId(name).value.trim());
+    const wanted = (decision) =>
+      (!kind || decision.kind === kind) &&
+      (!verdict || decision.verdict === verdict) &&
+      (!reason || decision.reason === reason) &&
+      decision.id.startsWith(id.toLowerCase());
+    for (const { decision, node } of this.#entries) node.hidden = !wanted(decision);
     this.#count();
   }
 
