@@ -36,9 +36,11 @@ export declare class UnavailableError extends DoorwardError {}
  */
 export declare class RefusedError extends DoorwardError {
   readonly status: number | null;
-  constructor(code: string, message: string, options?: { status?: number | null; retryAfterMs?: number | null; cause?: unknown });
+  /** What the auth service says is wrong with what was entered, in words for people; null where it does not say. */
+  readonly detail: string | null;
+  constructor(code: string, message: string, options?: { status?: number | null; detail?: string | null; retryAfterMs?: number | null; cause?: unknown });
 }
-/** A command got an error for a reply (its code), or none: NOT_CONNECTED, NO_REPLY, CONNECTION_LOST, TOO_MANY_PENDING, DUPLICATE_ID, CLOSED. */
+/** A command got an error for a reply (its code), or none: NOT_CONNECTED, NO_REPLY, CONNECTION_LOST, TOO_MANY_PENDING, DUPLICATE_ID, UNSUBSCRIBED, CLOSED. */
 export declare class CommandError extends DoorwardError {}
 
 /** The HTTP API answered no: its status, and the word of its problem details (`NOT_FOUND`, `BAD_REQUEST`, ...). */
@@ -146,6 +148,17 @@ export type State =
   | { name: "signed_out"; reason: Reason }
   | { name: "stopped"; reason: Reason };
 
+export interface SubscribeOptions {
+  epoch?: string | null;
+  afterSeq?: number | null;
+  prelude?: boolean;
+  /**
+   * When a thread that is not there is made: by each subscription (the default, as the protocol does), by the first one but not
+   * after a break, or never. One that is not made is NOT_FOUND: `subscribe` rejects with it, and after a break `thread.lost` says so.
+   */
+  make?: "always" | "once" | "never";
+}
+
 export interface Envelope {
   v: 1;
   thread_id: string;
@@ -236,7 +249,7 @@ export interface Connection {
    * Rejects where the server cannot just now (NO_REPLY, RESTARTING, UNAVAILABLE, OVERLOADED, INTERNAL), or there is no connection
    * (CONNECTION_LOST, NOT_CONNECTED): then the thread is followed as soon as may be, which `onResume` tells. Any other code is final.
    */
-  subscribe(threadId: string, from?: { epoch?: string | null; afterSeq?: number | null; prelude?: boolean }): Promise<Reply>;
+  subscribe(threadId: string, from?: SubscribeOptions): Promise<Reply>;
   unsubscribe(threadId: string): Promise<Reply>;
   /** The last event seen of a followed thread, as `subscribe` takes it. */
   position(threadId: string): { epoch: string; afterSeq: number } | null;

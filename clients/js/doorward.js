@@ -90,11 +90,12 @@ export class SignedOutError extends DoorwardError {
 /** Could not ask. Says nothing about the credential: keep it and try again. */
 export class UnavailableError extends DoorwardError {}
 
-/** The auth service answered no to a sign-in or a registration. `status` is the HTTP status. */
+/** The auth service answered no to a sign-in or a registration. `status` is the HTTP status, `detail` what it says is wrong, or null. */
 export class RefusedError extends DoorwardError {
-  constructor(code, message, { status = null, ...options } = {}) {
+  constructor(code, message, { status = null, detail = null, ...options } = {}) {
     super(code, message, options);
     this.status = status;
+    this.detail = detail;
   }
 }
 
@@ -199,7 +200,7 @@ async function freshToken(refresh, { stale, ms, clock, signal }) {
 
 /** What the auth service says about what was entered; any other answer may be that of somebody on the way. */
 const REFUSAL_WORDS = new Set([
-  "invalid_credentials", "invalid_one_time_code", "invalid_request", "email_taken", "weak_password", "too_many_attempts",
+  "invalid_credentials", "invalid_one_time_code", "invalid_request", "email_taken", "too_many_attempts",
 ]);
 const REFUSAL_STATUSES = new Set([400, 401, 413]);
 
@@ -311,7 +312,8 @@ export function createSession({
     if (status === 200 || status === 201) return keep(content).user;
     const known = status < 500 && REFUSAL_WORDS.has(content?.error);
     const code = known ? content.error : typeof content?.code === "string" ? content.code : `HTTP_${status}`;
-    if (known || REFUSAL_STATUSES.has(status)) throw new RefusedError(code, "the auth service refused", { status, retryAfterMs });
+    const detail = known && typeof content.message === "string" ? content.message : null;
+    if (known || REFUSAL_STATUSES.has(status)) throw new RefusedError(code, "the auth service refused", { status, detail, retryAfterMs });
     throw new UnavailableError(code, "the auth service is not answering", { retryAfterMs });
   }
 
@@ -506,6 +508,9 @@ const isFinal = ({ code }) => !PASSING.has(code) && !AWAY.has(code);
 const UNANSWERED = new Set(["CONNECTION_LOST", "NO_REPLY", "RESTARTING"]);
 const REPEAT_AFTER_MS = 250;
 
+/** How long an open line has to answer where the browser says that there is none. */
+const OFFLINE_PONG_MS = 2_000;
+
 /** No two renewals within this, even where a clock is wrong or tokens live no longer than the door's reminder. */
 const BETWEEN_RENEWALS_MS = 2_000;
 
@@ -516,6 +521,7 @@ export function connect(options) {
 
 class Connection {
   #options;
+  #environment;
   #clock;
   #random;
   #state = { name: "connecting", attempt: 1 };
@@ -548,7 +554,8 @@ class Connection {
     }
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
-    this.#listen(options.environment ?? globalThis);
+    this.#environment = options.environment ?? globalThis;
+    this.#listen(this.#environment);
     queueMicrotask(() => { if (!this.#finished()) this.#attempt(); }); // so that the caller holds us before onState speaks
   }
 
@@ -605,10 +612,13 @@ class Connection {
    * Follow a thread, from `(epoch, afterSeq)` if given. Kept up across reconnects, without gap or duplicate. With `prelude`
    * each connection's events are by themselves in AG-UI's order: for a consumer that is made anew after each `onResume`.
    * Where the server cannot just now, or there is no connection, this rejects, and the thread is followed as soon as may be.
+   * `make` says when a thread that is not there is made by this: "always" is the protocol's way, "once" not after a break,
+   * "never" not at all. One that is not made is NOT_FOUND, here or in the notice `thread.lost`.
    */
-  async subscribe(threadId, { epoch = null, afterSeq = null, prelude = false } = {}) {
+  async subscribe(threadId, { epoch = null, afterSeq = null, prelude = false, make = "always" } = {}) {
     this.#checkRoom();
-    const thread = { cursor: new Cursor(epoch, afterSeq), prelude, asked: false, settling: false, gap: null, failures: 0 };
+    const cursor = new Cursor(epoch, afterSeq);
+    const thread = { cursor, prelude, make, asked: false, settling: false, gap: null, failures: 0 };
     this.#threads.set(threadId, thread);
     try {
       return await this.#follow(threadId, thread);
@@ -787,7 +797,8 @@ class Connection {
     const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#options;
     const notBeforeMs = duration(retryAfterMs) ?? 0;
     this.#notBefore = this.#clock.now() + notBeforeMs;
-    this.#retryIn(backoffMs(this.#failures, this.#random(), { baseMs, capMs, notBeforeMs }), reason);
+    if (this.#isOffline && reason.action === RETRY) this.#offline();
+    else this.#retryIn(backoffMs(this.#failures, this.#random(), { baseMs, capMs, notBeforeMs }), reason);
     this.#failures += 1;
   }
 
@@ -893,16 +904,33 @@ class Connection {
     const settled = (reply) => {
       thread.asked = false;
       if (!reply) return;
+      if (thread.make === "once") thread.make = "never";
       thread.settling = false;
       thread.failures = 0;
       if (this.#threads.get(threadId) === thread) guarded(this.#options.onResume, standing(threadId, reply));
     };
     try {
+      if (thread.make === "never") await this.#find(threadId, thread);
       return await this.#command(command, this.#options.commandTimeoutMs, settled);
     } catch (error) {
       if (PASSING.has(error.code)) this.#resumeLater(threadId, thread, error);
       throw error;
     }
+  }
+
+  /**
+   * Subscribing makes a thread; unsubscribing does not, and says NOT_FOUND of one that is not there. Whatever else it says
+   * that is final is no answer to that.
+   */
+  async #find(threadId, thread) {
+    const command = { type: "thread.unsubscribe", thread_id: threadId };
+    try {
+      await this.#command(command, this.#options.commandTimeoutMs, () => { thread.asked = false; });
+    } catch (error) {
+      if (error.code === "NOT_FOUND" || !isFinal(error)) throw error;
+    }
+    if (this.#threads.get(threadId) !== thread) throw new CommandError("UNSUBSCRIBED", "nobody wants to follow the thread any more");
+    thread.asked = true;
   }
 
   async #resume(threadId, thread) {
@@ -1034,11 +1062,11 @@ class Connection {
   }
 
   /** A line that is dead says nothing; so ask. */
-  #ping() {
+  #ping(timeoutMs = this.#options.pongTimeoutMs) {
     if (!this.#admitted || this.#timers.has("pong")) return; // asking again must not put off the end of a dead line
     const askedAt = this.#clock.now();
-    this.#command({ type: "ping" }, this.#options.pongTimeoutMs).catch(() => {});
-    this.#startTimer("pong", this.#options.pongTimeoutMs, (lateMs) => {
+    this.#command({ type: "ping" }, timeoutMs).catch(() => {});
+    this.#startTimer("pong", timeoutMs, (lateMs) => {
       if (this.#lastHeard >= askedAt) this.#planPing();
       else if (lateMs > 2_000) this.#ping(); // the machine slept: the answer may still be in the queue
       else this.#abandon("CONNECTION_LOST");
@@ -1051,7 +1079,7 @@ class Connection {
       this.#undo.push(() => target?.removeEventListener?.(type, listener));
     };
     on(environment, "online", () => this.#nudge());
-    on(environment, "offline", () => this.#offline());
+    on(environment, "offline", () => this.#lineGone());
     on(environment.document, "visibilitychange", () => { if (environment.document.visibilityState === "visible") this.#nudge(); });
     const unwatch = this.#options.watchToken?.((token) => this.#tokenChanged(token));
     if (unwatch) this.#undo.push(unwatch);
@@ -1066,9 +1094,18 @@ class Connection {
     if (now + soon < this.#state.retryAt) this.#retryIn(soon, this.#state.reason);
   }
 
+  /** The browser says so. It may be wrong of a server on this machine or in a VPN, so an open line is asked, but not for long. */
+  #lineGone() {
+    if (this.#admitted) this.#ping(Math.min(this.#options.pongTimeoutMs, OFFLINE_PONG_MS));
+    else if (this.#state.name === "waiting") this.#offline();
+  }
+
+  get #isOffline() {
+    return this.#environment.navigator?.onLine === false;
+  }
+
+  /** Wait for the line to come back, and look now and then whether it did. */
   #offline() {
-    if (this.#admitted) this.#ping();
-    if (this.#state.name !== "waiting") return;
     const reason = { code: "OFFLINE", action: RETRY, decisionId: null };
     this.#retryIn(Math.max(this.#notBefore - this.#clock.now(), this.#options.backoffCapMs), reason);
   }

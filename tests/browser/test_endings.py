@@ -68,6 +68,41 @@ async def test_what_was_stopped_stays_stopped(ada: Person, puppet: Puppet) -> No
     await is_the_same_after_a_reload(page)
 
 
+async def test_a_tool_that_did_not_finish_has_no_tick(ada: Person, puppet: Puppet) -> None:
+    page = await ada.signed_in()
+    await ask(page, "Look it up")
+    run = await puppet.asked()
+    for name, tool in (("one", "look_up"), ("two", "look_on")):
+        run.emit("TOOL_CALL_START", toolCallId=f"{run.run_id}-{name}", toolCallName=tool)
+        run.emit("TOOL_CALL_END", toolCallId=f"{run.run_id}-{name}")
+        if name == "one":
+            run.emit("TOOL_CALL_RESULT", messageId="r", toolCallId=f"{run.run_id}-{name}", content="found")
+    await expect(page.locator(".tool")).to_have_count(2)
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator(".stopped")).to_have_text("Stopped.")
+    words = page.locator(".tool .fold-words")
+    ticked = "(nodes) => nodes.map((node) => getComputedStyle(node, '::before').borderLeftWidth === '2px')"
+    for _ in ("before a reload", "after it"):
+        await expect(words).to_have_text(["Used look up", "Using look on: not finished"])
+        assert await page.locator(".tool .mark-run").evaluate_all(ticked) == [True, False]
+        await page.reload()  # how long a tool took is not told any more, so not all is the same
+
+
+async def test_a_tool_without_a_result_in_an_answer_that_ended_well_is_not_called_unfinished(
+    ada: Person, puppet: Puppet
+) -> None:
+    """There are agents that do not tell what their tools returned."""
+    page = await ada.signed_in()
+    await ask(page, "Look it up")
+    run = await puppet.asked()
+    run.emit("TOOL_CALL_START", toolCallId=f"{run.run_id}-one", toolCallName="look_up")
+    run.emit("TOOL_CALL_END", toolCallId=f"{run.run_id}-one")
+    run.answer("There.")
+    await over(page)
+    await expect(page.locator(".tool .fold-words")).to_have_text("Using look up")
+    await is_the_same_after_a_reload(page)
+
+
 async def test_what_a_killed_server_interrupted(browser: Browser, puppet: Puppet, tmp_path: Path) -> None:
     """`kill -9` in mid-answer, and before the first word of another: the page comes back by itself, then by a reload."""
     agent = {"DOORWARD_CHAT__AGENT": "http", "DOORWARD_CHAT__AGENT_URL": puppet.url}

@@ -7,11 +7,11 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.async_api import Page, expect
-from tests.browser.conftest import running
+from tests.browser.conftest import PASSWORD, running
 from tests.browser.talk import ask, stored, unseen_token
 from tests.chat_support import FakeInsight
 
@@ -106,6 +106,45 @@ async def test_the_link_signs_in_once(person: Person, tmp_path: Path) -> None:
         await again.close()
 
 
+async def test_a_link_that_works_signs_in_as_its_person_also_where_somebody_else_is(
+    person: Person, tmp_path: Path
+) -> None:
+    with running(tmp_path) as fresh:
+        fresh.post("/auth/register", email=person.email, password=person.password)
+        newcomer = replace(person, product=fresh)
+        page = await newcomer.signed_in()
+        await expect(page.locator("#who")).to_have_text(person.email)
+        await page.goto(fresh.sign_in_link)
+        await expect(page.locator("#who")).to_have_text(ADMIN)
+        await newcomer.connected(page)
+        await page.close()
+
+
+async def test_a_used_link_throws_nobody_out(person: Person) -> None:
+    page = await person.signed_in()
+    other = await person.tab("/#signin=used")
+    await page.goto(person.product.url + "/#signin=used")
+    for tab in (page, other):
+        await expect(tab.locator("#banner")).to_contain_text(
+            "was used already, or is too old. You are still signed in."
+        )
+        await expect(tab.locator("#who")).to_have_text(person.email)
+        await person.connected(tab)
+        assert "signin" not in tab.url
+    await page.get_by_role("button", name="Close", exact=True).click()
+    await ask(page, "How is the auth service?")
+    assert await answered(page)
+
+
+async def test_a_link_that_nobody_looked_at_throws_nobody_out_either(person: Person) -> None:
+    await person.signed_in()
+    await person.context.route("**/auth/login", lambda route: route.fulfill(status=503))
+    page = await person.tab("/#signin=code")
+    await expect(page.locator("#banner")).to_contain_text("could not be used just now. Please open it again.")
+    await person.connected(page)
+    await person.context.unroute("**/auth/login")
+
+
 async def test_signing_in_says_that_it_is_under_way_and_outlasts_a_slow_answer(person: Person) -> None:
     page = await person.tab()
     await page.get_by_label("Email").fill(person.email)
@@ -188,6 +227,57 @@ async def test_an_account_can_be_made_where_that_is_on(person: Person) -> None:
     await page.get_by_label("Password").fill(person.password)
     await page.get_by_role("button", name="Create account").click()
     await page.get_by_text("Connected", exact=True).wait_for()
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "words"),
+    [
+        ("new@example.com", "short", "A password needs at least 8 characters."),
+        ("notanemail", PASSWORD, "This is not an e-mail address."),
+    ],
+)
+async def test_what_is_wrong_with_a_new_account_is_told(person: Person, email: str, password: str, words: str) -> None:
+    page = await person.tab()
+    await page.get_by_role("button", name="Create one").click()
+    await page.get_by_label("Email").fill(email)
+    await page.get_by_label("Password").fill(password)
+    await page.get_by_role("button", name="Create account").click()
+    await expect(page.get_by_role("alert")).to_have_text(words)
+
+
+@pytest.mark.parametrize("content", [{}, {"message": ""}, {"message": 7}, {"message": "no " * 100}])
+async def test_a_new_account_that_is_refused_without_good_words_gets_general_ones(
+    person: Person, content: dict[str, Any]
+) -> None:
+    page = await person.tab()
+    answer = {"error": "invalid_request"} | content
+    await page.route("**/auth/register", lambda route: route.fulfill(status=400, json=answer))
+    await page.get_by_role("button", name="Create one").click()
+    await page.get_by_label("Email").fill("new@example.com")
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Create account").click()
+    await expect(page.get_by_role("alert")).to_contain_text("This account could not be made.")
+
+
+async def test_who_signs_in_on_a_device_that_is_offline_is_told_so(person: Person) -> None:
+    page = await person.tab()
+    await person.context.set_offline(True)
+    await page.get_by_label("Email").fill(person.email)
+    await page.get_by_label("Password").fill(person.password)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("This device is offline.")
+    await person.context.set_offline(False)
+    await page.get_by_role("button", name="Sign in").click()
+    await person.connected(page)
+
+
+async def test_a_device_that_is_offline_is_told_so_and_comes_back_by_itself(person: Person) -> None:
+    page = await person.signed_in()
+    await person.context.set_offline(True)
+    await expect(page.locator("#pill")).to_have_text("Offline", timeout=5_000)
+    await expect(page.locator("#banner")).to_contain_text("This device is offline. You are still signed in.")
+    await person.context.set_offline(False)
+    await person.connected(page, within_seconds=5)
 
 
 async def test_signing_out_in_one_tab_signs_out_the_other(person: Person) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
+GONE = "This conversation is not there any more."
+
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def newcomer(product: Product, browser: Browser) -> AsyncIterator[Person]:
@@ -50,6 +52,21 @@ async def renamed(page: Page, title: str, *, at: int = 0) -> None:
     await page.get_by_label("Title of the conversation").fill(title)
     await page.keyboard.press("Enter")
     await expect(titles(page).nth(at)).to_have_text(title)
+
+
+async def deleted(page: Page) -> None:
+    """The one conversation of the list."""
+    await page.locator(".thread").hover()
+    await page.get_by_role("button", name=re.compile("^Delete ")).click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(titles(page)).to_have_count(0)
+
+
+async def nothing_was_made(page: Page) -> None:
+    """Neither in the list as it is, nor in that of the server."""
+    await expect(titles(page)).to_have_count(0)
+    await page.reload()
+    await expect(page.get_by_text("What you ask will be kept here.")).to_be_visible()
 
 
 async def test_the_first_question_makes_a_conversation(newcomer: Person) -> None:
@@ -168,6 +185,94 @@ async def test_somebody_elses_conversation_is_not_there(newcomer: Person, person
     await expect(mine.get_by_role("heading", name="Good to see you.")).to_be_visible()
     assert "#thread" not in mine.url
     await expect(mine.locator(".question")).to_have_count(0)
+    await expect(mine.locator("#banner")).to_contain_text(GONE)
+
+
+async def test_a_deleted_conversation_does_not_come_back_by_going_back(newcomer: Person) -> None:
+    page = await newcomer.signed_in()
+    await ask(page, "How is the auth service?")
+    await page.get_by_role("button", name="New chat").click()
+    await page.get_by_role("link", name="How is the auth service?").click()
+    await expect(page.locator(".question")).to_have_count(1)
+    await deleted(page)
+    await expect(page.locator("#banner")).to_be_hidden()  # who deleted it needs no telling
+    while "#thread" not in page.url:
+        await page.go_back()
+    await expect(page.locator("#banner")).to_contain_text(GONE)
+    assert "#thread" not in page.url
+    await nothing_was_made(page)
+
+
+async def test_a_wrong_link_makes_nothing_and_says_so(newcomer: Person) -> None:
+    await newcomer.signed_in()
+    page = await newcomer.tab("/#thread=t-doesnotexist")
+    await expect(page.locator("#banner")).to_contain_text(GONE)
+    await expect(page.get_by_role("heading", name="Good to see you.")).to_be_visible()
+    assert "#thread" not in page.url
+    await page.get_by_role("button", name="Close", exact=True).click()
+    await expect(page.locator("#banner")).to_be_hidden()
+    await nothing_was_made(page)
+
+
+async def test_words_about_a_wrong_link_go_when_the_person_goes_on(newcomer: Person) -> None:
+    await newcomer.signed_in()
+    page = await newcomer.tab("/#thread=t-doesnotexist")
+    await expect(page.locator("#banner")).to_contain_text(GONE)
+    await ask(page, "How is the auth service?")
+    await expect(page.locator("#banner")).to_be_hidden()
+
+
+async def test_a_conversation_that_was_deleted_in_another_tab_is_told_of(newcomer: Person) -> None:
+    first = await newcomer.signed_in()
+    await ask(first, "How is the auth service?")
+    second = await newcomer.tab(first.url.removeprefix(newcomer.product.url))
+    await expect(second.locator(".question")).to_have_count(1)
+    await deleted(first)
+    await expect(second.locator("#banner")).to_contain_text(GONE)
+    await expect(first.locator("#banner")).to_be_hidden()
+
+
+async def test_a_device_that_was_offline_does_not_make_a_deleted_conversation_anew(
+    newcomer: Person, browser: Browser
+) -> None:
+    first = await newcomer.signed_in()
+    await ask(first, "How is the auth service?")
+    context = await browser.new_context()
+    other = Person(newcomer.product, context, newcomer.email)
+    away = await other.signed_in()
+    await away.get_by_role("link", name="How is the auth service?").click()
+    await expect(away.locator(".question")).to_have_count(1)
+    await context.set_offline(True)
+    await expect(away.locator("#pill")).to_have_text("Offline", timeout=20_000)
+    await deleted(first)
+    await context.set_offline(False)
+    await expect(away.locator("#banner")).to_contain_text(GONE, timeout=20_000)
+    await nothing_was_made(away)
+    await nothing_was_made(first)
+    await context.close()
+    assert other.complaints == []
+
+
+async def test_a_conversation_that_began_here_is_followed_after_a_break_and_not_made_anew(
+    newcomer: Person, browser: Browser
+) -> None:
+    """It was made by this page's question, and so it could be made once more."""
+    page = await newcomer.signed_in()
+    await ask(page, "How is the auth service?")
+    context = await browser.new_context()
+    elsewhere = await Person(newcomer.product, context, newcomer.email).signed_in()
+    await newcomer.context.set_offline(True)
+    await expect(page.locator("#pill")).to_have_text("Offline", timeout=20_000)
+    await newcomer.context.set_offline(False)
+    await newcomer.connected(page)
+    await ask(page, "Who is connected?")
+    await newcomer.context.set_offline(True)
+    await expect(page.locator("#pill")).to_have_text("Offline", timeout=20_000)
+    await deleted(elsewhere)
+    await newcomer.context.set_offline(False)
+    await expect(page.locator("#banner")).to_contain_text(GONE, timeout=20_000)
+    await nothing_was_made(page)
+    await context.close()
 
 
 # ------------------------------------------------------------------------------------------------- by keyboard, on a phone

@@ -528,3 +528,160 @@ test("what the old subscription says while a thread waits is dropped: there is a
   for (const seq of [5, 6, 7]) it.last().say(event(seq));
   assert.deepEqual(it.told.slice(1), [{ resumed: true }, 5, 6, 7]);
 });
+
+// -------------------------------------------------------------------------------------------------- threads that are not to be made
+
+const MISSING = { error: { code: "NOT_FOUND", message: "there is no such thread" } };
+
+test("a thread that is not to be made is asked for without making it", async () => {
+  const it = await open();
+  const following = assert.rejects(it.connection.subscribe("t-1", { make: "never" }), { code: "NOT_FOUND" });
+  assert.deepEqual(it.last().sent.map(({ type, thread_id: id }) => [type, id]), [["thread.unsubscribe", "t-1"]]);
+  it.last().answer(MISSING);
+  await following;
+  await it.pass(60_000);
+  assert.deepEqual(it.last().commands("thread.subscribe"), []);
+});
+
+test("a thread that is not to be made and is there is followed", async () => {
+  const it = await open();
+  const following = it.connection.subscribe("t-1", { make: "never", epoch: "e", afterSeq: 3 });
+  it.last().answer();
+  await settled();
+  it.last().answer({ resumed: true });
+  assert.equal((await following).resumed, true);
+  assert.deepEqual(it.last().commands("thread.subscribe").map(({ epoch, after_seq: seq }) => [epoch, seq]), [["e", 3]]);
+});
+
+for (const [make, first] of [["once", ["thread.subscribe"]], ["never", ["thread.unsubscribe", "thread.subscribe"]]]) {
+  test(`a thread that was deleted during a break is not made anew where that is wanted ${make}`, async () => {
+    const lost = [];
+    const it = await open({ onNotice: (notice) => { if (notice.notice === "thread.lost") lost.push(notice); } });
+    const following = it.connection.subscribe("t-1", { make });
+    for (const type of first) {
+      assert.equal(it.last().sent.at(-1).type, type);
+      it.last().answer();
+      await settled();
+    }
+    await following;
+    it.last().end(1012, "RESTARTING");
+    await it.pass(30_000);
+    it.last().letIn();
+    await settled();
+    it.last().answer(MISSING);
+    await it.pass(60_000);
+    assert.deepEqual(it.last().commands("thread.subscribe"), []);
+    assert.deepEqual(lost, [{ notice: "thread.lost", thread_id: "t-1", code: "NOT_FOUND" }]);
+  });
+}
+
+test("a thread that may be made once and was not, for the line broke, is made on the next one", async () => {
+  const it = await open();
+  const following = assert.rejects(it.connection.subscribe("t-1", { make: "once" }), { code: "CONNECTION_LOST" });
+  it.last().end();
+  await following;
+  await it.pass(30_000);
+  it.last().letIn();
+  assert.deepEqual(it.last().sent.map(({ type }) => type), ["thread.subscribe"]);
+});
+
+test("a line that breaks while it is asked whether a thread is there asks anew on the next one", async () => {
+  const it = await open();
+  const following = assert.rejects(it.connection.subscribe("t-1", { make: "never" }), { code: "CONNECTION_LOST" });
+  it.last().end();
+  await following;
+  await it.pass(30_000);
+  it.last().letIn();
+  it.last().answer();
+  await settled();
+  assert.deepEqual(it.last().sent.map(({ type }) => type), ["thread.unsubscribe", "thread.subscribe"]);
+});
+
+test("a server that cannot say just now whether a thread is there is asked again", async () => {
+  const it = await open();
+  const following = assert.rejects(it.connection.subscribe("t-1", { make: "never" }), { code: "UNAVAILABLE" });
+  it.last().answer(refusal("UNAVAILABLE"));
+  await following;
+  await it.pass(250);
+  assert.deepEqual(it.last().sent.map(({ type }) => type), ["thread.unsubscribe", "thread.unsubscribe"]);
+});
+
+test("a server that does not understand the question is subscribed to as ever", async () => {
+  const it = await open();
+  it.connection.subscribe("t-1", { make: "never" });
+  it.last().answer(refusal("UNKNOWN_COMMAND"));
+  await settled();
+  assert.equal(it.last().commands("thread.subscribe").length, 1);
+});
+
+test("who leaves a thread while it is asked whether it is there does not follow it", async () => {
+  const it = await open();
+  const following = assert.rejects(it.connection.subscribe("t-1", { make: "never" }), { code: "UNSUBSCRIBED" });
+  const asked = it.last().sent.at(-1);
+  it.connection.unsubscribe("t-1").catch(() => {});
+  it.last().say({ reply_to: asked.id, ok: true });
+  await following;
+  assert.deepEqual(it.last().commands("thread.subscribe"), []);
+});
+
+// -------------------------------------------------------------------------------------------------- a device that is offline
+
+/** The browser says whether there is a line, and tells of the change. */
+async function device(options) {
+  const it = await line(options);
+  it.environment.navigator = { onLine: true };
+  it.says = (onLine) => {
+    it.environment.navigator.onLine = onLine;
+    it.environment.dispatchEvent(new Event(onLine ? "online" : "offline"));
+  };
+  return it;
+}
+
+const reasons = ({ states }) => states.flatMap(({ name, reason }) => (name === "waiting" ? [reason.code] : []));
+
+test("a device that goes offline before its line breaks is offline once it does", async () => {
+  const it = await device();
+  it.last().letIn();
+  it.says(false);
+  it.last().end();
+  assert.deepEqual(reasons(it), ["OFFLINE"]);
+  it.says(true);
+  await it.pass(500);
+  assert.equal(it.sockets.length, 2);
+});
+
+test("an open line has two seconds to answer where the browser says that there is none", async () => {
+  const it = await device();
+  it.last().letIn();
+  await it.pass(1_000);
+  it.says(false);
+  await it.pass(1_999);
+  assert.equal(it.connection.state.name, "open");
+  await it.pass(1);
+  assert.deepEqual(reasons(it), ["OFFLINE"]);
+});
+
+test("a line that answers stays open whatever the browser says", async () => {
+  const it = await device();
+  it.last().letIn();
+  it.says(false);
+  it.last().answer();
+  await it.pass(10_000);
+  assert.equal(it.connection.state.name, "open");
+});
+
+test("a device that is still offline at the next attempt says so again, and not that the server is away", async () => {
+  const it = await device();
+  it.says(false);
+  it.last().end();
+  await it.pass(30_000);
+  it.last().end();
+  assert.deepEqual(reasons(it), ["OFFLINE", "OFFLINE"]);
+});
+
+test("being offline is no way around the time that a server has set", async () => {
+  const it = await device();
+  it.environment.navigator.onLine = false;
+  it.last().end(1013, "OVERLOADED;retry_after_ms=60000");
+  assert.equal(it.connection.state.retryInMs, 60_000);
+});

@@ -108,6 +108,18 @@ for (const [status, content, code] of [
   });
 }
 
+for (const [content, detail] of [
+  [{ error: "invalid_request", message: "a password needs at least 8 characters" }, "a password needs at least 8 characters"],
+  [{ error: "invalid_request", message: 7 }, null],
+  [{ error: "invalid_request" }, null],
+  [{ message: "blocked by your company" }, null],
+]) {
+  test(`what the auth service says is wrong is told: ${JSON.stringify(content)}`, async () => {
+    const { session: it } = session({ replies: [answer(400, content)] });
+    await assert.rejects(it.register({ email: "a@b.c", password: "x" }), (error) => error instanceof RefusedError && error.detail === detail);
+  });
+}
+
 test("a token near its end is not handed out", async () => {
   const { session: it, clock } = await signedIn();
   clock.advance(594_000);

@@ -3,7 +3,7 @@
 import { createSession, localStore } from "./doorward.js";
 import { Chat } from "./chat.js";
 import { BASE, SESSION_KEY } from "./place.js";
-import { SignIn } from "./signin.js";
+import { linkWords, SignIn } from "./signin.js";
 import { signedOutMessage } from "./status.js";
 
 const CONFIG_TIMEOUT_MS = 5_000;
@@ -45,10 +45,8 @@ class App {
     byId("sign-out").addEventListener("click", () => { this.#leaving = true; }, { capture: true });
     this.#session.watchToken((token) => this.#tokenChanged(token));
     globalThis.addEventListener("hashchange", () => this.#followLink());
-    if (!this.#followLink()) {
-      if (this.#session.signedIn()) this.#enter();
-      else this.#leave("");
-    }
+    if (this.#session.signedIn()) this.#enter();
+    if (!this.#followLink() && this.#chat === null) this.#leave("");
     this.#configure();
   }
 
@@ -62,9 +60,24 @@ class App {
   #followLink() {
     const code = takeCode();
     if (code === null) return false;
-    this.#leave("");
-    this.#signIn.follow(code);
+    if (this.#chat !== null) {
+      this.#exchange(code);
+    } else {
+      this.#leave("");
+      this.#signIn.follow(code);
+    }
     return true;
+  }
+
+  /** A link that works signs in as its person. One that does not leaves whoever is signed in where they are. */
+  async #exchange(code) {
+    try {
+      await this.#session.signIn({ one_time_code: code });
+      this.#enter();
+    } catch (error) {
+      if (this.#chat !== null) this.#chat.say(linkWords(error));
+      else this.#signIn.follow(code); // signed out meanwhile
+    }
   }
 
   #enter() {

@@ -11,6 +11,8 @@ export class Banner {
   #trouble = null;
   #draining = false;
   #stalled = false;
+  #note = null;
+  #noteShown = false;
   #wasAway = false;
   #recoveredUntil = 0;
   #ticker = null;
@@ -18,7 +20,10 @@ export class Banner {
 
   /** `onAction(state)` is called when its button is pressed. */
   constructor(onAction) {
-    this.#listeners.on(byId("banner-action"), "click", () => onAction(this.#state));
+    this.#listeners.on(byId("banner-action"), "click", () => {
+      if (this.#noteShown) this.note(null);
+      else onAction(this.#state);
+    });
   }
 
   stateChanged(state) {
@@ -48,6 +53,13 @@ export class Banner {
     this.#show();
   }
 
+  /** Words about something else than the connection. They stay until they are closed or, with null, taken back. */
+  note(words) {
+    if (words === this.#note) return;
+    this.#note = words;
+    this.#show();
+  }
+
   dispose() {
     clearInterval(this.#ticker);
     this.#listeners.dispose();
@@ -61,7 +73,9 @@ export class Banner {
     const recovered = state.name === "open" && shown.banner === null && now < this.#recoveredUntil;
     byId("pill").dataset.tone = shown.tone;
     setText(byId("pill-text"), shown.pill);
-    this.#speak(recovered ? { tone: "ok", banner: "All is normal again.", action: null } : shown);
+    this.#noteShown = this.#note !== null && shown.action === null; // a banner with a button comes first
+    if (this.#noteShown) this.#speak({ tone: "warn", banner: this.#note, action: "Close" });
+    else this.#speak(recovered ? { tone: "ok", banner: "All is normal again.", action: null } : shown);
     this.#tick(state.name === "waiting" || recovered);
   }
 

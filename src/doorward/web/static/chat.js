@@ -67,7 +67,7 @@ export class Chat {
     this.#composer = new Composer({ onAsk: (text) => this.#ask(text), onStop: () => this.#stop() });
     this.#drawer = new Drawer();
     this.#scroller = new Scroller({ frame: byId("scroll"), content: byId("transcript"), jump: byId("jump") });
-    this.#sidebar = new Sidebar({ api, onGone: (threadId) => this.#gone(threadId), onTitle: () => this.#showTitle() });
+    this.#sidebar = new Sidebar({ api, onGone: (threadId, how) => this.#gone(threadId, how), onTitle: () => this.#showTitle() });
     this.#transcript = new Transcript({
       target: byId("transcript"),
       renderer: this.#renderer,
@@ -110,6 +110,11 @@ export class Chat {
     const thaw = command.replace("-STOP", "-CONT");
     node.replaceChildren("Freeze the auth service with ", make("code", "", command), " and open a new tab: it gets in, or is told why, at once.");
     if (thaw !== command) node.append(" Thaw it with ", make("code", "", thaw), ".");
+  }
+
+  /** Something that is not about the connection, for as long as the person stays where they are. */
+  say(words) {
+    this.#banner.note(words);
   }
 
   dispose() {
@@ -178,27 +183,35 @@ export class Chat {
 
   // ---------------------------------------------------------------------------------------------- the conversation shown
 
-  /** Show a conversation, or with null a page for a new one. */
-  #show(threadId, { fresh = false } = {}) {
+  /** Show a conversation, or with null a page for a new one; `instead`: the browser's *back* does not lead to what was shown. */
+  #show(threadId, { fresh = false, instead = false } = {}) {
     if (this.#threadId !== null) this.#client.unsubscribe(this.#threadId).catch(() => {});
     this.#threadId = threadId;
     this.#known = threadId === null || fresh;
     this.#held = this.#awaited = null;
     this.#transcript.clear();
     this.#banner.stalled(false);
+    this.#banner.note(null);
     this.#earlier.end();
     this.#sidebar.select(threadId, { fresh });
-    if (addressed() !== threadId) history.pushState(null, "", threadId === null ? location.pathname : addressOf(threadId));
+    if (addressed() !== threadId) {
+      const address = threadId === null ? location.pathname : addressOf(threadId);
+      if (instead) history.replaceState(null, "", address);
+      else history.pushState(null, "", address);
+    }
     this.#arrange();
     this.#scroller.toEnd();
     if (threadId !== null && !fresh) this.#subscribe();
   }
 
-  /** What is seen of it comes as events; a line that breaks, or a server that cannot just now, is the client's to mend. */
+  /**
+   * What is seen of it comes as events; a line that breaks, or a server that cannot just now, is the client's to mend. It may
+   * have been deleted, or be nobody's: then it is not made by looking at it.
+   */
   async #subscribe() {
     const threadId = this.#threadId;
     try {
-      await this.#client.subscribe(threadId);
+      await this.#client.subscribe(threadId, { make: "never" });
     } catch (error) {
       if (error.code === "NOT_FOUND") this.#gone(threadId);
     }
@@ -216,11 +229,12 @@ export class Chat {
     }
   }
 
-  #gone(threadId) {
+  #gone(threadId, { here = false } = {}) {
     if (threadId !== this.#threadId) return;
     this.#threadId = null; // there is nothing left to unsubscribe from
-    this.#show(null);
-    setText(byId("live"), GONE);
+    this.#show(null, { instead: true });
+    if (here) setText(byId("live"), GONE); // who deleted it sees that it is gone
+    else this.say(GONE);
   }
 
   #event(envelope) {
@@ -289,6 +303,7 @@ export class Chat {
     const runId = newId("r-");
     const first = this.#threadId === null;
     if (first) this.#show(newId("t-"), { fresh: true });
+    this.#banner.note(null);
     this.#transcript.question(runId, question);
     this.#arrange();
     this.#scroller.toEnd();
@@ -298,7 +313,7 @@ export class Chat {
   /** Safe to repeat: the same run starts once, however often it is asked for. The first question makes the conversation. */
   async #start({ runId, question, first }) {
     const threadId = this.#threadId;
-    const following = first ? this.#client.subscribe(threadId).catch((error) => error.code) : null;
+    const following = first ? this.#client.subscribe(threadId, { make: "once" }).catch((error) => error.code) : null;
     try {
       await this.#client.startRun(threadId, question, { runId });
       if (await following === "NOT_FOUND" && threadId === this.#threadId) this.#subscribe();

@@ -47,6 +47,12 @@ class Fold {
     if (seconds >= 0.05) this.time.textContent = `${seconds.toFixed(1)} s`;
     delete this.node.dataset.running;
   }
+
+  /** The run is over before this was. */
+  halt() {
+    this.finish(this.words.textContent, 0);
+    this.node.dataset.halted = "true";
+  }
 }
 
 /** A call of a tool, with what it was asked and what it returned. */
@@ -70,6 +76,11 @@ export class ToolFold extends Fold {
   result(text, seconds) {
     this.#show("Result", text);
     this.finish(toolWords(this.#name, true), seconds);
+  }
+
+  /** Its run did not just end, so neither did this. */
+  broken() {
+    if (this.node.dataset.halted) this.words.textContent = `${toolWords(this.#name, false)}: not finished`;
   }
 
   #show(label, text) {
@@ -159,7 +170,7 @@ export class RunView {
   /** Nothing more will come. */
   end() {
     for (const part of this.#parts.values()) {
-      if (part instanceof Fold && part.node.dataset.running) part.finish(part.words.textContent, 0);
+      if (part instanceof Fold && part.node.dataset.running) part.halt();
       part.prose?.finish();
     }
     this.#foot.replaceChildren(...this.#actions());
@@ -167,7 +178,11 @@ export class RunView {
 
   /** Why it ended, where it did not just end. Said once. */
   say(words, className) {
-    if (words && this.#words === null) this.#body.append(this.#words = make("p", `part ${className}`, words));
+    if (!words || this.#words !== null) return;
+    this.#body.append(this.#words = make("p", `part ${className}`, words));
+    for (const part of this.#parts.values()) {
+      if (part instanceof ToolFold) part.broken();
+    }
   }
 
   #actions() {

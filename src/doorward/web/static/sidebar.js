@@ -19,9 +19,13 @@ export class Sidebar {
   #query = "";
   #asking = null;
   #typing = null;
+  #deleting = new Set();
   #listeners = new Listeners();
 
-  /** `onGone(threadId)` where a conversation was deleted, `onTitle()` where something new is known of the one that is shown. */
+  /**
+   * `onGone(threadId, {here})` where a conversation was deleted, `here` in this tab; `onTitle()` where something new is known
+   * of the one that is shown.
+   */
   constructor({ api, onGone, onTitle }) {
     this.#api = api;
     this.#onGone = onGone;
@@ -67,7 +71,7 @@ export class Sidebar {
     this.#items.get(threadId)?.node.remove();
     this.#items.delete(threadId);
     this.#tell();
-    this.#onGone(threadId);
+    this.#onGone(threadId, { here: this.#deleting.has(threadId) });
   }
 
   async rename(thread, title) {
@@ -174,15 +178,18 @@ export class Sidebar {
   async #delete(thread) {
     if (!await confirmDelete(thread.title || UNTITLED)) return;
     const next = this.#neighbour(thread.thread_id);
+    this.#deleting.add(thread.thread_id); // the notice may be here before the answer
     try {
       await this.#api.deleteThread(thread.thread_id);
     } catch (error) {
       if (!(error instanceof ApiError && error.status === 404)) {
+        this.#deleting.delete(thread.thread_id);
         this.#say(`It could not be deleted: ${because(error)}`);
         return;
       }
     }
     this.deleted(thread.thread_id);
+    this.#deleting.delete(thread.thread_id);
     if (next) next.focus();
     else byId("new-thread").focus();
   }

@@ -8,8 +8,12 @@ const REFUSALS = new Map([
   ["invalid_credentials", "Email or password is not right."],
   ["invalid_one_time_code", "This sign-in link was used already, or is too old. Please sign in with email and password."],
   ["email_taken", "There is an account with this email already. Please sign in."],
-  ["weak_password", "Please take a longer password: at least 8 characters."],
 ]);
+
+const SILENT = "The auth service is not answering. Nothing is wrong with what you entered. Please try again in a moment.";
+const OFFLINE = "This device is offline. Nothing is wrong with what you entered. Please try again when it is back.";
+const NO_ACCOUNT = "This account could not be made. Please check the email, and take a password of at least 8 characters.";
+const LONGEST_DETAIL = 200;
 
 const UNREADABLE = "The auth service cannot read this. Please check both email and password.";
 const TOO_LONG = "This is longer than the auth service takes. Please check both email and password.";
@@ -20,6 +24,18 @@ function isWrong({ code, status }) {
   return status === 401 || code === "invalid_credentials" || code === "invalid_one_time_code";
 }
 
+/** What the auth service itself says is wrong with what was entered, as a sentence, or null. */
+function sentence({ code, detail }) {
+  if (code !== "invalid_request" || !detail || detail.length > LONGEST_DETAIL) return null;
+  return `${detail[0].toUpperCase()}${detail.slice(1)}${/[.!?]$/.test(detail) ? "" : "."}`;
+}
+
+/** Why a link did not sign in somebody who is signed in already, and stays so. */
+export function linkWords(error) {
+  const why = isWrong(error) ? "was used already, or is too old." : "could not be used just now. Please open it again.";
+  return `This sign-in link ${why} You are still signed in.`;
+}
+
 /** Why signing in did not work, in plain words. */
 export function words(error, { link = false, register = false } = {}) {
   if (error.code === "OVERLOADED") return "Too many people are signing in just now. Nothing is wrong with what you entered. Please try again in a moment.";
@@ -27,12 +43,10 @@ export function words(error, { link = false, register = false } = {}) {
     const seconds = Math.ceil((error.retryAfterMs ?? 30_000) / 1000);
     return `Too many attempts. Please try again in ${seconds} s.`;
   }
-  if (!(error instanceof RefusedError)) {
-    return "The auth service is not answering. Nothing is wrong with what you entered. Please try again in a moment.";
-  }
+  if (!(error instanceof RefusedError)) return navigator.onLine === false ? OFFLINE : SILENT;
   if (link) return isWrong(error) ? REFUSALS.get("invalid_one_time_code") : UNREADABLE_LINK;
   if (error.status === 413) return TOO_LONG;
-  if (register) return REFUSALS.get(error.code) ?? "This account could not be made. Please check the email, and take a password of at least 8 characters.";
+  if (register) return REFUSALS.get(error.code) ?? sentence(error) ?? NO_ACCOUNT;
   return REFUSALS.get(isWrong(error) ? "invalid_credentials" : error.code) ?? UNREADABLE;
 }
 
