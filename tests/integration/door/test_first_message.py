@@ -98,7 +98,8 @@ async def test_the_deadline_begins_with_the_message(tmp_path: Path) -> None:
             with pytest.raises(ConnectionClosed):
                 await client.recv()
             assert client.close_code == 1013
-        assert (running.records[-1].reason, running.records[-1].overrun_ms) == ("deadline", 0)
+        assert running.records[-1].reason == "deadline"
+        assert running.was_in_time
         assert running.records[-1].total_ms > 100
 
 
