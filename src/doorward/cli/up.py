@@ -95,9 +95,7 @@ class AuthProcess:
             line = await asyncio.wait_for(self._process.stdout.readline(), READY_SECONDS)
         port = re.search(rb" ready http://127\.0\.0\.1:(\d+) ", line)
         if port is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+            await _killed(self._process)
             raise ConfigError(f"the auth service did not start: {self._last_words()} (see {self._log_file})")
         self.pid = self._process.pid
         self.on_ready(int(port[1]))
@@ -129,12 +127,19 @@ class AuthProcess:
         try:
             await asyncio.wait_for(process.wait(), STOP_SECONDS)
         except TimeoutError:
-            process.kill()
-            await process.wait()
+            await _killed(process)
 
     def _last_words(self) -> str:
         lines = self._log_file.read_text(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing"
+
+
+async def _killed(process: asyncio.subprocess.Process) -> None:
+    """One that the kernel does not let go of is left to it."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
 
 
 def up(
@@ -274,8 +279,11 @@ def _commands(console: Console, process: AuthProcess) -> None:
 
 
 def _program() -> str:
-    """How this program was called, where its plain name would not be found."""
-    return "doorward" if shutil.which("doorward") else escape(sys.argv[0])
+    """How to call this program: by its plain name, where that would be found."""
+    if shutil.which("doorward"):
+        return "doorward"
+    called = sys.argv[0] if Path(sys.argv[0]).name == "doorward" else f"{sys.executable} -m doorward"
+    return escape(called)
 
 
 def _log_in(folder: Path) -> IO[str]:

@@ -187,6 +187,7 @@ async def test_a_required_scope(tmp_path: Path, api: Api) -> None:
 async def test_an_outage_is_no_no(tmp_path: Path, api: Api) -> None:
     async with guarded(tmp_path, api, degrade={"mode": "deny"}, **QUICK) as (running, client):
         running.proxy.fault = Fault.SILENCE
+        running.door.telemetry.largest_lag_seconds = 0.0
         async with client.get("/api/who", headers=bearer(running.auth.issue("ada"))) as answer:
             problem = await problem_of(answer)
             assert (answer.status, problem["code"], problem["cause"]) == (503, "SERVICE_UNAVAILABLE", "deadline")
