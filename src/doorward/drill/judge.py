@@ -18,9 +18,6 @@ NEVER_LET_IN = frozenset({Kind.FORGED, Kind.EXPIRED, Kind.NO_TOKEN, Kind.STRANGE
 UNPROVEN = frozenset({Kind.OPAQUE})
 """Good, but only the auth service can say so: never let in on less than an answer of its own."""
 
-UNSEEN_LAG_SECONDS = 0.07
-"""The door looks for its lag each 50 ms, the clients for theirs each 20 ms."""
-
 SHOWN = 3
 """So many examples a finding gives."""
 
@@ -169,14 +166,12 @@ def _slowest(rules: Rules, evidence: Evidence) -> Finding:
 def _unlogged(rules: Rules, evidence: Evidence) -> Finding:
     """What a client waited beyond the door's own figure for it: before the scope, and from there to the greeting.
 
-    The door's clock does not see these, so a null server says how long they may take. On either side of the scope a stall of
-    either loop may come on top, and be longer than it was measured: it began before the timer that noticed it was due.
+    The door's clock does not see these, so a null server says how long they may take.
     """
     logged = {decision.id: decision.ms / 1000 for decision in evidence.decisions}
     waits = [each.seconds - logged[each.decision_id] for each in evidence.samples if each.decision_id in logged]
     longest = max(waits, default=0.0)
-    stalls = evidence.lag_seconds + evidence.client_lag_seconds + UNSEEN_LAG_SECONDS
-    limit = rules.overrun_seconds + 2 * stalls + evidence.null_seconds
+    limit = rules.overrun_seconds + evidence.allowance_seconds
     text = f"a client waited at most {longest * 1000:.0f} ms beyond what the log says, of {limit * 1000:.0f} ms allowed"
     return Finding("unlogged", longest <= limit, text, round(longest, 5), round(limit, 5))
 

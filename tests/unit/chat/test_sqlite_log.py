@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
 
 from doorward.chat.database import MARK_SUFFIX, ChatDatabase, driver
+from doorward.chat.envelope import Envelope
 from doorward.chat.eventlog import LeaseLost
 from doorward.chat.lane import TAIL
 from doorward.chat.sqlite_log import MAX_WAITING, SqliteEventLog
@@ -142,20 +143,24 @@ async def test_followers_share_what_memory_holds(host: Host) -> None:
     async with host.log() as log:
         lease = await log.acquire("t", "r")
 
-        async def texts() -> list[int]:
-            seen: list[int] = []
-            async with aclosing(log.follow("t", epoch=log.epoch, after_seq=0)) as pages:
-                async for page in pages:
-                    seen += [id(envelope.encoded) for envelope in page]
-                    if len(seen) >= 20:
-                        return seen
-            return seen
+        async def next_texts(pages: AsyncGenerator[Sequence[Envelope]]) -> list[int]:
+            return [id(envelope.encoded) for envelope in await anext(pages)]
 
-        readers = [asyncio.create_task(texts()) for _ in range(3)]
-        await eventually(lambda: "t" in log._lanes and log._lanes["t"].followers == 3)
-        await log.append(lease, [b"{}"] * 20)
-        first, second, third = await asyncio.gather(*readers)
-        assert first == second == third
+        async with AsyncExitStack() as stack:
+            followers = [
+                await stack.enter_async_context(aclosing(log.follow("t", epoch=log.epoch, after_seq=after_seq)))
+                for after_seq in (0, 1, 1)
+            ]
+            reading = asyncio.create_task(anext(followers[0]))
+            await eventually(lambda: "t" in log._lanes)
+            await log.append(lease, [b"{}"])
+            assert len(await reading) == 1, "from here on memory has all of it, and nobody asks the file"
+            waiting = [asyncio.create_task(next_texts(pages)) for pages in followers]
+            await asyncio.sleep(0)
+            await log.append(lease, [b"{}"] * 20)
+            one, two, three = await asyncio.gather(*waiting)
+            assert len(one) == 20
+            assert one == two == three
         assert not log._lanes
 
 
