@@ -153,10 +153,10 @@ export interface SubscribeOptions {
   afterSeq?: number | null;
   prelude?: boolean;
   /**
-   * When a thread that is not there is made: by each subscription (the default, as the protocol does), by the first one but not
-   * after a break, or never. One that is not made is NOT_FOUND: `subscribe` rejects with it, and after a break `thread.lost` says so.
+   * Make the thread if it is not there. Default: only where there is no position. Never anew after a break in which it was deleted.
+   * One that is not made is NOT_FOUND: `subscribe` rejects with it, and after a break `thread.lost` says so.
    */
-  make?: "always" | "once" | "never";
+  create?: boolean;
 }
 
 export interface Envelope {
@@ -253,8 +253,11 @@ export interface Connection {
   unsubscribe(threadId: string): Promise<Reply>;
   /** The last event seen of a followed thread, as `subscribe` takes it. */
   position(threadId: string): { epoch: string; afterSeq: number } | null;
-  /** Ask the agent. Repeated with the same run id until there is a reply, so it starts once however often the line breaks. */
-  startRun(threadId: string, message: string, options?: { runId?: string; timeoutMs?: number }): Promise<{ runId: string; duplicate: boolean }>;
+  /**
+   * Ask the agent. Repeated with the same run id until there is a reply, so it starts once however often the line breaks. Makes the
+   * thread if it is not there; with `create: false` that is NOT_FOUND.
+   */
+  startRun(threadId: string, message: string, options?: { runId?: string; create?: boolean; timeoutMs?: number }): Promise<{ runId: string; duplicate: boolean }>;
   /** Resolves to whether the run was still running. */
   cancelRun(threadId: string, runId: string, options?: { timeoutMs?: number }): Promise<boolean>;
   retryNow(): void;

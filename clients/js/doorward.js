@@ -612,13 +612,13 @@ class Connection {
    * Follow a thread, from `(epoch, afterSeq)` if given. Kept up across reconnects, without gap or duplicate. With `prelude`
    * each connection's events are by themselves in AG-UI's order: for a consumer that is made anew after each `onResume`.
    * Where the server cannot just now, or there is no connection, this rejects, and the thread is followed as soon as may be.
-   * `make` says when a thread that is not there is made by this: "always" is the protocol's way, "once" not after a break,
-   * "never" not at all. One that is not made is NOT_FOUND, here or in the notice `thread.lost`.
+   * `create`: make the thread if it is not there; default: only where there is no position. Never anew after a break in which it
+   * was deleted. One that is not made is NOT_FOUND, here or in the notice `thread.lost`.
    */
-  async subscribe(threadId, { epoch = null, afterSeq = null, prelude = false, make = "always" } = {}) {
+  async subscribe(threadId, { epoch = null, afterSeq = null, prelude = false, create = afterSeq === null } = {}) {
     this.#checkRoom();
     const cursor = new Cursor(epoch, afterSeq);
-    const thread = { cursor, prelude, make, asked: false, settling: false, gap: null, failures: 0 };
+    const thread = { cursor, prelude, create, asked: false, settling: false, gap: null, failures: 0 };
     this.#threads.set(threadId, thread);
     try {
       return await this.#follow(threadId, thread);
@@ -641,10 +641,12 @@ class Connection {
 
   /**
    * Ask the agent. However often the line breaks meanwhile, the run starts once: the command is repeated with the same
-   * `runId` until there is a reply, no longer than `timeoutMs`. Resolves to `{runId, duplicate}`.
+   * `runId` until there is a reply, no longer than `timeoutMs`. Resolves to `{runId, duplicate}`. Makes the thread if it is not
+   * there; with `create: false` that is NOT_FOUND.
    */
-  async startRun(threadId, message, { runId = newId("r-"), timeoutMs = this.#options.runTimeoutMs } = {}) {
-    const reply = await this.#repeated({ type: "run.start", thread_id: threadId, run_id: runId, message }, timeoutMs);
+  async startRun(threadId, message, { runId = newId("r-"), create = true, timeoutMs = this.#options.runTimeoutMs } = {}) {
+    const command = { type: "run.start", thread_id: threadId, run_id: runId, message, ...(create ? {} : { create }) };
+    const reply = await this.#repeated(command, timeoutMs);
     return { runId, duplicate: reply.duplicate === true };
   }
 
@@ -898,39 +900,24 @@ class Connection {
       thread_id: threadId,
       ...(seq === null ? {} : { epoch, after_seq: seq }),
       ...(thread.prelude ? { prelude: true } : {}),
+      ...(thread.create ? {} : { create: false }),
     };
     thread.asked = thread.settling = true;
     this.#stopTimer(retryOf(threadId));
     const settled = (reply) => {
       thread.asked = false;
       if (!reply) return;
-      if (thread.make === "once") thread.make = "never";
+      thread.create = false; // one that is gone by the next time was deleted
       thread.settling = false;
       thread.failures = 0;
       if (this.#threads.get(threadId) === thread) guarded(this.#options.onResume, standing(threadId, reply));
     };
     try {
-      if (thread.make === "never") await this.#find(threadId, thread);
       return await this.#command(command, this.#options.commandTimeoutMs, settled);
     } catch (error) {
       if (PASSING.has(error.code)) this.#resumeLater(threadId, thread, error);
       throw error;
     }
-  }
-
-  /**
-   * Subscribing makes a thread; unsubscribing does not, and says NOT_FOUND of one that is not there. Whatever else it says
-   * that is final is no answer to that.
-   */
-  async #find(threadId, thread) {
-    const command = { type: "thread.unsubscribe", thread_id: threadId };
-    try {
-      await this.#command(command, this.#options.commandTimeoutMs, () => { thread.asked = false; });
-    } catch (error) {
-      if (error.code === "NOT_FOUND" || !isFinal(error)) throw error;
-    }
-    if (this.#threads.get(threadId) !== thread) throw new CommandError("UNSUBSCRIBED", "nobody wants to follow the thread any more");
-    thread.asked = true;
   }
 
   async #resume(threadId, thread) {

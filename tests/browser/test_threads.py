@@ -232,9 +232,11 @@ async def test_a_conversation_that_was_deleted_in_another_tab_is_told_of(newcome
     await expect(first.locator("#banner")).to_be_hidden()
 
 
+@pytest.mark.parametrize("question", ["", "Who is connected?"])
 async def test_a_device_that_was_offline_does_not_make_a_deleted_conversation_anew(
-    newcomer: Person, browser: Browser
+    newcomer: Person, browser: Browser, question: str
 ) -> None:
+    """A question that was asked there meanwhile is not lost with it."""
     first = await newcomer.signed_in()
     await ask(first, "How is the auth service?")
     context = await browser.new_context()
@@ -244,9 +246,12 @@ async def test_a_device_that_was_offline_does_not_make_a_deleted_conversation_an
     await expect(away.locator(".question")).to_have_count(1)
     await context.set_offline(True)
     await expect(away.locator("#pill")).to_have_text("Offline", timeout=20_000)
+    await away.get_by_label("Your message").fill(question)
+    await away.keyboard.press("Enter")
     await deleted(first)
     await context.set_offline(False)
     await expect(away.locator("#banner")).to_contain_text(GONE, timeout=20_000)
+    await expect(away.get_by_label("Your message")).to_have_value(question)
     await nothing_was_made(away)
     await nothing_was_made(first)
     await context.close()

@@ -535,93 +535,58 @@ const MISSING = { error: { code: "NOT_FOUND", message: "there is no such thread"
 
 test("a thread that is not to be made is asked for without making it", async () => {
   const it = await open();
-  const following = assert.rejects(it.connection.subscribe("t-1", { make: "never" }), { code: "NOT_FOUND" });
-  assert.deepEqual(it.last().sent.map(({ type, thread_id: id }) => [type, id]), [["thread.unsubscribe", "t-1"]]);
+  const following = assert.rejects(it.connection.subscribe("t-1", { create: false }), { code: "NOT_FOUND" });
+  assert.equal(it.last().sent.at(-1).create, false);
   it.last().answer(MISSING);
   await following;
   await it.pass(60_000);
-  assert.deepEqual(it.last().commands("thread.subscribe"), []);
+  assert.equal(it.last().commands("thread.subscribe").length, 1);
 });
 
-test("a thread that is not to be made and is there is followed", async () => {
+test("a thread is made unless there is a position in it", async () => {
   const it = await open();
-  const following = it.connection.subscribe("t-1", { make: "never", epoch: "e", afterSeq: 3 });
-  it.last().answer();
-  await settled();
-  it.last().answer({ resumed: true });
-  assert.equal((await following).resumed, true);
-  assert.deepEqual(it.last().commands("thread.subscribe").map(({ epoch, after_seq: seq }) => [epoch, seq]), [["e", 3]]);
+  it.connection.subscribe("t-1");
+  it.connection.subscribe("t-2", { epoch: "e", afterSeq: 3 });
+  it.connection.subscribe("t-3", { epoch: "e", afterSeq: 3, create: true });
+  assert.deepEqual(it.last().commands("thread.subscribe").map(({ create }) => create), [undefined, false, undefined]);
 });
 
-for (const [make, first] of [["once", ["thread.subscribe"]], ["never", ["thread.unsubscribe", "thread.subscribe"]]]) {
-  test(`a thread that was deleted during a break is not made anew where that is wanted ${make}`, async () => {
+for (const create of [true, false]) {
+  test(`a thread that was deleted during a break is not made anew (create: ${create})`, async () => {
     const lost = [];
     const it = await open({ onNotice: (notice) => { if (notice.notice === "thread.lost") lost.push(notice); } });
-    const following = it.connection.subscribe("t-1", { make });
-    for (const type of first) {
-      assert.equal(it.last().sent.at(-1).type, type);
-      it.last().answer();
-      await settled();
-    }
+    const following = it.connection.subscribe("t-1", { create });
+    it.last().answer();
     await following;
     it.last().end(1012, "RESTARTING");
     await it.pass(30_000);
     it.last().letIn();
     await settled();
+    assert.equal(it.last().sent.at(-1).create, false);
     it.last().answer(MISSING);
     await it.pass(60_000);
-    assert.deepEqual(it.last().commands("thread.subscribe"), []);
+    assert.equal(it.last().commands("thread.subscribe").length, 1);
     assert.deepEqual(lost, [{ notice: "thread.lost", thread_id: "t-1", code: "NOT_FOUND" }]);
   });
 }
 
-test("a thread that may be made once and was not, for the line broke, is made on the next one", async () => {
+test("a thread that is to be made and was not, for the line broke, is made on the next one", async () => {
   const it = await open();
-  const following = assert.rejects(it.connection.subscribe("t-1", { make: "once" }), { code: "CONNECTION_LOST" });
+  const following = assert.rejects(it.connection.subscribe("t-1"), { code: "CONNECTION_LOST" });
   it.last().end();
   await following;
   await it.pass(30_000);
   it.last().letIn();
-  assert.deepEqual(it.last().sent.map(({ type }) => type), ["thread.subscribe"]);
+  assert.deepEqual(it.last().commands("thread.subscribe").map(({ create }) => create), [undefined]);
 });
 
-test("a line that breaks while it is asked whether a thread is there asks anew on the next one", async () => {
+test("a question makes a thread unless that is not wanted", async () => {
   const it = await open();
-  const following = assert.rejects(it.connection.subscribe("t-1", { make: "never" }), { code: "CONNECTION_LOST" });
-  it.last().end();
-  await following;
-  await it.pass(30_000);
-  it.last().letIn();
-  it.last().answer();
-  await settled();
-  assert.deepEqual(it.last().sent.map(({ type }) => type), ["thread.unsubscribe", "thread.subscribe"]);
-});
-
-test("a server that cannot say just now whether a thread is there is asked again", async () => {
-  const it = await open();
-  const following = assert.rejects(it.connection.subscribe("t-1", { make: "never" }), { code: "UNAVAILABLE" });
-  it.last().answer(refusal("UNAVAILABLE"));
-  await following;
-  await it.pass(250);
-  assert.deepEqual(it.last().sent.map(({ type }) => type), ["thread.unsubscribe", "thread.unsubscribe"]);
-});
-
-test("a server that does not understand the question is subscribed to as ever", async () => {
-  const it = await open();
-  it.connection.subscribe("t-1", { make: "never" });
-  it.last().answer(refusal("UNKNOWN_COMMAND"));
-  await settled();
-  assert.equal(it.last().commands("thread.subscribe").length, 1);
-});
-
-test("who leaves a thread while it is asked whether it is there does not follow it", async () => {
-  const it = await open();
-  const following = assert.rejects(it.connection.subscribe("t-1", { make: "never" }), { code: "UNSUBSCRIBED" });
-  const asked = it.last().sent.at(-1);
-  it.connection.unsubscribe("t-1").catch(() => {});
-  it.last().say({ reply_to: asked.id, ok: true });
-  await following;
-  assert.deepEqual(it.last().commands("thread.subscribe"), []);
+  it.connection.startRun("t-1", "?");
+  const asked = assert.rejects(it.connection.startRun("t-1", "?", { create: false }), { code: "NOT_FOUND" });
+  assert.deepEqual(it.last().commands("run.start").map(({ create }) => create), [undefined, false]);
+  it.last().answer(MISSING);
+  await asked;
 });
 
 // -------------------------------------------------------------------------------------------------- a device that is offline

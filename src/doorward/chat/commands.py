@@ -53,12 +53,13 @@ class Done:
 
 
 class RunStart(msgspec.Struct, frozen=True):
-    """Ask the agent. The same `run_id` twice in a thread runs once."""
+    """Ask the agent. The same `run_id` twice in a thread runs once. Makes the thread unless `create` is false."""
 
     id: str
     thread_id: Name
     run_id: Name
     message: Annotated[str, msgspec.Meta(min_length=1)]
+    create: bool = True
 
 
 class RunCancel(msgspec.Struct, frozen=True):
@@ -70,13 +71,14 @@ class RunCancel(msgspec.Struct, frozen=True):
 
 
 class ThreadSubscribe(msgspec.Struct, frozen=True):
-    """Follow a thread, from the last envelope that was seen if there is one; after a `prelude` for AG-UI's verifier if wanted."""
+    """Follow a thread, from the last envelope seen if any; after a `prelude` if wanted. Makes it unless `create` is false."""
 
     id: str
     thread_id: Name
     epoch: Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | None = None
     after_seq: Seq | None = None
     prelude: bool = False
+    create: bool = True
 
 
 class ThreadUnsubscribe(msgspec.Struct, frozen=True):

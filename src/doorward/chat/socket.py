@@ -245,7 +245,7 @@ class ChatSocket:
                 return Done()
 
     async def _start(self, command: commands.RunStart) -> Done | Fault:
-        thread = await self._chat.threads.open(command.thread_id, self._user_id)
+        thread = await self._used(command)
         if isinstance(thread, Fault):
             return thread
         outcome, run = await self._chat.runs.start(thread, command, self._view)
@@ -261,7 +261,7 @@ class ChatSocket:
         limit = self._chat.limits.subscriptions_per_socket
         if command.thread_id not in self._followed and len(self._followed) >= limit:
             return Fault(ErrorCode.TOO_MANY_SUBSCRIPTIONS, f"at most {limit} threads on one socket")
-        thread = await self._chat.threads.open(command.thread_id, self._user_id)
+        thread = await self._used(command)
         if isinstance(thread, Fault):
             return thread
         self._unfollow(thread.id)
@@ -277,6 +277,11 @@ class ChatSocket:
             return thread
         self._unfollow(thread.id)
         return Done({"thread_id": thread.id})
+
+    async def _used(self, command: commands.RunStart | commands.ThreadSubscribe) -> Thread | Fault:
+        threads = self._chat.threads
+        take = threads.open if command.create else threads.find
+        return await take(command.thread_id, self._user_id)
 
     def _unfollow(self, thread_id: str) -> None:
         if thread_id not in self._followed:

@@ -167,6 +167,7 @@ class Client:
         thread_id: str,
         *,
         after: Position | None = None,
+        create: bool | None = None,
         queue: int = QUEUE,
         within_seconds: float | None = None,
     ) -> Subscription:
@@ -174,17 +175,29 @@ class Client:
 
         Args:
             after: the place of the last envelope that was seen; without one it begins with a snapshot.
+            create: make the thread if it is not there; default: only where there is no `after`. Never anew after a break in which
+                it was deleted: that is `NOT_FOUND`.
             queue: how many envelopes wait for a slow reader.
             within_seconds: how long the server's confirmation may take.
         """
         bound = self._timing.run_seconds if within_seconds is None else within_seconds
-        return Subscription(self._following, thread_id, after, queue=queue, within_seconds=bound)
+        create = after is None if create is None else create
+        return Subscription(self._following, thread_id, after, create=create, queue=queue, within_seconds=bound)
 
     async def start_run(
-        self, thread_id: str, message: str, *, run_id: str | None = None, within_seconds: float | None = None
+        self,
+        thread_id: str,
+        message: str,
+        *,
+        run_id: str | None = None,
+        create: bool = True,
+        within_seconds: float | None = None,
     ) -> Run:
         """Ask the agent. However often the connection breaks meanwhile, the run starts once: the command is repeated with the same
         `run_id` until there is a reply.
+
+        Args:
+            create: make the thread if it is not there. False: `NOT_FOUND`.
 
         Raises:
             Refused: the server said no: `RUN_ACTIVE`, `NOT_FOUND`, `MESSAGE_TOO_LONG` ...
@@ -194,7 +207,9 @@ class Client:
         Cancellation: nobody knows whether the run started; `cancel_run` it, with a `run_id` of your own.
         """
         run_id = run_id or new_id("r-")
-        command = {"type": "run.start", "thread_id": thread_id, "run_id": run_id, "message": message}
+        command: dict[str, Any] = {"type": "run.start", "thread_id": thread_id, "run_id": run_id, "message": message}
+        if not create:
+            command["create"] = False
         reply = await self._repeated(command, within_seconds)
         return Run(run_id, reply.get("duplicate") is True)
 
@@ -226,7 +241,7 @@ class Client:
         run_id = run_id or new_id("r-")
         ends_at = asyncio.get_running_loop().time() + within_seconds
         async with self.subscribe(thread_id) as events:
-            run = await self.start_run(thread_id, message, run_id=run_id)
+            run = await self.start_run(thread_id, message, run_id=run_id, create=False)
             may_be_over = run.is_duplicate  # else the first snapshot is from before the run
             while True:
                 envelope = await _next(events, ends_at)

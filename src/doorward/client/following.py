@@ -137,6 +137,8 @@ class Following:
         command: dict[str, Any] = {"type": "thread.subscribe", "thread_id": subscription.thread_id}
         if (place := subscription.cursor.position) is not None:
             command |= {"epoch": place.epoch, "after_seq": place.seq}
+        if not subscription.creates:
+            command["create"] = False
         subscription.is_settling = True
         subscription.stop_retrying()
         try:

@@ -42,12 +42,19 @@ class Subscription:
     holds up nobody: from `queue` envelopes on they are left on the server and fetched when the reader has caught up.
 
     The wait for the next envelope has no bound: nobody may say anything for a week. It ends with an error when the connection has
-    ended for good (`SignedOut`, `Ended`) or the thread cannot be followed any more (`Refused` with its code, `Ended` with
-    `DELETED` or `GAP`).
+    ended for good (`SignedOut`, `Ended`) or the thread cannot be followed any more (`Refused` with its code: `NOT_FOUND`, deleted
+    while there was no connection; `Ended` with `DELETED` or `GAP`).
     """
 
     def __init__(
-        self, follower: Follower, thread_id: str, after: Position | None, *, queue: int, within_seconds: float
+        self,
+        follower: Follower,
+        thread_id: str,
+        after: Position | None,
+        *,
+        create: bool,
+        queue: int,
+        within_seconds: float,
     ) -> None:
         self.thread_id = thread_id
         self.position = after
@@ -65,6 +72,7 @@ class Subscription:
         self._is_closed = False
         # The connection's side:
         self.cursor = Cursor(*after) if after is not None else Cursor()
+        self.creates = create
         self.is_settling = False
         self.expects_snapshot = False
         self.is_behind = False
@@ -75,7 +83,7 @@ class Subscription:
         """Returns when the server has confirmed it.
 
         Raises:
-            Refused: the thread is not yours, or there are too many.
+            Refused: the thread is not yours, or not there and not to be created, or there are too many.
             Unanswered: no confirmation in time.
             SignedOut, Ended: the connection has ended.
 
@@ -141,6 +149,7 @@ class Subscription:
     def confirmed(self, active_run_id: str | None) -> None:
         self.active_run_id = active_run_id
         self._was_confirmed = True
+        self.creates = False  # one that is gone by the next time was deleted
         self._settled.set()
 
     def fail(self, error: ChatError) -> None:

@@ -305,6 +305,33 @@ async def test_to_begin_has_a_bound_and_leaves_nothing() -> None:
         assert len(heard) == 1
 
 
+@pytest.mark.parametrize(
+    ("after", "create", "creates"),
+    [(None, None, True), (None, False, False), (Position("e", 9), None, False), (Position("e", 9), True, True)],
+)
+@virtual
+async def test_a_thread_that_was_deleted_during_a_break_is_not_made_anew(
+    after: Position | None, create: bool | None, creates: bool
+) -> None:
+    async def first(line: FakeLine) -> None:
+        line.let_in()
+        assert (await line.subscribed(resumed=True)).get("create", True) is creates
+        await asyncio.sleep(1.0)
+        line.cut()
+
+    async def second(line: FakeLine) -> None:
+        line.let_in()
+        command = await line.hear("thread.subscribe")
+        assert command["create"] is False
+        line.say(reply_to=command["id"], error={"code": "NOT_FOUND", "message": "no"})
+        await line.answer_all()
+
+    async with meeting(first, second) as met, met.client.subscribe("t", after=after, create=create) as events:
+        with pytest.raises(Refused) as caught:
+            await anext(events)
+        assert caught.value.code == "NOT_FOUND"
+
+
 @virtual
 async def test_a_thread_is_followed_once() -> None:
     async def serving(line: FakeLine) -> None:

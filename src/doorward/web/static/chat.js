@@ -52,6 +52,7 @@ export class Chat {
   #title = byId("title");
   #threadId = null;
   #known = true;
+  #fresh = false;
   #awaited = null;
   #held = null;
   #wasAway = false;
@@ -187,6 +188,7 @@ export class Chat {
   #show(threadId, { fresh = false, instead = false } = {}) {
     if (this.#threadId !== null) this.#client.unsubscribe(this.#threadId).catch(() => {});
     this.#threadId = threadId;
+    this.#fresh = fresh;
     this.#known = threadId === null || fresh;
     this.#held = this.#awaited = null;
     this.#transcript.clear();
@@ -211,7 +213,7 @@ export class Chat {
   async #subscribe() {
     const threadId = this.#threadId;
     try {
-      await this.#client.subscribe(threadId, { make: "never" });
+      await this.#client.subscribe(threadId, { create: false });
     } catch (error) {
       if (error.code === "NOT_FOUND") this.#gone(threadId);
     }
@@ -310,15 +312,23 @@ export class Chat {
     this.#start({ runId, question, first });
   }
 
-  /** Safe to repeat: the same run starts once, however often it is asked for. The first question makes the conversation. */
+  /**
+   * Safe to repeat: the same run starts once, however often it is asked for. A conversation is made by the first question that
+   * arrives, and not anew by one that comes when it has been deleted: that goes back to where it was written.
+   */
   async #start({ runId, question, first }) {
     const threadId = this.#threadId;
-    const following = first ? this.#client.subscribe(threadId, { make: "once" }).catch((error) => error.code) : null;
+    if (first) this.#client.subscribe(threadId).catch(() => {});
     try {
-      await this.#client.startRun(threadId, question, { runId });
-      if (await following === "NOT_FOUND" && threadId === this.#threadId) this.#subscribe();
+      await this.#client.startRun(threadId, question, { runId, create: this.#fresh });
+      if (threadId === this.#threadId) this.#fresh = false;
     } catch (error) {
-      if (threadId === this.#threadId) this.#transcript.unsent(runId, unsentWords(error), () => this.#start({ runId, question, first }));
+      if (error.code === "NOT_FOUND" && [threadId, null].includes(this.#threadId)) {
+        this.#gone(threadId);
+        this.#composer.giveBack(question);
+      } else if (threadId === this.#threadId) {
+        this.#transcript.unsent(runId, unsentWords(error), () => this.#start({ runId, question, first }));
+      }
     }
   }
 

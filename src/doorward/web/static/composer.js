@@ -49,6 +49,11 @@ export class Composer {
     byId("question").focus({ preventScroll: true });
   }
 
+  /** A question that could not be asked where it was written, before whatever has been written since. */
+  giveBack(text) {
+    this.#write([text, byId("question").value].filter(Boolean).join("\n\n"));
+  }
+
   /** What was written goes too: the next one here may be somebody else. */
   dispose() {
     this.#write("");
