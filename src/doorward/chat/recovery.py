@@ -46,25 +46,30 @@ class Recovery:
         self._threads = threads
         self._limits = limits
         self._notices = notices
+        self._left: set[tuple[str, str]] = set()
 
     async def run(self) -> int:
         """End all runs that the store takes for active and nobody here conducts; returns how many.
 
-        One that cannot be ended is logged and left; it stops no other.
+        One that cannot be ended is logged once and left to the next time; it stops no other.
 
         Raises:
             StoreError: some are left.
 
         Cancellation: some are left.
         """
-        ended = 0
+        ended, told = 0, self._left
+        self._left = set()
         for stored, owner in await self._store.unfinished(self._limits.runs * 2):
             try:
                 ended += await self._recover(stored, owner)
             except StoreError:  # not this run's fault, and the next one would wait for as long
                 raise
             except Exception:
-                log.exception("chat.run_not_recovered", thread_id=stored.thread_id, run_id=stored.run_id)
+                name = stored.thread_id, stored.run_id
+                self._left.add(name)
+                if name not in told:
+                    log.exception("chat.run_not_recovered", thread_id=stored.thread_id, run_id=stored.run_id)
         return ended
 
     async def _recover(self, stored: StoredRun, owner: str) -> bool:

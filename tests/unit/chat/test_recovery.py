@@ -92,6 +92,7 @@ async def test_a_run_that_cannot_be_ended_stops_no_other() -> None:
         log.is_sick = True
         with capture_logs() as lines:
             assert await chat._recovery.run() == 2
+            assert await chat._recovery.run() == 0
         assert [line["thread_id"] for line in lines if line["event"] == "chat.run_not_recovered"] == ["sick"]
         for thread_id in ("a", "z"):
             verify(await events_of(chat, thread_id))

@@ -35,7 +35,7 @@ from ag_ui.core import (
 )
 from pydantic import TypeAdapter, ValidationError
 
-from doorward.chat.agents.halves import Halves, whole
+from doorward.chat.agents.halves import whole
 from doorward.chat.agents.port import AgentError, AgentFault
 
 if TYPE_CHECKING:
@@ -76,17 +76,13 @@ class AguiWire:
         self._chunk: tuple[str, str] | None = None
         """Kind and id of the part that chunks have opened."""
         self._thinking = ""
-        self._halves = Halves()
 
     def read(self, content: bytes) -> list[BaseEvent]:
-        """The events that one event of the wire stands for.
+        """The events that one event of the wire stands for. A delta may end in the middle of a character.
 
         Raises:
             AgentError: it is no event, or says that the agent failed.
         """
-        return [joined for event in self._events(content) for joined in self._halves.join(event)]
-
-    def _events(self, content: bytes) -> list[BaseEvent]:
         event = self._decoded(content)
         match event:
             case None:

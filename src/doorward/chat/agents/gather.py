@@ -10,19 +10,17 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from ag_ui.core import (
-    BaseEvent,
-    ReasoningMessageContentEvent,
-    TextMessageContentEvent,
-    ToolCallArgsEvent,
-)
+from ag_ui.core import ToolCallArgsEvent
+
+from doorward.chat.agents.halves import DELTAS, Halves
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    Delta = TextMessageContentEvent | ReasoningMessageContentEvent | ToolCallArgsEvent
+    from ag_ui.core import BaseEvent
 
-DELTAS = (TextMessageContentEvent, ReasoningMessageContentEvent, ToolCallArgsEvent)
+    from doorward.chat.agents.halves import Delta
+
 PACES = ((128, 0.0), (512, 0.1), (1_024, 0.2))
 """Up to so many deltas, one in so many seconds."""
 LAST_PACE = 0.5
@@ -72,16 +70,17 @@ class Gatherer:
 
 
 async def gathered(events: AsyncGenerator[BaseEvent, None]) -> AsyncGenerator[BaseEvent, None]:
-    """The same events with fewer deltas, also up to where they fail.
+    """The same events with fewer deltas and whole characters, also up to where they fail.
 
     Cancellation: `events` is closed.
     """
-    gatherer, now = Gatherer(), asyncio.get_running_loop().time
+    halves, gatherer, now = Halves(), Gatherer(), asyncio.get_running_loop().time
     async with aclosing(events):
         try:
             async for event in events:
-                for given in gatherer.take(event, now()):
-                    yield given
+                for whole in halves.join(event):
+                    for given in gatherer.take(whole, now()):
+                        yield given
         except Exception:
             for given in gatherer.rest():
                 yield given

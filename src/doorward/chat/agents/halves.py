@@ -11,17 +11,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ag_ui.core import ReasoningMessageEndEvent, TextMessageEndEvent, ToolCallArgsEvent, ToolCallEndEvent
-
-from doorward.chat.agents.gather import DELTAS
+from ag_ui.core import (
+    ReasoningMessageContentEvent,
+    ReasoningMessageEndEvent,
+    TextMessageContentEvent,
+    TextMessageEndEvent,
+    ToolCallArgsEvent,
+    ToolCallEndEvent,
+)
 
 if TYPE_CHECKING:
     from ag_ui.core import BaseEvent
 
-    from doorward.chat.agents.gather import Delta
-
+    Delta = TextMessageContentEvent | ReasoningMessageContentEvent | ToolCallArgsEvent
     End = TextMessageEndEvent | ReasoningMessageEndEvent | ToolCallEndEvent
 
+DELTAS = (TextMessageContentEvent, ReasoningMessageContentEvent, ToolCallArgsEvent)
 MAX_HELD = 64
 """Messages and calls of one run that may wait for a second half at once."""
 

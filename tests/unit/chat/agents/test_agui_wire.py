@@ -7,13 +7,15 @@ import pytest
 from tests.chat_support import verify
 
 from doorward.chat.agents.agui_wire import AguiWire
+from doorward.chat.agents.halves import Halves
 from doorward.chat.agents.port import AgentError
 from doorward.chat.envelope import event_json
 
 
 def read(*events: dict[str, Any]) -> list[dict[str, Any]]:
-    wire = AguiWire()
-    given = [each for event in events for each in wire.read(json.dumps(event).encode())]
+    """With halves of characters joined, as `gathered` does it behind the wire."""
+    wire, halves = AguiWire(), Halves()
+    given = [out for event in events for each in wire.read(json.dumps(event).encode()) for out in halves.join(each)]
     return [json.loads(event_json(event)) for event in given]
 
 

@@ -106,3 +106,12 @@ async def test_what_came_before_a_failure_is_said() -> None:
     assert text(events) == "x" * 1_000
     assert len(events) < 200
     assert closed
+
+
+async def test_a_character_that_a_model_cut_in_two_is_whole() -> None:
+    async def cutting() -> AsyncGenerator[BaseEvent, None]:
+        for part in ("Done \ud83d", "\ude00 all well \ud83d"):
+            yield word(part)
+        yield TextMessageEndEvent(message_id="m")
+
+    assert text([event async for event in gathered(cutting())]) == "Done \U0001f600 all well \ufffd"
