@@ -124,6 +124,19 @@ async def test_it_can_be_started_again_at_once_and_remembers_its_keys(tmp_path: 
     assert len(list((tmp_path / ".doorward").glob("keyset-*.json"))) == 1
 
 
+async def test_what_it_prints_for_diagnosis_works_while_it_runs(tmp_path: Path) -> None:
+    async with up(tmp_path, free_port()) as running:
+        command = re.search(r"doorward (doctor --config \S+)", running.text)
+        assert command is not None
+        well = await doorward(*command[1].split(), cwd=tmp_path)
+        assert well.code == 0, well.out
+        os.kill(running.auth_pid, signal.SIGSTOP)
+        frozen = await doorward(*command[1].split(), cwd=tmp_path)
+        assert frozen.code == 1
+        assert "accepts connections and does not answer" in frozen.out
+    assert not (tmp_path / ".doorward" / "doctor.toml").exists(), "it holds the secret of this start"
+
+
 async def test_the_command_line_chooses_who_answers(tmp_path: Path) -> None:
     async with up(tmp_path, free_port(), "--model", "test") as running:
         assert "the model test answers, through pydantic-ai" in running.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import re
 import secrets
@@ -34,12 +35,13 @@ from doorward.runtime.clock import SystemClock
 from doorward.testing import FaultProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ADMIN = "admin@doorward.local"
 READY_SECONDS = 30.0
 STOP_SECONDS = 5.0
 RESTART_SECONDS = 3.0
+DOCTOR_FILE = "doctor.toml"
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
 
 log = structlog.get_logger("doorward")
@@ -182,7 +184,7 @@ def up(
     )
     if problem := problem_of(settings.chat):
         raise ConfigError(problem)
-    with _log_in(settings.data_dir) as stream:
+    with _log_in(settings.data_dir) as stream, _told(settings, auth):
         writer = configure(level=settings.log_level, style="json", stream=stream)
         process = AuthProcess(settings, secret, issuer, settings.data_dir / "authd.log")
 
@@ -265,6 +267,7 @@ def _welcome(console: Console, settings: Settings, process: AuthProcess, admin: 
     print_line(f"[bold]Watch[/]      [link={links.ops}]{links.ops}[/]")
     print_line("           each decision as it is made, and nineteen more ways to break the auth service")
     print_line(f"[bold]Agent[/]      {escape(in_words(settings.chat))}")
+    print_line(f"[bold]Diagnose[/]   {_program()} doctor --config {settings.data_dir / DOCTOR_FILE}")
     print_line(f"[bold]Metrics[/]    {links.page}/metrics")
     print_line(f"[bold]Decisions[/]  tail -f {settings.data_dir}/doorward.log")
     print_line("[bold]End[/]        Ctrl-C\n")
@@ -292,6 +295,23 @@ def _log_in(folder: Path) -> IO[str]:
         return open(folder / "doorward.log", "a", encoding="utf-8", opener=_private)
     except OSError as error:
         raise ConfigError(f"data_dir: {folder} cannot be used: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _told(settings: Settings, auth: dict[str, str]) -> Iterator[None]:
+    """While inside, a file says how the auth service is asked: its secret is made anew at each start, and `doctor` needs it too."""
+    file = settings.data_dir / DOCTOR_FILE
+    serve = {"host": settings.serve.host, "port": settings.serve.port}
+    asked = auth | {"service_id": settings.auth.service_id, "audience": list(settings.auth.audience)}
+    lines = [f"environment = {json.dumps(settings.environment.value)}"]
+    for table, fields in (("auth", asked), ("serve", serve)):
+        lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in fields.items())]
+    with open(file, "w", encoding="utf-8", opener=_private) as stream:
+        stream.write("\n".join(lines) + "\n")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:
