@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -93,9 +94,12 @@ async def test_a_pipe_in_its_place_holds_up_nobody(path: Path) -> None:
         await load_public_key(path)
 
 
-async def test_a_disk_that_hangs_stops_the_start_in_time(path: Path) -> None:
-    with pytest.raises(ConfigError, match="no answer in 0 s"):
-        await load_public_key(path, bound_seconds=0.0)
+async def test_a_disk_that_hangs_stops_the_start_in_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hung = threading.Event()
+    monkeypatch.setattr("doorward.adapters.e2e_key.prepare_key", lambda _: hung.wait(10.0))
+    with pytest.raises(ConfigError, match=r"no answer in 0\.05 s"):
+        await load_public_key(path, bound_seconds=0.05)
+    hung.set()
 
 
 async def test_a_public_key_checks_and_signs_nothing(path: Path) -> None:
