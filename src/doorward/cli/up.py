@@ -282,11 +282,13 @@ def _commands(console: Console, process: AuthProcess) -> None:
 
 
 def _program() -> str:
-    """How to call this program: by its plain name, where that would be found."""
-    if shutil.which("doorward"):
+    """How to call this program: by its plain name, where that leads here and not to another installation."""
+    called = Path(sys.argv[0])
+    own = called if called.name == "doorward" else Path(sys.executable).with_name("doorward")
+    found = shutil.which("doorward")
+    if found is not None and own.exists() and own.samefile(found):
         return "doorward"
-    called = sys.argv[0] if Path(sys.argv[0]).name == "doorward" else f"{sys.executable} -m doorward"
-    return escape(called)
+    return escape(str(called) if called == own else f"{sys.executable} -m doorward")
 
 
 def _log_in(folder: Path) -> IO[str]:
