@@ -278,6 +278,9 @@ export declare class Cursor {
 /** May the same question, as another run, well get its answer? Of a `RUN_ERROR`; false of any other event. */
 export declare function isRetryable(event: Envelope["event"]): boolean;
 
+/** Of what `subscribe` rejected with: is the thread followed no more, until somebody subscribes again? Else it is as soon as may be. */
+export declare function isFinal(error: DoorwardError): boolean;
+
 /** A random name for a run or a thread. */
 export declare function newId(prefix?: string): string;
 

@@ -502,7 +502,10 @@ const PASSING = new Set(["NO_REPLY", "RESTARTING", "UNAVAILABLE", "OVERLOADED", 
 /** The next connection subscribes by itself. */
 const AWAY = new Set(["CONNECTION_LOST", "NOT_CONNECTED", "CLOSED"]);
 
-const isFinal = ({ code }) => !PASSING.has(code) && !AWAY.has(code);
+/** Of what `subscribe` rejected with: is the thread followed no more, until somebody subscribes again? */
+export function isFinal({ code }) {
+  return !PASSING.has(code) && !AWAY.has(code);
+}
 
 /** The command may or may not have been carried out: what is idempotent is sent again. */
 const UNANSWERED = new Set(["CONNECTION_LOST", "NO_REPLY", "RESTARTING"]);

@@ -12,6 +12,7 @@ from tests.browser.talk import LONG, answer, ask, asked, same_thread, unseen_tok
 from doorward.testing.waiting import eventually
 
 if TYPE_CHECKING:
+    from playwright.async_api import Page
     from tests.browser.conftest import Person
     from tests.browser.puppet import Puppet, Run
 
@@ -42,12 +43,14 @@ globalThis.WebSocket = class extends WebSocket {
   send(frame) {
     const { type, id } = JSON.parse(frame);
     if (!sessionStorage.away || type !== "thread.subscribe") return super.send(frame);
-    const error = { code: "UNAVAILABLE", message: "the chat's storage does not answer now; try again in a few seconds" };
+    const away = { code: "UNAVAILABLE", message: "the chat's storage does not answer now; try again in a few seconds" };
+    const error = { ...away, ...JSON.parse(sessionStorage.away) };
     setTimeout(() => this.dispatchEvent(new MessageEvent("message", { data: JSON.stringify({ reply_to: id, error }) })));
   }
 };
 """
-"""As long as `sessionStorage.away` is set, who subscribes is answered as by a server whose store is away. Keeps the sockets too."""
+"""As long as `sessionStorage.away` is set, who subscribes is answered as by a server whose store is away, or by the error that
+it holds. Keeps the sockets too."""
 
 STALLED = "The server cannot go on with this conversation just now. Trying again."
 PROVISIONAL = "Signed in provisionally while the auth service is not answering."
@@ -380,3 +383,72 @@ async def test_a_first_question_is_answered_though_the_store_was_away_for_its_co
     run.answer("Here it is.")
     await expect(answer(page)).to_have_text("Here it is.")
     await expect(page.locator(".question")).to_have_text("Tell me a story")
+
+
+# ------------------------------------------------------------------------------------------------- refused for good
+
+REFUSED = [
+    ("TOO_MANY_SUBSCRIPTIONS", "This page follows too many conversations at once, so this one is not shown. Reload"),
+    (
+        "FORBIDDEN",
+        "You are not permitted to see this conversation. Choose another one, or ask whoever runs this server.",
+    ),
+    ("NO_SUCH_WORD", "The server does not show this conversation: it has no room. Try again, or reload the page."),
+]
+
+
+async def refuse(page: Page, code: str) -> None:
+    """From now on, until `accept`."""
+    error = {"code": code, "message": "it has no room"}
+    await page.evaluate("(error) => { sessionStorage.away = JSON.stringify(error); }", error)
+
+
+async def accept(page: Page) -> None:
+    await page.evaluate("delete sessionStorage.away")
+
+
+@pytest.mark.parametrize(("code", "words"), REFUSED)
+async def test_a_conversation_that_the_server_does_not_show_says_why_and_what_to_do(
+    ada: Person, puppet: Puppet, code: str, words: str
+) -> None:
+    await ada.context.add_init_script(STORE_AWAY)
+    page = await ada.signed_in()
+    run = await asked(page, puppet)
+    run.end()
+    await refuse(page, code)
+    await page.reload()
+    absent = page.get_by_role("status").filter(has=page.get_by_role("button", name="Try again"))
+    await expect(absent).to_contain_text(words)
+    await expect(page.get_by_role("heading", name="Good to see you.")).to_be_hidden()
+    await accept(page)
+    await absent.get_by_role("button").click()
+    await expect(answer(page)).to_have_text("Once upon a time")
+    await expect(absent).to_be_hidden()
+
+
+async def test_a_conversation_that_was_refused_is_asked_for_on_the_next_connection(ada: Person, puppet: Puppet) -> None:
+    await ada.context.add_init_script(STORE_AWAY)
+    page = await ada.signed_in()
+    (await asked(page, puppet)).end()
+    await refuse(page, "TOO_MANY_SUBSCRIPTIONS")
+    await page.evaluate("sockets.at(-1).close()")
+    await expect(page.locator("#absent")).to_contain_text("too many conversations")
+    await accept(page)
+    await page.evaluate("sockets.at(-1).close()")
+    await expect(answer(page)).to_have_text("Once upon a time")
+    await expect(page.locator("#absent")).to_be_hidden()
+
+
+async def test_an_answer_that_cannot_be_followed_is_no_blank(ada: Person, puppet: Puppet) -> None:
+    """The question reaches the agent, and its conversation is refused. The next one asks for that again."""
+    await ada.context.add_init_script(STORE_AWAY)
+    page = await ada.signed_in()
+    await refuse(page, "TOO_MANY_SUBSCRIPTIONS")
+    await ask(page, "Tell me a story")
+    (await puppet.asked()).answer("Here it is.")
+    await expect(page.locator("#absent")).to_contain_text("too many conversations")
+    await accept(page)
+    await ask(page, "And now?")
+    (await puppet.asked()).answer("Now this.")
+    await expect(page.locator(".answer")).to_have_text(["Here it is.", "Now this."])
+    await expect(page.locator("#absent")).to_be_hidden()

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { actionFor, backoffMs, connect, Cursor, isRetryable, localStore, readReason } from "../doorward.js";
+import { actionFor, backoffMs, connect, Cursor, isFinal, isRetryable, localStore, readReason } from "../doorward.js";
 
 test("a reason is read in full", () => {
   assert.deepEqual(readReason("SERVICE_UNAVAILABLE;retry_after_ms=1840;id=d-7"), { code: "SERVICE_UNAVAILABLE", retryAfterMs: 1840, decisionId: "d-7" });
@@ -62,6 +62,11 @@ test("a failed run says whether to ask again", () => {
   }
   assert.equal(isRetryable({ type: "CUSTOM", metadata: { retryable: true } }), false);
   assert.equal(isRetryable(undefined), false);
+});
+
+test("a subscription that was refused is told from one that waits", () => {
+  for (const code of ["NOT_FOUND", "TOO_MANY_SUBSCRIPTIONS", "TOO_MANY_THREADS", "BAD_REQUEST"]) assert.equal(isFinal({ code }), true);
+  for (const code of ["UNAVAILABLE", "NO_REPLY", "CONNECTION_LOST", "NOT_CONNECTED"]) assert.equal(isFinal({ code }), false);
 });
 
 test("before a snapshot that is only announced there is no place to go on from", () => {

@@ -1,10 +1,11 @@
 /** The chat of one person: the connection, the list of conversations, and the one that is shown. */
 
+import { Absent } from "./absent.js";
 import { Banner } from "./banner.js";
 import { Composer } from "./composer.js";
 import { dialogOpen, showShortcuts } from "./dialogs.js";
 import { byId, Listeners, make, setText } from "./dom.js";
-import { connect, createApi, newId } from "./doorward.js";
+import { connect, createApi, isFinal, newId } from "./doorward.js";
 import { Drawer } from "./drawer.js";
 import { Earlier } from "./earlier.js";
 import { Endings } from "./endings.js";
@@ -42,6 +43,7 @@ export class Chat {
   #onSignedOut;
   #client = null;
   #renderer;
+  #absent;
   #banner;
   #composer;
   #drawer;
@@ -64,6 +66,7 @@ export class Chat {
     this.#user = user;
     this.#onSignedOut = onSignedOut;
     this.#renderer = new Renderer(api);
+    this.#absent = new Absent(() => this.#subscribe());
     this.#banner = new Banner((state) => this.#bannerAction(state));
     this.#composer = new Composer({ onAsk: (text) => this.#ask(text), onStop: () => this.#stop() });
     this.#drawer = new Drawer();
@@ -123,7 +126,7 @@ export class Chat {
     this.#client = null;
     this.#listeners.dispose();
     this.#transcript.clear();
-    for (const part of [this.#renderer, this.#banner, this.#composer, this.#drawer, this.#earlier, this.#scroller, this.#sidebar]) part.dispose();
+    for (const part of [this.#renderer, this.#absent, this.#banner, this.#composer, this.#drawer, this.#earlier, this.#scroller, this.#sidebar]) part.dispose();
   }
 
   // ---------------------------------------------------------------------------------------------- connection
@@ -151,7 +154,10 @@ export class Chat {
     const present = state.name === "open" || state.name === "degraded";
     if (state.name === "waiting" && !this.#wasAway) mark("cut");
     if (state.name === "connecting") mark("dialling");
-    if (present && this.#wasAway) this.#sidebar.refresh();
+    if (present && this.#wasAway) {
+      this.#sidebar.refresh();
+      if (this.#absent.refusal !== null) this.#subscribe();
+    }
     this.#wasAway = !present && (this.#wasAway || state.name === "waiting");
     this.#arrange();
   }
@@ -179,7 +185,9 @@ export class Chat {
   #resumed({ threadId, activeRunId }) {
     if (threadId !== this.#threadId) return;
     this.#awaited = activeRunId;
+    this.#absent.refusal = null;
     this.#banner.stalled(false);
+    this.#arrange();
   }
 
   // ---------------------------------------------------------------------------------------------- the conversation shown
@@ -190,7 +198,7 @@ export class Chat {
     this.#threadId = threadId;
     this.#fresh = fresh;
     this.#known = threadId === null || fresh;
-    this.#held = this.#awaited = null;
+    this.#held = this.#awaited = this.#absent.refusal = null;
     this.#transcript.clear();
     this.#banner.stalled(false);
     this.#banner.note(null);
@@ -216,7 +224,14 @@ export class Chat {
       await this.#client.subscribe(threadId, { create: false });
     } catch (error) {
       if (error.code === "NOT_FOUND") this.#gone(threadId);
+      else if (threadId === this.#threadId && isFinal(error)) this.#refused(error);
     }
+  }
+
+  #refused(error) {
+    this.#known = false;
+    this.#absent.refusal = error;
+    this.#arrange();
   }
 
   /** The client cannot go on where it was: from the beginning, unless it is gone. */
@@ -268,7 +283,7 @@ export class Chat {
 
   #arrange() {
     byId("welcome").hidden = !this.#transcript.empty || !this.#known;
-    byId("absent").hidden = this.#known || !this.#wasAway;
+    this.#absent.arrange({ away: !this.#known && this.#wasAway });
     byId("chips").hidden = !this.#transcript.empty || !this.#known;
     this.#composer.busy = this.#transcript.activeRun !== null;
     this.#showTitle();
@@ -309,6 +324,7 @@ export class Chat {
     this.#transcript.question(runId, question);
     this.#arrange();
     this.#scroller.toEnd();
+    if (this.#absent.refusal !== null) this.#subscribe();
     this.#start({ runId, question, first });
   }
 
@@ -318,10 +334,12 @@ export class Chat {
    */
   async #start({ runId, question, first }) {
     const threadId = this.#threadId;
-    if (first) this.#client.subscribe(threadId).catch(() => {});
+    const following = first ? this.#client.subscribe(threadId).then(() => null, (error) => error) : null;
     try {
       await this.#client.startRun(threadId, question, { runId, create: this.#fresh });
       if (threadId === this.#threadId) this.#fresh = false;
+      const refusal = await following;
+      if (refusal !== null && isFinal(refusal) && threadId === this.#threadId) this.#subscribe();
     } catch (error) {
       if (error.code === "NOT_FOUND" && [threadId, null].includes(this.#threadId)) {
         this.#gone(threadId);
