@@ -120,6 +120,31 @@ async def test_escape_stops_the_answer(ada: Person, puppet: Puppet) -> None:
     await eventually(run.cut, within_seconds=10, what="the agent's being told")
 
 
+@pytest.mark.parametrize("width", [320, 390, 1280])
+async def test_who_sends_while_an_answer_comes_is_told_to_wait_or_stop_it(
+    ada: Person, puppet: Puppet, width: int
+) -> None:
+    page = await ada.signed_in()
+    await page.set_viewport_size({"width": width, "height": 800})
+    run = await asked(page, puppet)
+    box, note = page.get_by_label("Your message"), page.get_by_text("Still answering. Stop it to send this.")
+    await page.keyboard.press("Enter")
+    await expect(note).to_be_hidden()  # there is nothing to send
+    await box.fill("And then?")
+    before = await page.locator("#ask").bounding_box()
+    await page.keyboard.press("Enter")
+    await expect(note).to_be_visible()
+    await expect(box).to_have_accessible_description("Still answering. Stop it to send this.")
+    assert await page.locator("#ask").bounding_box() == before
+    await page.keyboard.type(" Go on.")
+    await expect(note).to_be_visible()
+    run.end()
+    await expect(note).to_be_hidden()
+    await expect(box).to_have_value("And then? Go on.")
+    await page.keyboard.press("Enter")
+    assert (await puppet.asked()).question == "And then? Go on."
+
+
 async def test_a_failed_answer_can_be_asked_for_again(ada: Person, puppet: Puppet) -> None:
     page = await ada.signed_in()
     run = await asked(page, puppet)

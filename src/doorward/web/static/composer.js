@@ -3,6 +3,7 @@
 import { button, byId, Listeners, setText } from "./dom.js";
 
 const HIGHEST_PX = 192;
+const STILL_ANSWERING = "Still answering. Stop it to send this."; // one line, on the narrowest phone too
 const UNSENDABLE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g; // nothing that is seen
 
 const encoder = new TextEncoder();
@@ -18,6 +19,7 @@ export class Composer {
   #onAsk;
   #listeners = new Listeners();
   #busy = false;
+  #early = false;
   #last = "";
 
   /** `onAsk(text)` gets a question that is not empty; `onStop()` is called by the stop button. */
@@ -43,6 +45,10 @@ export class Composer {
     byId("stop").hidden = !busy;
     byId("send").hidden = busy;
     if (swapped.includes(focused)) byId(busy ? "stop" : "send").focus();
+    if (this.#early && !busy) {
+      this.#early = false;
+      this.#written();
+    }
   }
 
   focus() {
@@ -62,7 +68,8 @@ export class Composer {
 
   #submit() {
     const text = this.#text();
-    if (this.#busy || text === "" || this.#written() > 0) return;
+    this.#early = this.#busy && text !== "";
+    if (this.#written() > 0 || this.#busy || text === "") return;
     this.#last = text;
     this.#write("");
     this.#onAsk(text);
@@ -78,14 +85,14 @@ export class Composer {
     this.#written();
   }
 
-  /** Says how many characters are too many, and returns it. */
+  /** Says how many characters are too many, and returns it; else that it was sent too early, where it was. */
   #written() {
     const box = byId("question");
     const excess = beyond(this.#text(), this.maxBytes);
     fit(box);
     box.setAttribute("aria-invalid", String(excess > 0));
     byId("ask").classList.toggle("too-long", excess > 0);
-    setText(byId("ask-note"), excess > 0 ? `Too long by ${excess.toLocaleString()} character${excess === 1 ? "" : "s"}. Shorten it to send it.` : "");
+    setText(byId("ask-note"), excess > 0 ? tooLong(excess) : this.#early ? STILL_ANSWERING : "");
     return excess;
   }
 
@@ -100,6 +107,8 @@ export class Composer {
     }
   }
 }
+
+const tooLong = (excess) => `Too long by ${excess.toLocaleString()} character${excess === 1 ? "" : "s"}. Shorten it to send it.`;
 
 /** As high as what is written, up to a bound. */
 function fit(box) {
