@@ -337,6 +337,39 @@ async def test_on_a_phone_what_happens_stays_in_sight(person: Person) -> None:
         )
 
 
+async def test_on_a_phone_the_page_has_an_end_and_more_when_it_is_asked_for(person: Person) -> None:
+    """With all 200 decisions. Who is there comes after what was decided, and a decision that is being read stays."""
+    waiting = list(range(200, 0, -1))
+
+    async def many(route: Route) -> None:
+        answer = await route.fetch()
+        state = await answer.json()
+        state["decisions"] = [{**state["decisions"][0], "id": f"{number:030x}"} for number in waiting]
+        waiting.clear()
+        await route.fulfill(response=answer, json=state)
+
+    page = await watching(person)
+    await knocked(page)  # so that there is one to take as a pattern
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await page.route("**/ops/api/state*", many)
+    await page.reload()
+    shown = page.locator(".decision:visible")
+    more = page.get_by_role("button", name=re.compile(r"^Show more"))
+    await expect(shown).to_have_count(10)
+    await expect(more).to_have_text("Show more (190)")
+    assert await page.evaluate("document.documentElement.scrollHeight") < 4_000
+    tops = "(ids) => ids.map((id) => document.getElementById(id).getBoundingClientRect().top)"
+    places = await page.evaluate(tops, ["headline", "verdicts-head", "heat", "decisions", "connections"])
+    assert places == sorted(places)
+    await shown.first.locator("summary").click()
+    waiting += range(212, 200, -1)
+    await expect(shown).to_have_count(11)
+    await expect(shown.last.locator("details")).to_have_attribute("open", "")
+    await more.click()
+    await expect(shown).to_have_count(50)
+    await expect(shown.nth(10).locator("summary")).to_be_focused()
+
+
 # ------------------------------------------------------------------------------------------------- how it looks
 
 

@@ -1,8 +1,10 @@
-/** The last 200 decisions: a line each, folded open for the timeline. Foreign text goes through `textContent` alone. */
+/** The last 200 decisions, the newest few at first: a line each, folded open for the timeline. Foreign text goes through `textContent` alone. */
 
 import { byId, clockTime, milliseconds, put, VERDICTS } from "./ops-words.js";
 
 const KEPT = 200;
+const FIRST = matchMedia("(max-width: 46rem)").matches ? 10 : 40; // so that a phone has an end of the page within reach
+const MORE = 40;
 const FILTERS = ["filter-kind", "filter-verdict", "filter-reason", "filter-id"];
 
 function make(name, className, text = "") {
@@ -93,11 +95,13 @@ export class Decisions {
   #entries = [];
   #paused = null;
   #deadline = 0;
+  #room = FIRST;
   #list = byId("decisions");
 
   constructor() {
     for (const id of FILTERS) byId(id).addEventListener("input", () => this.#filter());
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
+    byId("decisions-more").addEventListener("click", () => this.#more());
     byId("pause").addEventListener("click", () => this.#pause());
   }
 
@@ -157,13 +161,32 @@ export class Decisions {
       (!verdict || decision.verdict === verdict) &&
       (!reason || decision.reason === reason) &&
       decision.id.startsWith(id.toLowerCase());
-    for (const { decision, node } of this.#entries) node.hidden = !wanted(decision);
+    let before = 0;
+    for (const entry of this.#entries) {
+      entry.wanted = wanted(entry.decision);
+      const beyond = entry.wanted && before++ >= this.#room;
+      entry.node.hidden = !entry.wanted || (beyond && !entry.node.firstChild.open); // what is being read stays
+    }
     this.#count();
   }
 
+  #more() {
+    const next = this.#beyond[0].node;
+    this.#room += MORE;
+    this.#filter();
+    next.querySelector("summary").focus({ preventScroll: true });
+  }
+
+  get #beyond() {
+    return this.#entries.filter(({ wanted, node }) => wanted && node.hidden);
+  }
+
   #count() {
-    const shown = this.#entries.filter(({ node }) => !node.hidden).length;
+    const shown = this.#entries.filter(({ wanted }) => wanted).length;
     const all = this.#entries.length;
+    const beyond = this.#beyond.length;
+    byId("decisions-more").hidden = beyond === 0;
+    put("decisions-more", `Show more (${beyond})`);
     byId("decisions-none").hidden = shown > 0;
     put("decisions-none", all > 0 ? "None of the last decisions is like that." : "No decision yet. Open the chat, or knock.");
     const words = shown < all ? `${shown} of the last ${all}` : all === KEPT ? `The last ${all}` : "";
