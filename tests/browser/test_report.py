@@ -129,6 +129,18 @@ async def test_what_failed_is_seen_first_and_leads_to_its_rules(reader: Reader) 
     await expect(page.locator("details[open] td", has_text="the slowest client waited")).to_be_in_viewport()
 
 
+@pytest.mark.parametrize("reader", SCREENS, indirect=True, ids=lambda screen: f"{screen[0]} px, {screen[1]}")
+async def test_on_every_screen_each_scenario_says_once_whether_it_held(reader: Reader) -> None:
+    page = await reader.open()
+    for name, verdict in (("silence", "held"), ("drip", "FAILED"), ("big-cookie", "held")):
+        row = page.locator(".own tr").filter(has=page.get_by_role("cell", name=re.compile(f"^{name}")))
+        mark = row.locator(".held:visible, .failed:visible")
+        await expect(mark).to_have_text([verdict])
+        await mark.scroll_into_view_if_needed()
+        await expect(mark).to_be_in_viewport(ratio=1)
+        assert await page.evaluate("Math.max(...[...document.querySelectorAll('.wide')].map((e) => e.scrollLeft))") == 0
+
+
 @pytest.mark.parametrize("reader", [(390, "light")], indirect=True)
 async def test_what_is_wider_than_a_phone_moves_by_keyboard(reader: Reader) -> None:
     page = await reader.open()

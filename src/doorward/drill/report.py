@@ -161,7 +161,8 @@ def _scenario_rows(scenario: ScenarioResult) -> Iterator[str]:
     name = scenario.factors.get("fault", scenario.name)
     people = in_trouble(scenario.samples)
     yield (
-        f"<tr{'' if scenario.held else ' class=wrong'}><td>{escape(name)}<small>{escape(state or scenario.title)}</small></td>"
+        f"<tr{'' if scenario.held else ' class=wrong'}><td>{escape(name)}"
+        f'<span class="phone">{mark}</span><small>{escape(state or scenario.title)}</small></td>'
         f'<td class="opt">{mark}</td>'
         f"<td>{'<br>'.join(counted(people)) if people else '-'}</td>"
         f'<td class="n">{_span(slowest)}</td>'
