@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from tests.browser.conftest import PASSWORD, Person
 
 if TYPE_CHECKING:
+    from playwright.async_api import Route
     from tests.browser.conftest import Product
 
 pytestmark = pytest.mark.browser
@@ -154,6 +156,32 @@ async def test_search_finds_titles_and_what_was_said(newcomer: Person) -> None:
     await expect(titles(page)).to_have_text(["Visitors", "How is the auth service?"])
     await page.keyboard.press("ArrowDown")
     await expect(page.get_by_role("link", name="Visitors")).to_be_focused()
+
+
+async def test_what_is_found_under_one_title_is_told_apart_by_its_time(newcomer: Person) -> None:
+    page = await newcomer.signed_in()
+    await ask(page, "Who is connected?")
+    await page.get_by_role("button", name="New chat").click()
+    await ask(page, "Who is connected?")
+    times = page.locator(".thread-found")
+    await expect(times.first).to_be_hidden()  # the list is in the order of time as it is
+
+    async def used(route: Route) -> None:
+        answer = await route.fetch()
+        found = await answer.json()
+        now = datetime.now(UTC)
+        for thread, used_at in zip(
+            found["threads"], (now - timedelta(hours=3), datetime(2025, 11, 3, 12, tzinfo=UTC)), strict=True
+        ):
+            thread["updated_at"] = used_at.isoformat()
+        await route.fulfill(response=answer, json=found)
+
+    await page.route("**/api/threads?*q=*", used)
+    await page.get_by_label("Search conversations").fill("connected")
+    await expect(times).to_have_text(["3 h ago", "Nov 3, 2025"])
+    await expect(page.get_by_role("link", name="Who is connected? 3 h ago")).to_be_visible()
+    await page.get_by_label("Search conversations").fill("")
+    await expect(times.first).to_be_hidden()
 
 
 async def test_deleting_asks_first_and_is_deletion_everywhere(newcomer: Person) -> None:

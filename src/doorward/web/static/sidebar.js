@@ -158,6 +158,7 @@ export class Sidebar {
     const known = this.#items.get(thread.thread_id);
     const item = known ?? this.#make(thread);
     item.update(thread);
+    item.tell({ found: this.#query !== "" });
     if (place === item.node || (known && (place === undefined || item.editing))) return item.node;
     const focused = item.node.contains(document.activeElement) ? document.activeElement : null;
     byId("threads").insertBefore(item.node, place ?? null);

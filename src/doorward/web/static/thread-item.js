@@ -1,9 +1,19 @@
 /** One conversation in the list: a link, and the two things that can be done to it. */
 
 import { button, make, setText } from "./dom.js";
+import { age } from "./ops-words.js";
 import { editInPlace } from "./rename.js";
 
 export const UNTITLED = "New conversation";
+
+const LONG_AGO_SECONDS = 30 * 86_400;
+
+/** 40 s ago, 3 min ago, 5 d ago, and a date where that is long. */
+function sinceWords(time, now) {
+  const seconds = (now - Date.parse(time)) / 1000;
+  if (seconds < LONG_AGO_SECONDS) return `${age(seconds)} ago`;
+  return new Date(time).toLocaleDateString("en", { day: "numeric", month: "short", year: "numeric" });
+}
 
 /** Where a conversation is found, in this tab or another one. */
 export const addressOf = (threadId) => `#thread=${threadId}`;
@@ -12,6 +22,7 @@ export class ThreadItem {
   #link = make("a", "thread-link");
   #title = make("span", "thread-title");
   #running = make("span", "thread-running");
+  #found = make("small", "thread-found");
   #rename;
   #delete;
   #onRename;
@@ -23,7 +34,7 @@ export class ThreadItem {
     this.#rename = button("icon edit", "", () => this.edit());
     this.#delete = button("icon bin", "", () => onDelete(this.#thread));
     this.#title.dir = "auto";
-    this.#link.append(this.#title, this.#running);
+    this.#link.append(this.#title, this.#running, this.#found);
     this.#link.href = addressOf(thread.thread_id);
     this.node = make("li", "thread", this.#link, this.#rename, this.#delete);
     this.update(thread);
@@ -41,6 +52,11 @@ export class ThreadItem {
     setText(this.#running, thread.active_run_id ? "answering" : "");
     this.#rename.setAttribute("aria-label", `Rename ${title}`);
     this.#delete.setAttribute("aria-label", `Delete ${title}`);
+  }
+
+  /** Of one that was searched for: when it was used last, by which it is told from others with its title. */
+  tell({ found }) {
+    setText(this.#found, found ? sinceWords(this.#thread.updated_at, Date.now()) : "");
   }
 
   select(selected) {
