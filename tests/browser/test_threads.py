@@ -332,6 +332,26 @@ async def test_the_shortcuts_do_what_their_list_says(newcomer: Person) -> None:
     await expect(box).to_have_value("what? / is written")
 
 
+async def test_the_last_question_that_is_shown_comes_back_after_a_reload_too(newcomer: Person) -> None:
+    page = await newcomer.signed_in()
+    box = page.get_by_label("Your message")
+    await ask(page, "How is the auth service?")
+    await box.fill("Who is\nconnected?")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".run-foot button")).to_have_count(4)
+    await page.reload()
+    await expect(page.locator(".question")).to_have_count(2)
+    await box.press("ArrowUp")
+    await expect(box).to_have_value("Who is\nconnected?")
+    await box.fill("")
+    await page.get_by_role("button", name="New chat").click()
+    await ask(page, "Why was my last decision made?")
+    await page.get_by_role("link", name="How is the auth service?").click()
+    await expect(page.locator(".question")).to_have_count(2)
+    await box.press("ArrowUp")
+    await expect(box).to_have_value("Who is\nconnected?")
+
+
 async def test_the_list_is_walked_and_renamed_by_keyboard(newcomer: Person) -> None:
     page = await newcomer.signed_in()
     await ask(page, "How is the auth service?")

@@ -68,7 +68,11 @@ export class Chat {
     this.#renderer = new Renderer(api);
     this.#absent = new Absent(() => this.#subscribe());
     this.#banner = new Banner((state) => this.#bannerAction(state));
-    this.#composer = new Composer({ onAsk: (text) => this.#ask(text), onStop: () => this.#stop() });
+    this.#composer = new Composer({
+      onAsk: (text) => this.#ask(text),
+      onStop: () => this.#stop(),
+      lastShown: () => this.#transcript.lastQuestion,
+    });
     this.#drawer = new Drawer();
     this.#scroller = new Scroller({ frame: byId("scroll"), content: byId("transcript"), jump: byId("jump") });
     this.#sidebar = new Sidebar({ api, onGone: (threadId, how) => this.#gone(threadId, how), onTitle: () => this.#showTitle() });

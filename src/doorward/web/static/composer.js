@@ -17,14 +17,19 @@ export function beyond(text, maxBytes) {
 export class Composer {
   maxBytes = 16_384;
   #onAsk;
+  #lastShown;
   #listeners = new Listeners();
   #busy = false;
   #early = false;
   #last = "";
 
-  /** `onAsk(text)` gets a question that is not empty; `onStop()` is called by the stop button. */
-  constructor({ onAsk, onStop }) {
+  /**
+   * `onAsk(text)` gets a question that is not empty; `onStop()` is called by the stop button; `lastShown()` is the last question
+   * of the conversation, or null.
+   */
+  constructor({ onAsk, onStop, lastShown }) {
     this.#onAsk = onAsk;
+    this.#lastShown = lastShown;
     const box = byId("question");
     this.#listeners.on(byId("ask"), "submit", (event) => { event.preventDefault(); this.#submit(); });
     this.#listeners.on(box, "keydown", (event) => this.#key(event));
@@ -101,9 +106,10 @@ export class Composer {
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
       this.#submit();
-    } else if (event.key === "ArrowUp" && byId("question").value === "" && this.#last !== "") {
-      event.preventDefault();
-      this.#write(this.#last);
+    } else if (event.key === "ArrowUp" && byId("question").value === "") {
+      const last = this.#lastShown() ?? this.#last;
+      if (last !== "") event.preventDefault();
+      this.#write(last);
     }
   }
 }

@@ -46,6 +46,11 @@ export class Transcript {
     return this.#active;
   }
 
+  /** The words of the newest question that is shown, or null. */
+  get lastQuestion() {
+    return [...this.#target.querySelectorAll(".question")].at(-1)?.firstChild.textContent ?? null;
+  }
+
   clear() {
     this.#target.replaceChildren();
     this.#questions.clear();
