@@ -114,9 +114,13 @@ async def test_a_link_that_works_signs_in_as_its_person_also_where_somebody_else
         newcomer = replace(person, product=fresh)
         page = await newcomer.signed_in()
         await expect(page.locator("#who")).to_have_text(person.email)
+        await ask(page, "How is the auth service?")
         await page.goto(fresh.sign_in_link)
         await expect(page.locator("#who")).to_have_text(ADMIN)
         await newcomer.connected(page)
+        await expect(page.get_by_role("heading", name="Good to see you.")).to_be_visible()
+        await expect(page.locator("#banner")).to_be_hidden()  # the conversation before was not theirs
+        assert page.url == fresh.url + "/"
         await page.close()
 
 
@@ -134,6 +138,20 @@ async def test_a_used_link_throws_nobody_out(person: Person) -> None:
     await page.get_by_role("button", name="Close", exact=True).click()
     await ask(page, "How is the auth service?")
     assert await answered(page)
+
+
+async def test_a_used_link_leaves_the_conversation_and_its_address_alone(person: Person) -> None:
+    page = await person.signed_in()
+    await ask(page, "How is the auth service?")
+    assert await answered(page)
+    address = page.url
+    assert "#thread=" in address
+    await page.goto(person.product.url + "/#signin=used")
+    await expect(page.locator("#banner")).to_contain_text("You are still signed in.")
+    for _ in ("as it was", "after a reload"):
+        assert page.url == address
+        await expect(page.locator(".question")).to_have_text(["How is the auth service?"])
+        await page.reload()
 
 
 async def test_a_link_that_nobody_looked_at_throws_nobody_out_either(person: Person) -> None:

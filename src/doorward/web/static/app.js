@@ -27,10 +27,10 @@ function greetForAnybody() {
   byId("welcome").querySelector("p").textContent = "Ask whatever you like. An answer goes on where it was, in every tab, and after a break.";
 }
 
-/** The code of a one-time sign-in link. It leaves the address bar and the history before anything else happens. */
-function takeCode() {
+/** The code of a one-time sign-in link. It leaves the address bar and the history, for `address`, before anything else happens. */
+function takeCode(address) {
   const code = /^#signin=([\w.~-]+)$/.exec(location.hash)?.[1] ?? null;
-  if (code !== null) history.replaceState(null, "", location.pathname);
+  if (code !== null) history.replaceState(null, "", address);
   return code;
 }
 
@@ -58,7 +58,7 @@ class App {
   }
 
   #followLink() {
-    const code = takeCode();
+    const code = takeCode(this.#chat?.address ?? location.pathname);
     if (code === null) return false;
     if (this.#chat !== null) {
       this.#exchange(code);
@@ -84,6 +84,7 @@ class App {
     this.#leaving = false;
     const user = this.#session.user();
     if (this.#chat?.userId === (user?.user_id ?? null) && this.#chat) return;
+    if (this.#chat) history.replaceState(null, "", location.pathname); // what was shown is somebody else's
     this.#chat?.dispose();
     byId("signin").hidden = true;
     byId("chat").hidden = false;

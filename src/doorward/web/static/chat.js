@@ -102,6 +102,11 @@ export class Chat {
     return this.#user?.user_id ?? null;
   }
 
+  /** Where what is shown is found. */
+  get address() {
+    return this.#threadId === null ? location.pathname : addressOf(this.#threadId);
+  }
+
   /** What the server says about itself: see `GET /api/config`. */
   configure({ fault_hint: faultHint, max_message_bytes: maxBytes, drill }) {
     this.#hint(typeof faultHint === "string" ? faultHint : "");
@@ -209,9 +214,8 @@ export class Chat {
     this.#earlier.end();
     this.#sidebar.select(threadId, { fresh });
     if (addressed() !== threadId) {
-      const address = threadId === null ? location.pathname : addressOf(threadId);
-      if (instead) history.replaceState(null, "", address);
-      else history.pushState(null, "", address);
+      if (instead) history.replaceState(null, "", this.address);
+      else history.pushState(null, "", this.address);
     }
     this.#arrange();
     this.#scroller.toEnd();
