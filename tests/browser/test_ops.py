@@ -314,6 +314,25 @@ async def test_each_fault_is_felt_and_healed(person: Person, label: str) -> None
         await expect(page.locator("#headline")).not_to_have_text("Answering.")
 
 
+@pytest.mark.parametrize(
+    ("label", "reason", "words"),
+    [("Silence", "deadline", "no answer before the deadline"), ("Reset", "upstream", "the connection broke")],
+)
+async def test_what_went_wrong_is_told_in_words(person: Person, label: str, reason: str, words: str) -> None:
+    """Names of classes are for the log."""
+    page = await watching(person)
+    async with broken(page, label):
+        await knocked(page)
+        because, why = page.locator("#because"), page.locator(".detail-facts div").filter(has_text="Why")
+        await expect(because).to_contain_text(words)
+        await page.get_by_role("button", name="Pause").click()
+        decided = page.locator(".decision").filter(has=page.locator(".reason", has_text=reason))
+        await decided.first.locator("summary").click()
+        await expect(why).to_contain_text(words)
+        for told in (because, why):
+            await expect(told).not_to_have_text(re.compile(r"[A-Z][a-z]+[A-Z]"))
+
+
 async def test_one_fault_follows_another_without_a_repair_between(person: Person) -> None:
     page = await watching(person)
     async with broken(page, "300 ms late"), broken(page, "Reset"):

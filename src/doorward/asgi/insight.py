@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from doorward.asgi.session import AdmittedConnection
 from doorward.runtime.history import COLUMN_SECONDS, COLUMNS, Change, Column
-from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView, Statistics
+from doorward.runtime.insight import ConnectionView, DecisionRecord, ServiceView, Statistics, in_words
 
 if TYPE_CHECKING:
     from doorward.asgi.door import Door
@@ -30,6 +30,7 @@ class DoorInsight:
     def _service(self, issuer: Issuer) -> ServiceView:
         clock = self._door.clock
         contact, suspect = issuer.memory.last_contact, issuer.gate.suspect
+        trouble = issuer.health.last_error if suspect is None else suspect.detail or suspect.cause
         return ServiceView(
             issuer=issuer.name,
             tenant=issuer.tenant,
@@ -40,7 +41,7 @@ class DoorInsight:
             health=issuer.health.health.condition,
             last_probe_ms=issuer.health.last_ms,
             last_probe_passed=issuer.health.failing_since is None if issuer.health.last_ms is not None else None,
-            last_error=suspect.detail or suspect.cause if suspect is not None else issuer.health.last_error,
+            last_error=in_words(trouble) if trouble else None,
             last_contact_age_seconds=max(clock.wall() - contact, 0.0) if contact is not None else None,
             keyset_age_seconds=issuer.keys.age_seconds(),
             feed=issuer.follower.state,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from doorward.runtime.history import COLUMN_SECONDS, COLUMNS, EDGES_MS, Change, Column
-from doorward.runtime.insight import ConnectionView, DecisionRecord, Insight
+from doorward.runtime.insight import ConnectionView, DecisionRecord, Insight, in_words
 from doorward.runtime.ports import Clock
 
 SHOWN_DECISIONS = 200
@@ -151,7 +151,7 @@ class OpsFeed:
 
 def _encoded(record: DecisionRecord) -> msgspec.Raw:
     """Its steps as `[name, milliseconds]`."""
-    told = {**msgspec.structs.asdict(record), "steps": tuple(record.steps.items())}
+    told = {**msgspec.structs.asdict(record), "detail": in_words(record.detail), "steps": tuple(record.steps.items())}
     return msgspec.Raw(msgspec.json.encode(told))
 
 

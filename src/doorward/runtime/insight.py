@@ -5,11 +5,16 @@ Nothing here holds a token; tokens are known by fingerprint.
 
 from __future__ import annotations
 
+import re
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
+
+from doorward.errors import BackendError
+
+_KIND: Final = re.compile(r" \([A-Z]\w*[a-z]\w*\)")
 
 
 class Timeline(Mapping[str, float]):
@@ -81,6 +86,20 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False):
     """websocket | http"""
     issuer: str | None = None
     """The name of the issuer whose token it was; `None` where nobody's was found."""
+
+
+def in_words(trouble: str) -> str:
+    """What a log says of an error, as it is shown to people: without the names of its classes."""
+    kind, _, words = trouble.partition(": ")
+    told = (words or "it failed") if kind in _names(BackendError) else trouble
+    return _KIND.sub("", told)
+
+
+def _names(kind: type[BackendError]) -> Iterator[str]:
+    """Of the class and those under it, a validator's own too."""
+    yield kind.__name__
+    for special in kind.__subclasses__():
+        yield from _names(special)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from tests.chat_support import HEALTHY
 
@@ -95,6 +96,13 @@ def looking() -> Looking:
 
 def ids(state: dict[str, Any]) -> list[str]:
     return [record["id"] for record in state["decisions"]]
+
+
+def test_why_is_told_in_words(looking: Looking) -> None:
+    looking.insight.records = [
+        msgspec.structs.replace(decision(0), detail="DeadlinePassed: no answer before the deadline")
+    ]
+    assert looking.look()["decisions"][0]["detail"] == "no answer before the deadline"
 
 
 def test_the_first_look_has_everything(looking: Looking) -> None:

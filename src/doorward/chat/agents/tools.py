@@ -15,6 +15,7 @@ from msgspec import structs
 
 from doorward.chat.agents.intents import Target
 from doorward.errors import DoorwardError, LimitError
+from doorward.runtime.insight import in_words
 
 if TYPE_CHECKING:
     from doorward.chat.agents.port import LiveView
@@ -170,6 +171,7 @@ def _may_see(record: DecisionRecord, who: LiveView) -> bool:
 def _decision(record: DecisionRecord) -> Result:
     return {
         **structs.asdict(record),
+        "detail": in_words(record.detail),
         "steps": [{"name": name, "ms": round(ms, 3)} for name, ms in record.steps.items()],
     }
 

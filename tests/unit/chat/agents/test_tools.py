@@ -43,6 +43,11 @@ def test_the_inside_of_the_network_is_for_admins(tools: Tools) -> None:
     assert all_of_it["last_error"] == "no answer in time"
 
 
+def test_why_a_decision_was_made_is_told_in_words(insight: FakeInsight, tools: Tools) -> None:
+    insight.records.append(decision("d-late", "alice", detail="DeadlinePassed: no answer before the deadline"))
+    assert tools.call("explain_decision", {"decision_id": "d-late"}, ALICE)["detail"] == "no answer before the deadline"
+
+
 def test_of_several_auth_services_everybody_sees_their_own(insight: FakeInsight) -> None:
     insight.others = (replace(HEALTHY, issuer="acme", tenant="acme"), replace(HEALTHY, issuer="beta", tenant="beta"))
     tools = Tools(insight)
