@@ -293,6 +293,11 @@ export interface Thread {
   active_run_id: string | null;
 }
 
+/** One that was listed. `excerpt` is there where `q` was given, and said in it: plain text, for `textContent`. */
+export interface FoundThread extends Thread {
+  excerpt?: { before: string; match: string; after: string };
+}
+
 /** One message of a thread; `message` is AG-UI's. */
 export interface ThreadMessage {
   position: number;
@@ -339,7 +344,7 @@ interface Cancel {
  */
 export interface Api {
   /** Newest first; `q` searches titles and what was said. */
-  listThreads(options?: Paging & { q?: string }): Promise<{ threads: Thread[]; next_cursor: string | null }>;
+  listThreads(options?: Paging & { q?: string }): Promise<{ threads: FoundThread[]; next_cursor: string | null }>;
   createThread(options?: Cancel & { threadId?: string; title?: string }): Promise<Thread>;
   getThread(threadId: string, options?: Cancel): Promise<Thread>;
   renameThread(threadId: string, title: string, options?: Cancel): Promise<Thread>;

@@ -178,10 +178,26 @@ async def test_what_is_found_under_one_title_is_told_apart_by_its_time(newcomer:
 
     await page.route("**/api/threads?*q=*", used)
     await page.get_by_label("Search conversations").fill("connected")
-    await expect(times).to_have_text(["3 h ago", "Nov 3, 2025"])
+    await expect(times).to_have_text([re.compile("^3 h ago"), re.compile("^Nov 3, 2025")])
     await expect(page.get_by_role("link", name="Who is connected? 3 h ago")).to_be_visible()
     await page.get_by_label("Search conversations").fill("")
     await expect(times.first).to_be_hidden()
+
+
+async def test_what_was_said_is_shown_with_what_was_searched_for_in_it(newcomer: Person) -> None:
+    page = await newcomer.signed_in()
+    await ask(page, "Is <img src=x onerror=alert(1)> a WARDEN's word?")
+    await renamed(page, "The warden")
+    search, found = page.get_by_label("Search conversations"), page.locator(".thread-said")
+    await search.fill("a warden's")
+    await expect(found).to_have_text("…<img src=x onerror=alert(1)> a WARDEN's word?")
+    await expect(found.locator("mark")).to_have_text("a WARDEN's")
+    assert await page.locator(".side img").count() == 0
+    await renamed(page, "The warden's word")
+    await expect(found.locator("mark")).to_have_text("a WARDEN's")  # a notice of it has no excerpt
+    await search.fill("the warden's word")
+    await expect(page.get_by_text("1 found")).to_be_visible()
+    await expect(found).to_have_count(0)  # only its title says so
 
 
 async def test_deleting_asks_first_and_is_deletion_everywhere(newcomer: Person) -> None:

@@ -206,6 +206,19 @@ async def test_search_looks_into_titles_and_messages(words: str, found: set[str]
         assert {thread["thread_id"] for thread in answer.content["threads"]} == found
 
 
+async def test_what_was_searched_for_is_shown_where_it_was_said_last() -> None:
+    async with serving() as (server, person):
+        alice = person("alice")
+        await said(server, "t", "Tell me of the Lighthouse")
+        await said(server, "t", "Is a LIGHTHOUSE high?", "r2")
+        await alice("POST", "/api/threads", {"thread_id": "titled", "title": "Lighthouse"})
+        found = (await alice("GET", "/api/threads", params={"q": "lighthouse"})).content["threads"]
+        excerpts = {thread["thread_id"]: thread.get("excerpt") for thread in found}
+        listed = (await alice("GET", "/api/threads")).content["threads"]
+        assert excerpts == {"t": {"before": "Is a ", "match": "LIGHTHOUSE", "after": " high? "}, "titled": None}
+        assert not any("excerpt" in thread for thread in listed)
+
+
 async def test_another_users_thread_is_not_there() -> None:
     async with serving() as (server, person):
         await said(server, "t", "a secret")

@@ -36,6 +36,7 @@ from doorward.chat.views import (
     Search,
     Settled,
     ThreadCreate,
+    ThreadFound,
     ThreadPage,
     ThreadRename,
     ThreadView,
@@ -182,7 +183,7 @@ class ThreadApi:
         more = len(rows) > asked.limit
         rows = rows[: asked.limit]
         cursor = f"{rows[-1].updated_ms}.{rows[-1].thread_id}" if more else None
-        return answer(ThreadPage([ThreadView.of(row) for row in rows], cursor))
+        return answer(ThreadPage([ThreadFound.of(row) for row in rows], cursor))
 
     async def _create(self, call: Call[ThreadCreate]) -> Response:
         asked = call.asked

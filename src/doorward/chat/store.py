@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
 
 from doorward.chat.agents.port import AgentFault
+from doorward.chat.excerpt import Excerpt, excerpt_of
 from doorward.chat.mailbox import Ending
 from doorward.chat.schema import messages, runs, threads
 from doorward.chat.transcript import Message
@@ -38,6 +39,8 @@ class ThreadRow:
     folded_seq: int
     active_run_id: str | None = None
     tidied_seq: int = 0
+    excerpt: Excerpt | None = None
+    """Of one that was searched for, where its newest message with these words says them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +313,7 @@ class ChatStore:
                 "position": first + index,
                 "run_id": run.run_id,
                 "message": message.model_dump_json(by_alias=True),
-                "words": words_of(message),
+                "words": said_in(message).casefold(),
                 "created_ms": now,
             }
             for index, message in enumerate(run.messages)
@@ -344,10 +347,10 @@ def title_of(question: str) -> str:
     return words if len(words) <= TITLE_CHARACTERS else words[: TITLE_CHARACTERS - 1].rstrip() + "…"
 
 
-def words_of(message: Message) -> str:
+def said_in(message: Message) -> str:
     """What of a message is searched: what people and agents said, not what tools did."""
     said = message.content if message.role in {"user", "assistant"} else None
-    return said.casefold() if isinstance(said, str) else ""
+    return said if isinstance(said, str) else ""
 
 
 _active = runs.alias("active")
@@ -387,11 +390,18 @@ def _page(
         updated_ms, thread_id = before
         same = and_(threads.c.updated_ms == updated_ms, threads.c.thread_id < thread_id)
         statement = statement.where(or_(threads.c.updated_ms < updated_ms, same))
-    if words:
-        said = exists().where(messages.c.thread_id == threads.c.thread_id, func.instr(messages.c.words, words) > 0)
-        statement = statement.where(or_(func.instr(threads.c.title_words, words) > 0, said))
     statement = statement.order_by(threads.c.updated_ms.desc(), threads.c.thread_id.desc()).limit(limit)
-    return [ThreadRow(*found) for found in connection.execute(statement)]
+    if not words:
+        return [ThreadRow(*found) for found in connection.execute(statement)]
+    said = and_(messages.c.thread_id == threads.c.thread_id, func.instr(messages.c.words, words) > 0)
+    newest = select(messages.c.message).where(said).order_by(messages.c.position.desc()).limit(1).scalar_subquery()
+    statement = statement.where(or_(func.instr(threads.c.title_words, words) > 0, exists().where(said)))
+    found = connection.execute(statement.add_columns(newest))
+    return [replace(ThreadRow(*row), excerpt=_excerpt(message, words)) for *row, message in found]
+
+
+def _excerpt(message: str | None, words: str) -> Excerpt | None:
+    return None if message is None else excerpt_of(said_in(_MESSAGE.validate_json(message)), words)
 
 
 def _rename(thread_id: str, user_id: str, title: str, connection: Connection) -> ThreadRow | None:

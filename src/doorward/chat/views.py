@@ -9,6 +9,7 @@ import msgspec
 
 from doorward.chat.commands import MAX_ID_LENGTH, NAME_CHARACTERS, Name
 from doorward.chat.endings import error_of, fault_of
+from doorward.chat.excerpt import Excerpt
 from doorward.chat.mailbox import Ending
 
 if TYPE_CHECKING:
@@ -52,10 +53,20 @@ class ThreadView(msgspec.Struct, frozen=True):
         return cls(row.thread_id, row.title, time_of(row.created_ms), time_of(row.updated_ms), row.active_run_id)
 
 
+class ThreadFound(ThreadView, frozen=True):
+    """One conversation of a list. `excerpt` is there where words were searched for, and said in it: the newest place."""
+
+    excerpt: Excerpt | msgspec.UnsetType = msgspec.UNSET
+
+    @classmethod
+    def of(cls, row: ThreadRow) -> ThreadFound:
+        return cls(**msgspec.structs.asdict(ThreadView.of(row)), excerpt=row.excerpt or msgspec.UNSET)
+
+
 class ThreadPage(msgspec.Struct, frozen=True):
     """Threads, last used first."""
 
-    threads: list[ThreadView]
+    threads: list[ThreadFound]
     next_cursor: Next
 
 

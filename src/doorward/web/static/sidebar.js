@@ -61,7 +61,7 @@ export class Sidebar {
     const item = this.#items.get(thread.thread_id);
     const moved = item === undefined || item.thread.updated_at !== thread.updated_at;
     if (item !== undefined || this.#query === "") {
-      this.#put(thread, moved ? byId("threads").firstElementChild : undefined);
+      this.#put({ excerpt: item?.thread.excerpt, ...thread }, moved ? byId("threads").firstElementChild : undefined);
       this.#tell();
     }
     this.#learn(thread);

@@ -15,6 +15,13 @@ function sinceWords(time, now) {
   return new Date(time).toLocaleDateString("en", { day: "numeric", month: "short", year: "numeric" });
 }
 
+/** What was said there, with what was searched for in it. Plain text. */
+function saidNode({ before, match, after }) {
+  const node = make("span", "thread-said", before, make("mark", "", match), after);
+  node.dir = "auto";
+  return node;
+}
+
 /** Where a conversation is found, in this tab or another one. */
 export const addressOf = (threadId) => `#thread=${threadId}`;
 
@@ -54,9 +61,11 @@ export class ThreadItem {
     this.#delete.setAttribute("aria-label", `Delete ${title}`);
   }
 
-  /** Of one that was searched for: when it was used last, by which it is told from others with its title. */
+  /** Of one that was searched for: when it was used last and what was said, by which it is told from others with its title. */
   tell({ found }) {
-    setText(this.#found, found ? sinceWords(this.#thread.updated_at, Date.now()) : "");
+    const { updated_at: used, excerpt } = this.#thread;
+    const told = found ? [sinceWords(used, Date.now()), ...(excerpt ? [" ", saidNode(excerpt)] : [])] : [];
+    this.#found.replaceChildren(...told);
   }
 
   select(selected) {
