@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -24,17 +25,15 @@ class Excerpt(msgspec.Struct, frozen=True):
 
 def excerpt_of(text: str, words: str) -> Excerpt | None:
     """Around the first place of `words`, which are case folded; `None` where they are not in it."""
-    at = text.casefold().find(words)
+    folded = text.casefold()
+    at = folded.find(words)
     if at < 0:
         return None
-    begin = bisect_right(range(len(text) + 1), at, key=lambda place: _folded(text, place)) - 1
-    end = bisect_left(range(len(text) + 1), at + len(words), key=lambda place: _folded(text, place))
+    begin, end = at, at + len(words)
+    if len(folded) > len(text):  # folding makes two or three characters of some
+        places = [*accumulate(map(len, map(str.casefold, text)), initial=0)]
+        begin, end = bisect_right(places, begin) - 1, bisect_left(places, end)
     return Excerpt(_before(text[:begin]), _line(text[begin:end]), _after(text[end:]))
-
-
-def _folded(text: str, place: int) -> int:
-    """Where a place is after folding, which makes two characters of some."""
-    return len(text[:place].casefold())
 
 
 def _before(text: str) -> str:
