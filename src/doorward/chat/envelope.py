@@ -133,5 +133,9 @@ def _joined(group: Sequence[Envelope], deltas: Sequence[str]) -> Envelope:
 
 
 def _delta(envelope: Envelope) -> _Delta | None:
-    content = msgspec.json.decode(envelope.event, type=_Delta)
+    """`None` of everything else, whatever it calls its own delta: that of a `STATE_DELTA` is a list."""
+    try:
+        content = msgspec.json.decode(envelope.event, type=_Delta)
+    except msgspec.ValidationError:
+        return None
     return content if content.type in MERGEABLE else None

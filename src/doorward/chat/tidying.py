@@ -50,6 +50,8 @@ class Tidying:
     async def resting(self) -> int:
         """Tidy a few threads that rest, that have grown, or that were not seen for long; returns how many.
 
+        One that cannot be tidied is logged and left until it is its turn again; it stops no other.
+
         Raises:
             StoreError: some are left.
 
@@ -63,7 +65,13 @@ class Tidying:
             limit=self._limits.tidied_threads,
         )
         for thread_id, up_to in untidy:
-            await self._tidy(thread_id, up_to)
+            try:
+                await self._log.tidy(thread_id, up_to=up_to)
+            except StoreError:  # not this thread's fault
+                raise
+            except Exception:
+                log.exception("chat.not_tidied", thread_id=thread_id)
+            await self._store.tidied(thread_id, up_to)
         return len(untidy)
 
     async def _tidy(self, thread_id: str, up_to: int) -> None:

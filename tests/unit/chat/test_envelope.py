@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from ag_ui.core import RunFinishedEvent, TextMessageContentEvent
 
-from doorward.chat.envelope import Envelope, SyntheticEnvelope, encode, event_json, merged
+from doorward.chat.envelope import Envelope, SyntheticEnvelope, compacted, encode, event_json, merged
 
 
 def envelope(seq: int, event: dict[str, Any], **changes: Any) -> Envelope:
@@ -66,3 +67,18 @@ def test_what_does_not_belong_together_is_not_merged() -> None:
     assert merged(first, delta(4, "b", epoch="f"), max_bytes=1_000) is None, "another epoch"
     assert merged(first, envelope(4, end), max_bytes=1_000) is None, "not a delta"
     assert merged(first, delta(4, "b"), max_bytes=50) is None, "too large"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/a", "value": 1}]},
+        {"type": "CUSTOM", "name": "n", "value": 1, "messageId": 5},
+        {"type": "ACTIVITY_DELTA", "messageId": "m", "patch": [], "delta": None},
+    ],
+)
+def test_what_calls_something_else_its_delta_stays_as_it_is(event: dict[str, Any]) -> None:
+    foreign = envelope(4, event)
+    assert merged(delta(3, "a"), foreign, max_bytes=1_000) is None
+    assert merged(foreign, delta(5, "b"), max_bytes=1_000) is None
+    assert compacted([delta(3, "a"), foreign, delta(5, "b")], max_bytes=1_000)[1] is foreign

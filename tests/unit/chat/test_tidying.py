@@ -45,7 +45,7 @@ async def opened(path: Path | None, log: EventLog | None = None) -> AsyncIterato
 
 
 async def ask(chat: Chat, thread: Thread, number: int) -> None:
-    _, run = await chat.runs.start(thread, RunStart("c", "t", f"r{number}", WORDS), Person())
+    _, run = await chat.runs.start(thread, RunStart("c", thread.id, f"r{number}", WORDS), Person())
     assert run is not None
     await eventually(lambda: run.ended.is_set(), what="the run has ended")
 
@@ -104,3 +104,31 @@ async def test_a_log_that_cannot_be_tidied_stops_no_run() -> None:
         assert "disk full" in {line.get("error") for line in lines}
         with pytest.raises(StoreError):
             await chat.tidying.resting()
+
+
+class Sick(MemoryEventLog):
+    """A log that nobody has thought of, for one thread."""
+
+    def __init__(self) -> None:
+        super().__init__(wall=lambda: 1_000.0)
+        self.tidied: list[str] = []
+
+    async def tidy(self, thread_id: str, *, up_to: int) -> None:
+        if thread_id == "t":
+            raise RuntimeError("what nobody thought of")
+        self.tidied.append(thread_id)
+
+
+async def test_a_log_that_fails_for_one_thread_is_told_of_once_and_holds_up_no_other() -> None:
+    async with opened(None, sick := Sick()) as (chat, thread):
+        other = await chat.threads.open("u", "bob")
+        assert isinstance(other, Thread)
+        thread.tidied_seq = other.tidied_seq = 10_000
+        for number in range(4):
+            await ask(chat, thread, number)
+            await ask(chat, other, number)
+        with capture_logs() as lines:
+            assert await chat.tidying.resting() == 2
+            assert await chat.tidying.resting() == 0
+        assert [line["thread_id"] for line in lines if line["event"] == "chat.not_tidied"] == ["t"]
+        assert sick.tidied == ["u"]
