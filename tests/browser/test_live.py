@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from tests.browser.talk import LONG, answer, ask, asked, same_thread, unseen_tok
 from doorward.testing.waiting import eventually
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import Page, WebSocketRoute
     from tests.browser.conftest import Person
     from tests.browser.puppet import Puppet, Run
 
@@ -477,3 +479,53 @@ async def test_an_answer_that_cannot_be_followed_is_no_blank(ada: Person, puppet
     (await puppet.asked()).answer("Now this.")
     await expect(page.locator(".answer")).to_have_text(["Here it is.", "Now this."])
     await expect(page.locator("#absent")).to_be_hidden()
+
+
+async def test_a_first_question_that_was_refused_makes_its_conversation_once_it_is_sent_again(
+    ada: Person, puppet: Puppet
+) -> None:
+    """There were too many conversations, and one is deleted elsewhere: what is asked next is followed too."""
+    is_full = True
+
+    async def on_the_way(line: WebSocketRoute) -> None:
+        server = line.connect_to_server()
+
+        def to_server(text: str | bytes) -> None:
+            command = json.loads(text)
+            if is_full and command["type"] in {"thread.subscribe", "run.start"}:
+                error = {"code": "TOO_MANY_THREADS", "message": "you have as many as there may be"}
+                line.send(json.dumps({"reply_to": command["id"], "ok": False, "error": error}))
+            else:
+                server.send(text)
+
+        line.on_message(to_server)
+
+    await ada.context.route_web_socket(re.compile("/ws$"), on_the_way)
+    page = await ada.signed_in()
+    await ask(page, "Tell me a story")
+    await expect(page.get_by_text("Not sent: you have as many as there may be.")).to_be_visible()
+    is_full = False
+    await ask(page, "Tell me another")
+    (await puppet.asked()).answer("Here it is.")
+    await expect(answer(page)).to_have_text("Here it is.")
+
+
+async def test_a_first_question_is_not_lost_by_connecting_anew(ada: Person, puppet: Puppet) -> None:
+    lines: list[WebSocketRoute] = []
+
+    async def on_the_way(line: WebSocketRoute) -> None:
+        line.connect_to_server()
+        lines.append(line)
+
+    await ada.context.route_web_socket(re.compile("/ws$"), on_the_way)
+    page = await ada.signed_in()
+    await lines[-1].close(code=3003, reason="FORBIDDEN")
+    await expect(page.locator("#pill")).to_have_text("Disconnected")
+    await ask(page, "Tell me a story")
+    await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    await page.get_by_role("button", name="Reconnect").click()
+    await ada.connected(page)
+    await expect(page.locator(".question")).to_contain_text("Tell me a story")
+    await page.get_by_role("button", name="Try again").click()
+    (await puppet.asked()).answer("Here it is.")
+    await expect(answer(page)).to_have_text("Here it is.")

@@ -194,6 +194,7 @@ export class Chat {
   #resumed({ threadId, activeRunId }) {
     if (threadId !== this.#threadId) return;
     this.#awaited = activeRunId;
+    this.#fresh = false;
     this.#absent.refusal = null;
     this.#banner.stalled(false);
     this.#arrange();
@@ -224,12 +225,12 @@ export class Chat {
 
   /**
    * What is seen of it comes as events; a line that breaks, or a server that cannot just now, is the client's to mend. It may
-   * have been deleted, or be nobody's: then it is not made by looking at it.
+   * have been deleted, or be nobody's: then it is not made by looking at it, unless a question waits here that will make it.
    */
   async #subscribe() {
     const threadId = this.#threadId;
     try {
-      await this.#client.subscribe(threadId, { create: false });
+      await this.#client.subscribe(threadId, { create: this.#fresh });
     } catch (error) {
       if (error.code === "NOT_FOUND") this.#gone(threadId);
       else if (threadId === this.#threadId && isFinal(error)) this.#refused(error);
@@ -326,25 +327,25 @@ export class Chat {
 
   #ask(question) {
     const runId = newId("r-");
-    const first = this.#threadId === null;
-    if (first) this.#show(newId("t-"), { fresh: true });
+    if (this.#threadId === null) this.#show(newId("t-"), { fresh: true });
     this.#banner.note(null);
     this.#transcript.question(runId, question);
     this.#arrange();
     this.#scroller.toEnd();
     if (this.#absent.refusal !== null) this.#subscribe();
-    this.#start({ runId, question, first });
+    this.#start({ runId, question });
   }
 
   /**
    * Safe to repeat: the same run starts once, however often it is asked for. A conversation is made by the first question that
    * arrives, and not anew by one that comes when it has been deleted: that goes back to where it was written.
    */
-  async #start({ runId, question, first }) {
+  async #start({ runId, question }) {
     const threadId = this.#threadId;
-    const following = first ? this.#client.subscribe(threadId).then(() => null, (error) => error) : null;
+    const create = this.#fresh;
+    const following = create ? this.#client.subscribe(threadId).then(() => null, (error) => error) : null;
     try {
-      await this.#client.startRun(threadId, question, { runId, create: this.#fresh });
+      await this.#client.startRun(threadId, question, { runId, create });
       if (threadId === this.#threadId) this.#fresh = false;
       const refusal = await following;
       if (refusal !== null && isFinal(refusal) && threadId === this.#threadId) this.#subscribe();
@@ -353,7 +354,7 @@ export class Chat {
         this.#gone(threadId);
         this.#composer.giveBack(question);
       } else if (threadId === this.#threadId) {
-        this.#transcript.unsent(runId, unsentWords(error), () => this.#start({ runId, question, first }));
+        this.#transcript.unsent(runId, unsentWords(error), () => this.#start({ runId, question }));
       }
     }
   }
