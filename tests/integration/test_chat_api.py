@@ -23,6 +23,7 @@ from doorward.chat.agents.port import TOLD, AgentError, AgentFault, RunRequest
 from doorward.chat.api import MAX_BODY_BYTES, MAX_RENDERED_BYTES
 from doorward.chat.app import create_app
 from doorward.chat.limits import ChatLimits
+from doorward.chat.markdown import Budget
 from doorward.config import Settings
 from doorward.testing.waiting import eventually
 
@@ -308,7 +309,7 @@ async def test_renders_markdown_that_cannot_act() -> None:
 async def test_many_renders_of_one_user_delay_another_by_one_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
-    def slowly(text: str) -> str:
+    def slowly(text: str, _: Budget) -> str:
         time.sleep(0.2)
         order.append(text)
         return text

@@ -251,11 +251,13 @@ class ThreadApi:
 
 
 def _finished(texts: list[str]) -> Rendered:
-    return Rendered([markdown.render(text) for text in texts])
+    budget = markdown.Budget()
+    return Rendered([markdown.render(text, budget) for text in texts])
 
 
 def _growing(texts: list[str]) -> Rendered:
-    made = [markdown.render_growing(text) for text in texts]
+    budget = markdown.Budget()
+    made = [markdown.render_growing(text, budget) for text in texts]
     return Rendered([one.html for one in made], [Settled(one.settled_lines, one.settled_elements) for one in made])
 
 

@@ -1,11 +1,16 @@
 """Markdown of strangers as HTML that a page may show: CommonMark, tables and strikethrough, and nothing that acts.
 
 Two walls, either of which would do: the parser takes no HTML, and what it makes is cleaned by an allow-list.
+
+Some texts take the parser a time that grows with the square of their length, and there will be more of them than anybody knows of.
+So it looks at the clock at each step, and a text that takes too long is shown as it is written.
 """
 
 from __future__ import annotations
 
+import html
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,14 +18,19 @@ from typing import Any, Final
 
 import nh3
 from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
 from markdown_it.rules_core import StateCore
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
 MAX_NESTING: Final = 20
 """Quotes in lists in quotes: deeper ones stay as they are written."""
 
 MAX_CELLS_MADE_UP: Final = 4_096
-"""Of one text: at the row with which a table's short rows lack more cells, the table ends."""
+"""Of one table: at the row with which its short rows lack more cells, it ends. It is made in one step."""
+
+CPU_SECONDS: Final = 0.5
+"""For one call's texts; some ten times what 64 KiB of an answer take."""
 
 SCHEMES: Final = frozenset({"http", "https", "mailto"})
 HEADING_SHIFT: Final = 2
@@ -32,6 +42,7 @@ _INLINE: Final = ("a", "code", "em", "s", "strong")
 _TABLE: Final = ("table", "tbody", "td", "th", "thead", "tr")
 _LANGUAGE: Final = re.compile(r"language-[A-Za-z0-9_+#.-]{1,32}")
 _NEWLINE: Final = re.compile(r"\r\n?|\n")
+_BUDGET: Final = "budget"
 _ALIGNMENTS: Final = frozenset({"left", "center", "right"})
 
 
@@ -70,32 +81,59 @@ class Growing:
     settled_elements: int
 
 
-def render(text: str) -> str:
+class Budget:
+    """So much time of this thread's processor has what is rendered with it. Rendering goes on a little beyond: a step is not broken off."""
+
+    def __init__(self, seconds: float = CPU_SECONDS) -> None:
+        self._ends_at = time.thread_time() + seconds
+
+    def check(self) -> None:
+        if time.thread_time() > self._ends_at:
+            raise _TooSlow
+
+
+class _TooSlow(Exception):
+    """The budget is spent."""
+
+
+def render(text: str, budget: Budget | None = None) -> str:
     """`text` as HTML: a fragment of block elements, safe to be put into a page.
 
     Raw HTML comes out as the text that it is. Links are absolute `http`, `https` or `mailto`, open another tab and pass
     nothing on. An image becomes a link to it: a page must not fetch what an answer names. Headings begin at `<h3>`, the
     language of a fenced block is its `class="language-..."`, a table's alignment is `align`.
 
-    Takes about two milliseconds a kilobyte, for a hostile text eight: call it in a thread.
+    Takes about two milliseconds a kilobyte: call it in a thread. What the budget does not suffice for comes out as it is written.
 
     Args:
         text: any text; bound its length before.
+        budget: shared by the texts of one call; default: one of its own.
 
     Source:
         CommonMark 0.31; the tables and strikethrough of GitHub Flavored Markdown.
     """
-    return _CLEANER.clean(_PARSER.render(_whole(text)))
+    whole = _whole(text)
+    try:
+        made = _PARSER.render(whole, {_BUDGET: budget or Budget()})
+    except _TooSlow:
+        return _as_written(whole)
+    return _CLEANER.clean(made)
 
 
-def render_growing(text: str) -> Growing:
+def render_growing(text: str, budget: Budget | None = None) -> Growing:
     """As `render`, for the end of a text that goes on. Takes up to twice as long.
 
     Only the last block that complete lines have begun can still change: a paragraph into a heading or a table, a list into
     a longer one. All before it is settled, but for links whose address is only given further down (`[1]: https://...`).
     """
     whole = _whole(text)
-    env: dict[str, Any] = {}
+    try:
+        return _growing(whole, {_BUDGET: budget or Budget()})
+    except _TooSlow:
+        return Growing(_as_written(whole), 0, 0)
+
+
+def _growing(whole: str, env: dict[str, Any]) -> Growing:
     complete = _PARSER.parse(whole[: _end_of_lines(whole)], env)
     begins = [index for index, token in enumerate(complete) if token.level == 0 and token.nesting >= 0]
     last = begins[-1] if len(begins) > 1 else 0
@@ -103,6 +141,10 @@ def render_growing(text: str) -> Growing:
     rest = _PARSER.parse(_after_lines(whole, lines), env)
     parts = (_CLEANER.clean(_PARSER.renderer.render(tokens, _PARSER.options, env)) for tokens in (settled, rest))
     return Growing("".join(parts), lines, max(len(begins) - 1, 0))
+
+
+def _as_written(whole: str) -> str:
+    return _CLEANER.clean(f"<p>{html.escape(whole)}</p>".replace("\n", "<br>\n"))
 
 
 def _whole(text: str) -> str:
@@ -123,10 +165,23 @@ def _after_lines(text: str, count: int) -> str:
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": MAX_NESTING})
     parser.enable(["table", "strikethrough"])
+    within_blocks = {"alt": ["paragraph", "reference", "blockquote", "list"]}
+    parser.block.ruler.before("table", _BUDGET, _check_at_block, within_blocks)
+    parser.inline.ruler.before("text", _BUDGET, _check_at_inline)
     parser.core.ruler.push("shift_headings", _shift_headings)
     parser.core.ruler.push("align_cells", _align_cells)
     parser.core.ruler.push("unpicture", _unpicture)
     return parser
+
+
+def _check_at_block(state: StateBlock, _start: int, _end: int, _silent: bool) -> bool:
+    state.env[_BUDGET].check()
+    return False
+
+
+def _check_at_inline(state: StateInline, _silent: bool) -> bool:
+    state.env[_BUDGET].check()
+    return False
 
 
 def _shift_headings(state: StateCore) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from doorward.chat.markdown import MAX_CELLS_MADE_UP, render, render_growing
+from doorward.chat.markdown import MAX_CELLS_MADE_UP, Budget, Growing, render, render_growing
 
 ALLOWED = {
     "a": {"href", "rel", "target"},
@@ -104,10 +104,33 @@ def test_an_image_in_a_link_is_its_words() -> None:
 
 def test_a_table_whose_rows_lack_cells_ends_before_it_takes_seconds() -> None:
     wide = "a|" * 200 + "\n" + "-|" * 200 + "\n" + "a\n" * 5_000
-    for html in (render(wide), render_growing(wide).html):
+    for html in (render(wide, Budget(60.0)), render_growing(wide, Budget(60.0)).html):
         assert html.count("<td>") <= MAX_CELLS_MADE_UP + 100
         assert html.count("<table>") == 1
         assert html.count("a<br>") > 4_000, "the rest stays as it is written"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![" * 30_000,
+        "[a\n" * 20_000,
+        ("|a" * 60 + "|\n" + "|-" * 60 + "|\n" + "|b\n" * 60 + "\n") * 150,
+        "*a_ " * 15_000,
+    ],
+    ids=["images", "links over lines", "many tables", "emphasis"],
+)
+def test_a_text_that_takes_too_long_comes_as_it_is_written(text: str) -> None:
+    html = render(text, Budget(0.05))
+    assert re.sub("</?p>|<br>", "", html) == text
+    assert render_growing(text, Budget(0.05)) == Growing(html, 0, 0)
+
+
+def test_texts_share_a_budget_and_what_is_written_acts_in_no_way() -> None:
+    spent = Budget(0.0)
+    assert render("*a* <script>\nb", spent) == "<p>*a* &lt;script&gt;<br>\nb</p>"
+    assert render("*a*", Budget(60.0)) == "<p><em>a</em></p>\n"
+    assert render("*a*", spent) == "<p>*a*</p>"
 
 
 def test_deep_nesting_ends() -> None:
