@@ -128,8 +128,11 @@ async def test_what_it_prints_for_diagnosis_works_while_it_runs(tmp_path: Path) 
     async with up(tmp_path, free_port()) as running:
         command = re.search(r"doorward (doctor --config \S+)", running.text)
         assert command is not None
+        second = await doorward("up", "--port", running.url.rpartition(":")[2], cwd=tmp_path)
+        assert (second.code, second.out) == (2, ""), "it does not start, and takes nothing away"
         well = await doorward(*command[1].split(), cwd=tmp_path)
         assert well.code == 0, well.out
+        assert f"The door at {running.url.removeprefix('http://')}" in " ".join(well.out.split())
         os.kill(running.auth_pid, signal.SIGSTOP)
         frozen = await doorward(*command[1].split(), cwd=tmp_path)
         assert frozen.code == 1

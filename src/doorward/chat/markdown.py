@@ -82,7 +82,7 @@ class Growing:
 
 
 class Budget:
-    """So much time of this thread's processor has what is rendered with it. Rendering goes on a little beyond: a step is not broken off."""
+    """How long what is rendered with it may keep this thread's processor busy. A step that was begun is not broken off."""
 
     def __init__(self, seconds: float = CPU_SECONDS) -> None:
         self._ends_at = time.thread_time() + seconds
@@ -165,8 +165,9 @@ def _after_lines(text: str, count: int) -> str:
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": MAX_NESTING})
     parser.enable(["table", "strikethrough"])
-    within_blocks = {"alt": ["paragraph", "reference", "blockquote", "list"]}
-    parser.block.ruler.before("table", _BUDGET, _check_at_block, within_blocks)
+    parser.block.ruler.before(
+        "table", _BUDGET, _check_at_block, {"alt": ["paragraph", "reference", "blockquote", "list"]}
+    )
     parser.inline.ruler.before("text", _BUDGET, _check_at_inline)
     parser.core.ruler.push("shift_headings", _shift_headings)
     parser.core.ruler.push("align_cells", _align_cells)

@@ -184,7 +184,7 @@ def up(
     )
     if problem := problem_of(settings.chat):
         raise ConfigError(problem)
-    with _log_in(settings.data_dir) as stream, _told(settings, auth):
+    with _log_in(settings.data_dir) as stream:
         writer = configure(level=settings.log_level, style="json", stream=stream)
         process = AuthProcess(settings, secret, issuer, settings.data_dir / "authd.log")
 
@@ -229,16 +229,14 @@ async def _up(settings: Settings, process: AuthProcess, auth_port: int) -> int:
             _commands(console, process)
 
         process.on_ready = back
-        try:
-            return await run(
-                product,
-                settings,
-                ready=lambda host, port: _welcome(
-                    console, settings, process, admin, _Links(host, port, codes, panel.token)
-                ),
-            )
-        finally:
-            watching.cancel()
+        with contextlib.ExitStack() as while_it_runs:
+
+            def ready(host: str, port: int) -> None:
+                while_it_runs.enter_context(_told(settings, host, port))
+                _welcome(console, settings, process, admin, _Links(host, port, codes, panel.token))
+
+            while_it_runs.callback(watching.cancel)
+            return await run(product, settings, ready=ready)
     finally:
         await process.stop()
         await proxy.aclose()
@@ -300,13 +298,16 @@ def _log_in(folder: Path) -> IO[str]:
 
 
 @contextlib.contextmanager
-def _told(settings: Settings, auth: dict[str, str]) -> Iterator[None]:
+def _told(settings: Settings, host: str, port: int) -> Iterator[None]:
     """While inside, a file says how the auth service is asked: its secret is made anew at each start, and `doctor` needs it too."""
     file = settings.data_dir / DOCTOR_FILE
-    serve = {"host": settings.serve.host, "port": settings.serve.port}
-    asked = auth | {"service_id": settings.auth.service_id, "audience": list(settings.auth.audience)}
+    asked = settings.auth.model_dump(
+        include={"url", "issuer", "service_id", "audience", "typ", "revocations"}, mode="json"
+    )
+    if settings.auth.service_secret is not None:
+        asked["service_secret"] = settings.auth.service_secret.get_secret_value()
     lines = [f"environment = {json.dumps(settings.environment.value)}"]
-    for table, fields in (("auth", asked), ("serve", serve)):
+    for table, fields in (("auth", asked), ("serve", {"host": host, "port": port})):
         lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in fields.items())]
     with open(file, "w", encoding="utf-8", opener=_private) as stream:
         stream.write("\n".join(lines) + "\n")
