@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from doorward.client.timing import Timing
     from doorward.client.wire import Envelope
 
-PASSING = frozenset({"NO_REPLY", "RESTARTING", "UNAVAILABLE", "OVERLOADED", "INTERNAL"})
-"""On an open connection: not now, but perhaps in a moment."""
-AWAY = frozenset({"CONNECTION_LOST", "NOT_CONNECTED", "CLOSED"})
+PASSING = frozenset({"NO_REPLY", "NOT_CONNECTED", "RESTARTING", "UNAVAILABLE", "OVERLOADED", "INTERNAL"})
+"""On an open connection: not now, but perhaps in a moment. `NOT_CONNECTED`: the line did not take it in time."""
+AWAY = frozenset({"CONNECTION_LOST", "CLOSED"})
 """The next connection subscribes by itself."""
 
 

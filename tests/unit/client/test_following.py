@@ -8,7 +8,7 @@ import pytest
 from tests.client_support import FakeLine, Json, Meeting, meeting, welcome
 from tests.runtime_kit import virtual
 
-from doorward.client import Ended, Envelope, Position, Refused, StateName, Subscription, Unanswered
+from doorward.client import Ended, Envelope, Position, Refused, StateName, Subscription, Timing, Unanswered
 from doorward.errors import UsageError
 
 
@@ -243,6 +243,21 @@ async def test_a_subscription_that_was_not_sent_is_not_sent_on_the_next_connecti
         assert await take(events, 3) == [1, 2, 3]
         await asyncio.sleep(5.0)
         assert log.asked_after == [0]
+
+
+@virtual
+async def test_a_subscription_that_a_line_did_not_take_in_time_is_asked_for_again_on_it() -> None:
+    log = Log(3)
+    async with meeting(log.serve) as met:
+        await met.client.ready()
+        waiting = await stuck_with(met, met.door.lines[0])
+        subscribing = asyncio.create_task(met.client.subscribe("t", after=Position("e", 0)).__aenter__())
+        await asyncio.sleep(Timing().command_seconds + 1.0)
+        await ended(waiting)
+        met.door.lines[0].takes.set()
+        events = await subscribing
+        assert await take(events, 3) == [1, 2, 3]
+        assert (log.asked_after, len(met.door.lines)) == ([0], 1)
 
 
 @pytest.mark.parametrize("code", ["NOT_FOUND", "TOO_MANY_SUBSCRIPTIONS"])
