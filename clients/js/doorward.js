@@ -514,6 +514,9 @@ const REPEAT_AFTER_MS = 250;
 /** How long an open line has to answer where the browser says that there is none. */
 const OFFLINE_PONG_MS = 2_000;
 
+/** What is said of a server that said nothing: then the device may be offline. */
+const SILENCE = new Set(["CONNECTION_LOST", "CONNECT_TIMEOUT", "UNREACHABLE", "TIMEOUT"]);
+
 /** No two renewals within this, even where a clock is wrong or tokens live no longer than the door's reminder. */
 const BETWEEN_RENEWALS_MS = 2_000;
 
@@ -721,7 +724,8 @@ class Connection {
       this.#signedOut();
     } else {
       const cause = typeof error?.code === "string" ? error.code : (error?.name ?? null);
-      this.#wait({ code: "REFRESH_UNAVAILABLE", cause, action: RETRY, decisionId: null }, error?.retryAfterMs);
+      const wasHeard = error instanceof UnavailableError && !SILENCE.has(error.code);
+      this.#wait({ code: "REFRESH_UNAVAILABLE", cause, action: RETRY, decisionId: null }, error?.retryAfterMs, { wasHeard });
     }
   }
 
@@ -786,7 +790,7 @@ class Connection {
     this.#silentFailures = !wasIn && reason.code === "CONNECTION_LOST" ? this.#silentFailures + 1 : 0;
     if (reason.action === STOP) this.#finish({ name: "stopped", reason });
     else if (reason.action === SIGN_IN) this.#refused(reason);
-    else this.#wait(reason, retryAfterMs);
+    else this.#wait(reason, retryAfterMs, { wasHeard: reason.closeCode !== 1006 || !SILENCE.has(reason.code) });
   }
 
   /** The server does not take this token. One refresh at once; should the new one be refused too, slow down. */
@@ -795,14 +799,14 @@ class Connection {
     this.#refusalReason = reason;
     this.#refusals += 1;
     if (this.#refusals === 1) this.#attempt();
-    else this.#wait(reason, null);
+    else this.#wait(reason, null, { wasHeard: true });
   }
 
-  #wait(reason, retryAfterMs) {
+  #wait(reason, retryAfterMs, { wasHeard }) {
     const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#options;
     const notBeforeMs = duration(retryAfterMs) ?? 0;
     this.#notBefore = this.#clock.now() + notBeforeMs;
-    if (this.#isOffline && reason.action === RETRY) this.#offline();
+    if (this.#isOffline && !wasHeard) this.#offline();
     else this.#retryIn(backoffMs(this.#failures, this.#random(), { baseMs, capMs, notBeforeMs }), reason);
     this.#failures += 1;
   }

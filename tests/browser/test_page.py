@@ -289,6 +289,18 @@ async def test_who_signs_in_on_a_device_that_is_offline_is_told_so(person: Perso
     await person.connected(page)
 
 
+async def test_an_auth_service_that_answers_is_not_called_a_device_that_is_offline(person: Person) -> None:
+    """With everything on this machine, a laptop without a network is offline and has a server."""
+    page = await person.tab()
+    busy = {"code": "SERVICE_UNAVAILABLE", "title": "away", "status": 503}
+    await page.route("**/auth/login", lambda route: route.fulfill(status=503, json=busy))
+    await person.context.set_offline(True)
+    await page.get_by_label("Email").fill(person.email)
+    await page.get_by_label("Password").fill(person.password)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text(NOT_ASKED)
+
+
 async def test_a_device_that_is_offline_is_told_so_and_comes_back_by_itself(person: Person) -> None:
     page = await person.signed_in()
     await person.context.set_offline(True)

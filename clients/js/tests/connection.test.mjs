@@ -646,7 +646,47 @@ test("a device that is still offline at the next attempt says so again, and not 
 
 test("being offline is no way around the time that a server has set", async () => {
   const it = await device();
-  it.environment.navigator.onLine = false;
   it.last().end(1013, "OVERLOADED;retry_after_ms=60000");
-  assert.equal(it.connection.state.retryInMs, 60_000);
+  it.says(false);
+  assert.deepEqual([it.connection.state.reason.code, it.connection.state.retryInMs], ["OFFLINE", 60_000]);
 });
+
+for (const [how, end, code, retryInMs] of [
+  ["a frame", (socket) => { socket.say({ type: "auth.error", code: "SERVICE_UNAVAILABLE", retry_after_ms: 1500, decision_id: "d-1" }); socket.end(); }, "SERVICE_UNAVAILABLE", 1500],
+  ["a close reason", (socket) => socket.end(1013, "SERVICE_UNAVAILABLE;retry_after_ms=1500;id=d-1"), "SERVICE_UNAVAILABLE", 1500],
+  ["the close code 1012", (socket) => socket.end(1012), "RESTARTING", 250],
+  ["another close code", (socket) => socket.end(1013), "CONNECTION_LOST", 250],
+]) {
+  test(`what a server says by ${how} is told whatever the browser says`, async () => {
+    const it = await device();
+    it.environment.navigator.onLine = false;
+    end(it.last());
+    const { reason, retryInMs: wait } = it.connection.state;
+    assert.deepEqual([reason.code, wait], [code, retryInMs]);
+    assert.equal(reason.decisionId, code === "SERVICE_UNAVAILABLE" ? "d-1" : null);
+  });
+}
+
+test("a server that says nothing in time is one of a device that is offline", async () => {
+  const it = await device();
+  it.environment.navigator.onLine = false;
+  await it.pass(5_000);
+  assert.deepEqual(reasons(it), ["OFFLINE"]);
+});
+
+for (const [error, code] of [
+  [new UnavailableError("UNREACHABLE", "could not be reached"), "OFFLINE"],
+  [new UnavailableError("TIMEOUT", "no answer within 8000 ms"), "OFFLINE"],
+  [new TypeError("Failed to fetch"), "OFFLINE"],
+  [new UnavailableError("SERVICE_UNAVAILABLE", "not now"), "REFRESH_UNAVAILABLE"],
+  [new UnavailableError("HTTP_502", "not now"), "REFRESH_UNAVAILABLE"],
+]) {
+  test(`a device that is said to be offline, and a refresh that ends with ${error.code ?? error.name}: ${code}`, async () => {
+    const answers = [null, "a1"];
+    const it = await device({ getToken: () => answers.pop() ?? null, refresh: () => Promise.reject(error) });
+    it.last().end();
+    it.environment.navigator.onLine = false;
+    await it.pass(500);
+    assert.equal(it.connection.state.reason.code, code);
+  });
+}

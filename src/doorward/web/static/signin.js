@@ -12,6 +12,7 @@ const REFUSALS = new Map([
 
 const SILENT = "The auth service is not answering. Nothing is wrong with what you entered. Please try again in a moment.";
 const OFFLINE = "This device is offline. Nothing is wrong with what you entered. Please try again when it is back.";
+const UNHEARD = new Set(["UNREACHABLE", "TIMEOUT"]);
 const NO_ACCOUNT = "This account could not be made. Please check the email, and take a password of at least 8 characters.";
 const LONGEST_DETAIL = 200;
 
@@ -43,7 +44,8 @@ export function words(error, { link = false, register = false } = {}) {
     const seconds = Math.ceil((error.retryAfterMs ?? 30_000) / 1000);
     return `Too many attempts. Please try again in ${seconds} s.`;
   }
-  if (!(error instanceof RefusedError)) return navigator.onLine === false ? OFFLINE : SILENT;
+  if (UNHEARD.has(error.code) && navigator.onLine === false) return OFFLINE;
+  if (!(error instanceof RefusedError)) return SILENT;
   if (link) return isWrong(error) ? REFUSALS.get("invalid_one_time_code") : UNREADABLE_LINK;
   if (error.status === 413) return TOO_LONG;
   if (register) return REFUSALS.get(error.code) ?? sentence(error) ?? NO_ACCOUNT;
