@@ -31,8 +31,8 @@ export declare class SignedOutError extends DoorwardError {
 /** Could not ask: TIMEOUT, UNREACHABLE, ABORTED (by the `signal` that you gave), or a word of the server. Says nothing about the credential: keep it and try again. */
 export declare class UnavailableError extends DoorwardError {}
 /**
- * The auth service answered no to a sign-in or a registration: a word of its own, or the HTTP status 400, 401 or 413. Any other
- * answer may be that of somebody on the way, and is an UnavailableError.
+ * The auth service answered no to a sign-in or a registration: a word of its own, or the HTTP status 400, 401 or 413. NOT_FOUND: it
+ * makes no accounts, or is not at this address. Any other answer may be that of somebody on the way, and is an UnavailableError.
  */
 export declare class RefusedError extends DoorwardError {
   readonly status: number | null;

@@ -313,7 +313,8 @@ export function createSession({
     const known = status < 500 && REFUSAL_WORDS.has(content?.error);
     const code = known ? content.error : typeof content?.code === "string" ? content.code : `HTTP_${status}`;
     const detail = known && typeof content.message === "string" ? content.message : null;
-    if (known || REFUSAL_STATUSES.has(status)) throw new RefusedError(code, "the auth service refused", { status, detail, retryAfterMs });
+    const isOff = status === 404 && code === "NOT_FOUND";
+    if (known || isOff || REFUSAL_STATUSES.has(status)) throw new RefusedError(code, "the auth service refused", { status, detail, retryAfterMs });
     throw new UnavailableError(code, "the auth service is not answering", { retryAfterMs });
   }
 

@@ -200,6 +200,7 @@ async def test_a_wrong_password_is_told_plainly(person: Person) -> None:
     [
         (403, "<html>blocked by your company</html>", NOT_ASKED),
         (404, "not found", NOT_ASKED),
+        (404, '{"code": "NOT_FOUND"}', "Nobody can sign in at this address."),
         (408, '{"code": "BODY_TOO_SLOW"}', NOT_ASKED),
         (400, '{"error": "invalid_request"}', "The auth service cannot read this."),
         (413, '{"code": "MESSAGE_TOO_BIG"}', "This is longer than the auth service takes."),
@@ -275,6 +276,17 @@ async def test_a_new_account_that_is_refused_without_good_words_gets_general_one
     await page.get_by_label("Password").fill(PASSWORD)
     await page.get_by_role("button", name="Create account").click()
     await expect(page.get_by_role("alert")).to_contain_text("This account could not be made.")
+
+
+async def test_where_accounts_cannot_be_made_the_page_says_so(person: Person) -> None:
+    page = await person.tab()
+    off = {"title": "Not Found", "status": 404, "code": "NOT_FOUND"}  # as authd answers
+    await page.route("**/auth/register", lambda route: route.fulfill(status=404, json=off))
+    await page.get_by_role("button", name="Create one").click()
+    await page.get_by_label("Email").fill("new@example.com")
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Create account").click()
+    await expect(page.get_by_role("alert")).to_contain_text("Accounts cannot be made here.")
 
 
 async def test_who_signs_in_on_a_device_that_is_offline_is_told_so(person: Person) -> None:

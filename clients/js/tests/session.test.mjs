@@ -85,8 +85,9 @@ for (const [status, content, code] of [
   [400, undefined, "HTTP_400"],
   [413, { code: "MESSAGE_TOO_BIG" }, "MESSAGE_TOO_BIG"],
   [413, "<html>", "HTTP_413"],
+  [404, { code: "NOT_FOUND", title: "Not Found" }, "NOT_FOUND"],
 ]) {
-  test(`an answer that is about what was entered is a refusal: ${status} ${JSON.stringify(content)}`, async () => {
+  test(`an answer of the auth service to what was asked is a refusal: ${status} ${JSON.stringify(content)}`, async () => {
     const { session: it } = session({ replies: [answer(status, content)] });
     await assert.rejects(it.signIn({ one_time_code: "x" }), (error) => error instanceof RefusedError && error.code === code && error.status === status);
   });
@@ -95,8 +96,10 @@ for (const [status, content, code] of [
 for (const [status, content, code] of [
   [403, "<html>", "HTTP_403"],
   [403, { error: "Forbidden", code: 17 }, "HTTP_403"],
-  [404, { code: "NOT_FOUND" }, "NOT_FOUND"],
   [404, { status: 404, error: "Not Found" }, "HTTP_404"],
+  [404, { code: "NO_SUCH_ROUTE" }, "NO_SUCH_ROUTE"],
+  [404, "<html>", "HTTP_404"],
+  [502, { code: "NOT_FOUND" }, "NOT_FOUND"],
   [408, { code: "BODY_TOO_SLOW" }, "BODY_TOO_SLOW"],
   [429, { code: "RATE_LIMITED" }, "RATE_LIMITED"],
   [204, undefined, "HTTP_204"],

@@ -14,6 +14,8 @@ const SILENT = "The auth service is not answering. Nothing is wrong with what yo
 const OFFLINE = "This device is offline. Nothing is wrong with what you entered. Please try again when it is back.";
 const UNHEARD = new Set(["UNREACHABLE", "TIMEOUT"]);
 const NO_ACCOUNT = "This account could not be made. Please check the email, and take a password of at least 8 characters.";
+const NO_ACCOUNTS = "Accounts cannot be made here. Please ask whoever runs this chat for one.";
+const NO_SIGN_IN = "Nobody can sign in at this address. Nothing is wrong with what you entered.";
 const LONGEST_DETAIL = 200;
 
 const UNREADABLE = "The auth service cannot read this. Please check both email and password.";
@@ -46,6 +48,7 @@ export function words(error, { link = false, register = false } = {}) {
   }
   if (UNHEARD.has(error.code) && navigator.onLine === false) return OFFLINE;
   if (!(error instanceof RefusedError)) return SILENT;
+  if (error.code === "NOT_FOUND") return register ? NO_ACCOUNTS : NO_SIGN_IN;
   if (link) return isWrong(error) ? REFUSALS.get("invalid_one_time_code") : UNREADABLE_LINK;
   if (error.status === 413) return TOO_LONG;
   if (register) return REFUSALS.get(error.code) ?? sentence(error) ?? NO_ACCOUNT;
