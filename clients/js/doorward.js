@@ -672,9 +672,16 @@ class Connection {
       } catch (error) {
         const wait = Math.max(error.retryAfterMs ?? 0, REPEAT_AFTER_MS);
         if (!UNANSWERED.has(error.code) || this.#clock.now() + wait >= deadline) throw error;
+        if (command.type === "run.start" && this.#isThere(command.thread_id)) command = { ...command, create: false };
         await pause(wait, this.#clock, this.#ended.signal);
       }
     }
+  }
+
+  /** A thread that is followed was there: if it is not any more, it was deleted, and its runs with it. */
+  #isThere(threadId) {
+    const thread = this.#threads.get(threadId);
+    return thread !== undefined && !thread.create && !thread.settling;
   }
 
   /** Try again now, or as soon as the server allows it. */

@@ -580,6 +580,24 @@ test("a thread that is to be made and was not, for the line broke, is made on th
   assert.deepEqual(it.last().commands("thread.subscribe").map(({ create }) => create), [undefined]);
 });
 
+test("a question that is repeated after a break does not make a thread anew that was there", async () => {
+  const it = await open();
+  const following = it.connection.subscribe("t-1");
+  it.last().answer();
+  await following;
+  const asked = assert.rejects(it.connection.startRun("t-1", "?", { runId: "r-1" }), { code: "NOT_FOUND" });
+  assert.deepEqual(it.last().commands("run.start").map(({ create }) => create), [undefined]);
+  it.last().end();
+  await settled();
+  await it.pass(5_000);
+  it.last().letIn();
+  await settled();
+  const [subscribed, repeated] = it.last().sent.filter(({ type }) => type !== "ping");
+  assert.deepEqual([repeated.run_id, repeated.create], ["r-1", false]);
+  for (const { id } of [subscribed, repeated]) it.last().say({ reply_to: id, ...MISSING });
+  await asked;
+});
+
 test("a question makes a thread unless that is not wanted", async () => {
   const it = await open();
   it.connection.startRun("t-1", "?");

@@ -291,6 +291,8 @@ class Client:
             except (Refused, Unanswered) as error:
                 if error.code not in UNKNOWN_FATE or loop.time() + REPEAT_AFTER_SECONDS >= ends_at:
                     raise
+            if command["type"] == "run.start" and self._following.has_seen(command["thread_id"]):
+                command = {**command, "create": False}
             await asyncio.sleep(REPEAT_AFTER_SECONDS)
 
     async def _is_over(self, snapshot: Envelope, run_id: str, ends_at: float) -> bool:

@@ -71,6 +71,11 @@ class Following:
         if self._is_in:
             self._say_unsubscribe(subscription)
 
+    def has_seen(self, thread_id: str) -> bool:
+        """It is followed, so it was there: if it is not any more, it was deleted, and its runs with it."""
+        subscription = self._threads.get(thread_id)
+        return subscription is not None and subscription.was_confirmed
+
     def connected(self) -> None:
         """Resume every thread from its place."""
         self._is_in = True

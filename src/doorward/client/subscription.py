@@ -67,7 +67,7 @@ class Subscription:
         self._queue: deque[Envelope] = deque()
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
-        self._was_confirmed = False
+        self.was_confirmed = False
         self._failure: ChatError | None = None
         self._is_closed = False
         # The connection's side:
@@ -99,7 +99,7 @@ class Subscription:
         except BaseException:
             self._follower.forget(self)
             raise
-        if self._failure is not None and not self._was_confirmed:
+        if self._failure is not None and not self.was_confirmed:
             raise self._failure
         return self
 
@@ -148,7 +148,7 @@ class Subscription:
 
     def confirmed(self, active_run_id: str | None) -> None:
         self.active_run_id = active_run_id
-        self._was_confirmed = True
+        self.was_confirmed = True
         self.creates = False  # one that is gone by the next time was deleted
         self._settled.set()
 

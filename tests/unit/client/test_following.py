@@ -348,6 +348,28 @@ async def test_a_thread_that_was_deleted_during_a_break_is_not_made_anew(
 
 
 @virtual
+async def test_a_question_that_is_repeated_after_a_break_does_not_make_a_thread_anew_that_was_there() -> None:
+    async def first(line: FakeLine) -> None:
+        line.let_in()
+        await line.subscribed(resumed=False)
+        assert "create" not in await line.hear("run.start")
+        line.cut()
+
+    async def second(line: FakeLine) -> None:
+        line.let_in()
+        for kind in ("thread.subscribe", "run.start"):
+            command = await line.hear(kind)
+            assert command["create"] is False
+            line.say(reply_to=command["id"], error={"code": "NOT_FOUND", "message": "no"})
+        await line.answer_all()
+
+    async with meeting(first, second) as met, met.client.subscribe("t"):
+        with pytest.raises(Refused) as caught:
+            await met.client.start_run("t", "?")
+        assert caught.value.code == "NOT_FOUND"
+
+
+@virtual
 async def test_a_thread_is_followed_once() -> None:
     async def serving(line: FakeLine) -> None:
         line.let_in()
