@@ -416,10 +416,6 @@ async def test_a_first_question_is_answered_though_the_store_was_away_for_its_co
 
 REFUSED = [
     ("TOO_MANY_SUBSCRIPTIONS", "This page follows too many conversations at once, so this one is not shown. Reload"),
-    (
-        "FORBIDDEN",
-        "You are not permitted to see this conversation. Choose another one, or ask whoever runs this server.",
-    ),
     ("NO_SUCH_WORD", "The server does not show this conversation: it has no room. Try again, or reload the page."),
 ]
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 REPEAT_AFTER_SECONDS = 0.25
 ASK_AGAIN_SECONDS = 1.0
 ASK_SECONDS = 600.0
-UNKNOWN_FATE = frozenset({"CONNECTION_LOST", "NO_REPLY", "RESTARTING", "UNAVAILABLE"})
-"""The command may or may not have been carried out: what is idempotent is sent again."""
+ASKED_AGAIN = frozenset({"CONNECTION_LOST", "NO_REPLY", "NOT_CONNECTED", "RESTARTING", "UNAVAILABLE"})
+"""The command was not sent, or may or may not have been carried out: what is idempotent is sent again."""
 
 
 class Run(NamedTuple):
@@ -289,7 +289,7 @@ class Client:
             try:
                 return await self.send(command, within_seconds=bound)
             except (Refused, Unanswered) as error:
-                if error.code not in UNKNOWN_FATE or loop.time() + REPEAT_AFTER_SECONDS >= ends_at:
+                if error.code not in ASKED_AGAIN or loop.time() + REPEAT_AFTER_SECONDS >= ends_at:
                     raise
             if command["type"] == "run.start" and self._following.has_seen(command["thread_id"]):
                 command = {**command, "create": False}

@@ -260,6 +260,23 @@ async def test_a_subscription_that_a_line_did_not_take_in_time_is_asked_for_agai
         assert (log.asked_after, len(met.door.lines)) == ([0], 1)
 
 
+@virtual
+async def test_a_run_that_a_line_did_not_take_in_time_is_asked_for_again_on_it() -> None:
+    async def serving(line: FakeLine) -> None:
+        line.let_in()
+        await line.answer_all()
+
+    async with meeting(serving) as met:
+        await met.client.ready()
+        waiting = await stuck_with(met, met.door.lines[0])
+        starting = asyncio.create_task(met.client.start_run("t", "?"))
+        await asyncio.sleep(Timing().command_seconds + 1.0)
+        await ended(waiting)
+        met.door.lines[0].takes.set()
+        assert not (await starting).is_duplicate
+        assert len(met.door.lines) == 1
+
+
 @pytest.mark.parametrize("code", ["NOT_FOUND", "TOO_MANY_SUBSCRIPTIONS"])
 @virtual
 async def test_a_thread_that_cannot_be_had_is_refused_and_not_asked_for_again(code: str) -> None:

@@ -4,12 +4,10 @@ import { byId, Listeners, setText } from "./dom.js";
 
 const AWAY = "This conversation will be here as soon as there is a connection.";
 
-const REFUSED = new Map([
-  ["TOO_MANY_SUBSCRIPTIONS", "This page follows too many conversations at once, so this one is not shown. Reload the page."],
-  ["FORBIDDEN", "You are not permitted to see this conversation. Choose another one, or ask whoever runs this server."],
-]);
+const TOO_MANY = "This page follows too many conversations at once, so this one is not shown. Reload the page.";
 
-const refusalWords = ({ code, message }) => REFUSED.get(code) ?? `The server does not show this conversation: ${message}. Try again, or reload the page.`;
+const refusalWords = ({ code, message }) =>
+  code === "TOO_MANY_SUBSCRIPTIONS" ? TOO_MANY : `The server does not show this conversation: ${message}. Try again, or reload the page.`;
 
 export class Absent {
   /** The error with which the server said no, until it is asked again; else null. */
