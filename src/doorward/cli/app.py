@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import Annotated
 
@@ -67,10 +67,9 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
 
 def run() -> None:
     """Run the command line. Exit codes: 0 fine, 1 trouble, 2 the settings or the call cannot work."""
-    first = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
         with _nothing_to_collect():
-            command_line = build([first] if first in COMMANDS else COMMANDS)
+            command_line = build(_named(sys.argv[1:]))
         command_line()
     except (ConfigError, UsageError) as error:
         _tell(error)
@@ -78,6 +77,14 @@ def run() -> None:
     except DoorwardError as error:
         _tell(error)
         sys.exit(1)
+
+
+def _named(words: Sequence[str]) -> Iterable[str]:
+    """The commands that the call is about: all of them where it names none, but for `--version`."""
+    first = next((word for word in words if not word.startswith("-")), None)
+    if first is not None and first in COMMANDS:
+        return [first]
+    return () if list(words) == ["--version"] else COMMANDS
 
 
 @contextlib.contextmanager
