@@ -82,7 +82,7 @@ async def broken(page: Page, label: str) -> AsyncIterator[None]:
         if await page.get_by_role("button", name="Heal").is_enabled():
             await page.get_by_role("button", name="Heal").click()
             await expect(page.get_by_role("button", name="Heal")).to_be_disabled()
-        await expect(page.locator("#headline")).to_have_text("Answering.", timeout=20_000)
+        await expect(page.locator("#headline")).to_have_text("Answering.", timeout=10_000)
 
 
 def ops_token(person: Person) -> str:

@@ -264,6 +264,13 @@ async def test_what_is_wrong_with_a_new_account_is_told(person: Person, email: s
     await expect(page.get_by_role("alert")).to_have_text(words)
 
 
+async def asks_for_an_account(page: Page) -> None:
+    await page.get_by_role("button", name="Create one").click()
+    await page.get_by_label("Email").fill("new@example.com")
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Create account").click()
+
+
 @pytest.mark.parametrize("content", [{}, {"message": ""}, {"message": 7}, {"message": "no " * 100}])
 async def test_a_new_account_that_is_refused_without_good_words_gets_general_ones(
     person: Person, content: dict[str, Any]
@@ -271,10 +278,7 @@ async def test_a_new_account_that_is_refused_without_good_words_gets_general_one
     page = await person.tab()
     answer = {"error": "invalid_request"} | content
     await page.route("**/auth/register", lambda route: route.fulfill(status=400, json=answer))
-    await page.get_by_role("button", name="Create one").click()
-    await page.get_by_label("Email").fill("new@example.com")
-    await page.get_by_label("Password").fill(PASSWORD)
-    await page.get_by_role("button", name="Create account").click()
+    await asks_for_an_account(page)
     await expect(page.get_by_role("alert")).to_contain_text("This account could not be made.")
 
 
@@ -282,10 +286,7 @@ async def test_where_accounts_cannot_be_made_the_page_says_so(person: Person) ->
     page = await person.tab()
     off = {"title": "Not Found", "status": 404, "code": "NOT_FOUND"}  # as authd answers
     await page.route("**/auth/register", lambda route: route.fulfill(status=404, json=off))
-    await page.get_by_role("button", name="Create one").click()
-    await page.get_by_label("Email").fill("new@example.com")
-    await page.get_by_label("Password").fill(PASSWORD)
-    await page.get_by_role("button", name="Create account").click()
+    await asks_for_an_account(page)
     await expect(page.get_by_role("alert")).to_contain_text("Accounts cannot be made here.")
 
 

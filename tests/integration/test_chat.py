@@ -251,6 +251,17 @@ async def test_a_thread_is_made_unless_that_is_not_wanted(command: str, fields: 
         assert (await bob.ask(command, thread_id="t", create=False, **fields))["ok"] is True
 
 
+async def test_unsubscribing_makes_no_thread_and_says_which_there_are() -> None:
+    async with serving(echo) as server, server.client() as client, server.client("bob") as bob:
+        for _ in range(2):
+            answer = await client.ask("thread.unsubscribe", thread_id="t")
+            assert answer["error"]["code"] == "NOT_FOUND"
+        await bob.ask("thread.subscribe", thread_id="t")
+        assert (await client.ask("thread.unsubscribe", thread_id="t"))["error"]["code"] == "NOT_FOUND"
+        for _ in range(2):
+            assert (await bob.ask("thread.unsubscribe", thread_id="t"))["ok"] is True
+
+
 async def test_after_unsubscribe_nothing_more_comes() -> None:
     async with serving(echo) as server, server.client() as client:
         await subscribed(client)

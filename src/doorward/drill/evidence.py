@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from doorward.drill.results import Decision, Reading, Sample
 from doorward.drill.scenarios import Behaviour
 
-UNSEEN_LAG_SECONDS = 0.07
-"""The door looks for its lag each 50 ms, the clients for theirs each 20 ms."""
-
 
 @dataclass(frozen=True, slots=True)
 class Stray:
@@ -59,10 +56,10 @@ class Evidence:
 
     @property
     def allowance_seconds(self) -> float:
-        """What a client may have waited without the door being to blame: for either loop, and as long as at a null server.
+        """What a client may have waited without the door being to blame: for either loop, and as long as at a null server."""
+        return self.stall_seconds + self.null_seconds
 
-        A stall of either loop may come before the scope and after it, and be longer than it was measured: it began before the timer
-        that noticed it was due.
-        """
-        stalls = self.lag_seconds + self.client_lag_seconds + UNSEEN_LAG_SECONDS
-        return 2 * stalls + self.null_seconds
+    @property
+    def stall_seconds(self) -> float:
+        """The largest lag of the door's loop and of the clients': for so long nobody may have been served."""
+        return self.lag_seconds + self.client_lag_seconds
