@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,11 @@ def test_the_tests_of_the_tested_app_pass(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(240)
 async def test_a_drain_closes_with_advice_and_answers_who_is_under_way(tmp_path: Path) -> None:
-    ends = await asyncio.gather(*(drained(example, tmp_path) for example in DRAINING))
+    async with AsyncExitStack() as stack:  # first all that take a port: one that was found to be free must stay so
+        services = [await stack.enter_async_context(FakeAuthService()) for _ in DRAINING]
+        ends = await asyncio.gather(
+            *(drained(example, auth, tmp_path) for example, auth in zip(DRAINING, services, strict=True))
+        )
     assert dict(zip(DRAINING, ends, strict=True)) == {
         "drain_uvicorn": (1012, "RESTARTING", 503),
         "drain_granian": (1012, "RESTARTING", 503),
@@ -223,26 +227,25 @@ async def test_a_drain_closes_with_advice_and_answers_who_is_under_way(tmp_path:
     }
 
 
-async def drained(example: str, tmp_path: Path) -> tuple[int | None, str, int | None]:
+async def drained(example: str, auth: FakeAuthService, tmp_path: Path) -> tuple[int | None, str, int | None]:
     """How an open socket ends, and what a handshake gets that was under way."""
     port, log = free_port(), tmp_path / f"{example}.log"
     code = f"{HOLDING}\nimport {example} as it\n{DRAINING[example].format(port=port)}"
-    async with FakeAuthService() as auth:
-        settings = settings_for(auth, tmp_path / example)
-        async with listening([sys.executable, "-c", code], str(port), ROOT / "examples", settings, log) as running:
-            protocols = [websockets.Subprotocol("doorward.v1")]
-            async with connect(running.url, auth.issue("ada"), subprotocols=protocols) as client:
-                await heard(client, "in")
-                auth.latency_seconds = 1.0
-                under_way = asyncio.ensure_future(answer_of(running.url, token := opaque_token()))
-                await eventually(lambda: auth.asked_about[token], within_seconds=15, what="the question is out")
-                running.terminate()
-                async with asyncio.timeout(20):
-                    last = [frame async for frame in frames(client)][-2:]
-            assert [frame.get("code") or frame["notice"] for frame in last] == ["server.draining", "RESTARTING"]
-            assert last[1]["retry_after_ms"] >= 0
-            assert await running.ended() in {0, -signal.SIGTERM}
-            return client.close_code, (client.close_reason or "").split(";")[0], await under_way
+    settings = settings_for(auth, tmp_path / example)
+    async with listening([sys.executable, "-c", code], str(port), ROOT / "examples", settings, log) as running:
+        protocols = [websockets.Subprotocol("doorward.v1")]
+        async with connect(running.url, auth.issue("ada"), subprotocols=protocols) as client:
+            await heard(client, "in")
+            auth.latency_seconds = 1.0
+            under_way = asyncio.ensure_future(answer_of(running.url, token := opaque_token()))
+            await eventually(lambda: auth.asked_about[token], within_seconds=15, what="the question is out")
+            running.terminate()
+            async with asyncio.timeout(20):
+                last = [frame async for frame in frames(client)][-2:]
+        assert [frame.get("code") or frame["notice"] for frame in last] == ["server.draining", "RESTARTING"]
+        assert last[1]["retry_after_ms"] >= 0
+        assert await running.ended() in {0, -signal.SIGTERM}
+        return client.close_code, (client.close_reason or "").split(";")[0], await under_way
 
 
 async def answer_of(url: str, token: str | None) -> int | None:
