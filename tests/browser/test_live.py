@@ -14,6 +14,8 @@ from tests.browser.talk import LONG, answer, ask, asked, same_thread, unseen_tok
 from doorward.testing.waiting import eventually
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from playwright.async_api import Page, WebSocketRoute
     from tests.browser.conftest import Person
     from tests.browser.puppet import Puppet, Run
@@ -508,9 +510,16 @@ async def test_a_first_question_that_was_refused_makes_its_conversation_once_it_
 
 async def test_a_first_question_is_not_lost_by_connecting_anew(ada: Person, puppet: Puppet) -> None:
     lines: list[WebSocketRoute] = []
+    commands: list[dict[str, Any]] = []
 
     async def on_the_way(line: WebSocketRoute) -> None:
-        line.connect_to_server()
+        server = line.connect_to_server()
+
+        def to_server(text: str | bytes) -> None:
+            commands.append(json.loads(text))
+            server.send(text)
+
+        line.on_message(to_server)
         lines.append(line)
 
     await ada.context.route_web_socket(re.compile("/ws$"), on_the_way)
@@ -522,6 +531,8 @@ async def test_a_first_question_is_not_lost_by_connecting_anew(ada: Person, pupp
     await page.get_by_role("button", name="Reconnect").click()
     await ada.connected(page)
     await expect(page.locator(".question")).to_contain_text("Tell me a story")
+    made = [each for each in commands if each["type"] == "thread.subscribe" and each.get("create", True)]
+    assert made == [], "an empty conversation was made by connecting"
     await page.get_by_role("button", name="Try again").click()
     (await puppet.asked()).answer("Here it is.")
     await expect(answer(page)).to_have_text("Here it is.")

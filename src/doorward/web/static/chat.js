@@ -225,15 +225,18 @@ export class Chat {
 
   /**
    * What is seen of it comes as events; a line that breaks, or a server that cannot just now, is the client's to mend. It may
-   * have been deleted, or be nobody's: then it is not made by looking at it, unless a question waits here that will make it.
+   * have been deleted, or be nobody's: then it is not made by looking at it. Where a first question waits here, that will make it.
    */
   async #subscribe() {
     const threadId = this.#threadId;
     try {
-      await this.#client.subscribe(threadId, { create: this.#fresh });
+      await this.#client.subscribe(threadId, { create: false });
     } catch (error) {
-      if (error.code === "NOT_FOUND") this.#gone(threadId);
-      else if (threadId === this.#threadId && isFinal(error)) this.#refused(error);
+      if (error.code !== "NOT_FOUND") {
+        if (threadId === this.#threadId && isFinal(error)) this.#refused(error);
+      } else if (!this.#fresh) {
+        this.#gone(threadId);
+      }
     }
   }
 
