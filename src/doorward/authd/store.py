@@ -148,12 +148,29 @@ class Store:
 
     async def _transaction(self, work: Work[T], *, writes: bool) -> T:
         try:
-            async with self._turn(writes=writes), self._engine.connect() as connection:
+            async with self._turn(writes=writes), self._connected() as connection:
                 await connection.execution_options(**{_WRITES: writes})
                 async with connection.begin():
                     return await self._interruptible(work, connection)
         except (SQLAlchemyError, OSError) as error:
             raise StoreError(f"the store failed: {type(error).__name__}") from error
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        """A connection of the pool. One that SQLite is just opening is waited for: given up midway, aiosqlite never closes it."""
+        if self._engine.dialect.name != "sqlite":
+            async with self._engine.connect() as connection:
+                yield connection
+            return
+        connection = self._engine.connect()
+        opening = asyncio.ensure_future(connection.start())
+        try:
+            await asyncio.shield(opening)
+            yield connection
+        finally:
+            await asyncio.wait({opening})
+            if opening.exception() is None:
+                await asyncio.shield(connection.close())
 
     async def _interruptible(self, work: Work[T], connection: AsyncConnection) -> T:
         """The work; what SQLite is still doing when nobody waits any more is ended at once.
