@@ -1,4 +1,7 @@
-"""Drain under hypercorn, which by itself closes every socket with 1011: the drain is what it waits for before it stops."""
+"""Drain under hypercorn: that is what it waits for before it stops.
+
+By itself it closes every socket with 1011; from Python 3.12 on it waits for them all to leave, without a bound.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import re
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,12 +255,19 @@ async def at_sigterm(site: Site) -> dict[str, str]:
             while not site.auth.asked_about[token]:  # noqa: ASYNC110 - the service's books tell nobody
                 await asyncio.sleep(0.02)
         site.running.terminate()
+        open_socket = await end_of(client)
+        return {SOCKET_AT_SIGTERM: open_socket, HANDSHAKE_AT_SIGTERM: await under_way}
+
+
+async def end_of(client: ClientConnection) -> str:
+    try:
         with pytest.raises(ConnectionClosed):
             await asyncio.wait_for(client.recv(), PATIENCE_SECONDS)
-        reason = (client.close_reason or "").partition(";")[0]
-        code = "cut" if client.close_code == ABNORMAL else str(client.close_code)
-        open_socket = f"{code}, {reason}" if reason else code
-        return {SOCKET_AT_SIGTERM: open_socket, HANDSHAKE_AT_SIGTERM: await under_way}
+    except TimeoutError:
+        return "stays"
+    reason = (client.close_reason or "").partition(";")[0]
+    code = "cut" if client.close_code == ABNORMAL else str(client.close_code)
+    return f"{code}, {reason}" if reason else code
 
 
 async def handshake(site: Site, token: str) -> str:
@@ -308,6 +316,8 @@ async def on_all(sites: list[Site], probe: Callable[[Site], Awaitable[T]]) -> di
 ROWS = (OPENING, *PROBES, *IN_AN_OUTAGE, SOCKET_AT_SIGTERM, HANDSHAKE_AT_SIGTERM)
 HEADINGS = ("`doorward serve`", "uvicorn", "uvicorn, `UvicornProtocol`", "granian", "hypercorn", "daphne")
 CUT = re.compile(r"cut after ([\d.]+) s")
+SINCE_PYTHON_3_12 = {(SOCKET_AT_SIGTERM, "hypercorn"): "stays"}
+"""`asyncio.Server.wait_closed`, which hypercorn awaits before it closes sockets, waits for them since."""
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +341,8 @@ def test_the_page_has_these_rows_and_no_others() -> None:
 @pytest.mark.parametrize("row", ROWS)
 def test_the_page_says_what_is_measured(row: str, kind: str, cells: dict[tuple[str, str], str]) -> None:
     said, found = documented()[row, kind], cells[row, kind]
+    if sys.version_info >= (3, 12):
+        said = SINCE_PYTHON_3_12.get((row, kind), said)
     promise, cut = CUT.fullmatch(said), CUT.fullmatch(found)
     if promise and cut:
         assert float(cut[1]) <= float(promise[1]) + LATE_SECONDS
