@@ -54,9 +54,12 @@ Say = Callable[[str], None]
 
 
 def cached_token(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
-    """Handshakes with one token that the door knows already."""
+    """Handshakes with one token that the door knows already; also where the middleware is put into uvicorn as it comes."""
     header = ["-H", f"Authorization: Bearer {purse.token()}"]
-    yield from _ratios("handshakes/s, cached token", 0.85, plan, lambda: subjects.door(auth), header, say)
+    on_uvicorn = partial(subjects.door, auth, server="uvicorn")
+    yield from _ratios(
+        "handshakes/s, cached token", 0.85, plan, lambda: subjects.door(auth), header, say, on_uvicorn=on_uvicorn
+    )
 
 
 def browser(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
@@ -183,27 +186,47 @@ _SERVER_NAMES = {"default": "uvicorn", "granian": "granian"}
 
 
 def _ratios(
-    name: str, goal: float | None, plan: Plan, start: Callable[[], Started], headers: Sequence[str], say: Say
+    name: str,
+    goal: float | None,
+    plan: Plan,
+    start: Callable[[], Started],
+    headers: Sequence[str],
+    say: Say,
+    *,
+    on_uvicorn: Callable[[], Started] | None = None,
 ) -> Iterator[Row]:
-    """The app behind the door over the same app without: on uvicorn as it comes, as a team has it before, and on our own server."""
-    beside: dict[str, tuple[Callable[[], Started], float | None]] = {
-        "the app on uvicorn": (partial(subjects.bare, "uvicorn"), goal),
-        "the app on our server": (subjects.bare, None),
+    """The app behind the door over the same app without: on uvicorn as it comes, as a team has it before, and on our own server.
+
+    Args:
+        on_uvicorn: the app behind the door as a middleware, on uvicorn as it comes too.
+    """
+    sides: dict[str, Callable[[], Started]] = {
+        "the app on uvicorn": partial(subjects.bare, "uvicorn"),
+        "the app on our server": subjects.bare,
+        "door": start,
     }
-    sides = {each: begin for each, (begin, _) in beside.items()} | {"door": start}
+    compared: list[tuple[str, str, float | None]] = [
+        ("door", "the app on uvicorn", goal),
+        ("door", "the app on our server", None),
+    ]
+    if on_uvicorn is not None:
+        sides["door on uvicorn"] = on_uvicorn
+        compared.append(("door on uvicorn", "the app on uvicorn", None))
     runs: dict[str, list[load.Run]] = {side: [] for side in sides}
     for number in range(plan.pairs):
         for side, begin in sides.items():
             runs[side].append(_rate(begin, headers, plan))
         rates = ", ".join(f"{side} {own[-1].per_second:.0f}/s" for side, own in runs.items())
         say(f"round {number + 1}: {rates}")
-    for side, (_, own_goal) in beside.items():
-        ratios = [door.per_second / base.per_second for base, door in zip(runs[side], runs["door"], strict=True)]
+    for door, base, own_goal in compared:
+        ratios = [ours.per_second / theirs.per_second for theirs, ours in zip(runs[base], runs[door], strict=True)]
         value = statistics.median(ratios)
         met = value >= own_goal if own_goal is not None else None
         goal_shown = f">= {own_goal:.2f}" if own_goal is not None else None
-        details = _details(side, runs[side], runs["door"])
-        yield Row(f"{name}, over {side}", value, "ratio", goal_shown, met, ratios, details)
+        subject = name if door == "door" else f"{name}, {door}"
+        yield Row(
+            f"{subject}, over {base}", value, "ratio", goal_shown, met, ratios, _details(base, runs[base], runs[door])
+        )
 
 
 def _cost_row(name: str, goal: float | None, beside: str, peer: Sequence[load.Run], door: Sequence[load.Run]) -> Row:
