@@ -21,14 +21,26 @@ T = TypeVar("T")
 CALL_SECONDS = 8.0
 
 
+class Excerpt(msgspec.Struct, frozen=True):
+    """Plain text of a message: what was found, and what stands around it, with an ellipsis where more was said."""
+
+    before: str
+    match: str
+    after: str
+
+
 class Thread(msgspec.Struct, frozen=True):
-    """One conversation. `title` is `None` until the first question. Times are RFC 3339, UTC."""
+    """One conversation. `title` is `None` until the first question. Times are RFC 3339, UTC.
+
+    `excerpt` is there where words were searched for, and said in it: the newest place.
+    """
 
     thread_id: str
     title: str | None
     created_at: str
     updated_at: str
     active_run_id: str | None = None
+    excerpt: Excerpt | None = None
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ from doorward.client import (
     Timing,
     Tokens,
 )
+from doorward.client.threads import Excerpt
 from doorward.config import child_environment
 from doorward.testing import Fault
 
@@ -239,7 +240,9 @@ async def test_threads_over_http(ways: Paths) -> None:
         assert messages[-1].message["content"] == "hello there "
         assert [(run.ending) for run in (await client.threads.runs(made.thread_id)).items] == ["finished"]
         found = await client.threads.list(search="other", limit=1)
-        assert [thread.thread_id for thread in found.items] == [made.thread_id]
+        assert [(thread.thread_id, thread.excerpt) for thread in found.items] == [(made.thread_id, None)]
+        said = await client.threads.list(search="THERE")
+        assert said.items[0].excerpt == Excerpt("hello ", "there", " ")
         assert made.thread_id in {thread.thread_id async for thread in client.threads.all()}
         await client.threads.delete(made.thread_id)
         with pytest.raises(Refused) as told:
