@@ -160,7 +160,7 @@ class AuthForwarder:
                 answer = await self._ask(request, body, address, deadline)
         except (aiohttp.ClientError, _BadAnswer, TimeoutError, OSError) as error:
             log.warning("chat.auth_forward_failed", path=request.url.path, error=type(error).__name__)
-            return self._unavailable("upstream")
+            return self._unavailable("deadline" if isinstance(error, TimeoutError) else "upstream")
         self._telemetry.forwarded("answered")
         return answer
 
