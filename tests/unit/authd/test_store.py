@@ -6,14 +6,16 @@ import asyncio
 import sqlite3
 import stat
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from doorward.authd import accounts
-from doorward.authd.store import MAX_CALLS, Store, database_url
+from doorward.authd.store import MAX_CALLS, POOL_SIZE, Store, database_url
 from doorward.config import Settings
 from doorward.errors import ConfigError, StoreError, UsageError
 
@@ -22,6 +24,28 @@ LONG_QUERY = text(
 )
 BOUND_SECONDS = 0.5
 SLACK_SECONDS = 1.0
+
+
+class Noted(sqlite3.Connection):
+    is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+        super().close()
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Noted]:
+    """Every connection of SQLite that was opened."""
+    connections: list[Noted] = []
+
+    class Kept(Noted):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            connections.append(self)
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr("sqlite3.connect", partial(sqlite3.connect, factory=Kept))
+    return connections
 
 
 async def count_users(tx: AsyncConnection) -> int:
@@ -102,6 +126,18 @@ async def test_a_cancelled_call_leaves_no_lock(store: Store) -> None:
         await task
     await store.write(add_user)
     assert await store.read(count_users) == 1
+
+
+async def test_a_connection_that_nobody_waits_for_is_closed(opened: list[Noted], store: Store) -> None:
+    before = len(opened)
+    calls = [asyncio.create_task(store.read(count_users)) for _ in range(POOL_SIZE)]
+    while len(opened) == before:  # noqa: ASYNC110 - SQLite's threads tell nobody
+        await asyncio.sleep(0)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    await store.aclose()
+    assert [each.is_closed for each in opened] == [True] * len(opened)
 
 
 async def test_too_many_calls_are_refused_at_once(store: Store) -> None:
