@@ -139,7 +139,7 @@ export class Faults {
     if (faults.now !== "none") put("fault-words", this.#broken());
     else if (healing && outage) put("fault-words", "The door asks once a second; two answers close the breaker.");
     else if (healing) put("fault-words", recovered(last.at, breaker));
-    else put("fault-words", "Nothing is broken. Break something, knock, and watch what people get.");
+    else put("fault-words", "Nothing is broken from here. Break something, knock, and watch what people get.");
   }
 
   #broken() {
