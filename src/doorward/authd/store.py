@@ -157,7 +157,10 @@ class Store:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
-        """A connection of the pool. One that SQLite is just opening is waited for: given up midway, aiosqlite never closes it."""
+        """A connection of the pool. One that SQLite is just opening is waited for: given up midway, aiosqlite never closes it.
+
+        Who gives up does not wait: `bounded` answers in time, and the reaper counts what is still opening.
+        """
         if self._engine.dialect.name != "sqlite":
             async with self._engine.connect() as connection:
                 yield connection

@@ -131,7 +131,7 @@ async def test_a_cancelled_call_leaves_no_lock(store: Store) -> None:
 async def test_a_connection_that_nobody_waits_for_is_closed(opened: list[Noted], store: Store) -> None:
     before = len(opened)
     calls = [asyncio.create_task(store.read(count_users)) for _ in range(POOL_SIZE)]
-    while len(opened) == before:  # noqa: ASYNC110 - SQLite's threads tell nobody
+    while len(opened) == before:  # noqa: ASYNC110 - until the first is just being opened, on a thread that tells nobody
         await asyncio.sleep(0)
     for call in calls:
         call.cancel()
