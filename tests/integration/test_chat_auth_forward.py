@@ -17,13 +17,14 @@ from yarl import URL
 
 from doorward.authd.passwords import WAIT_SECONDS
 from doorward.chat.app import create_app
-from doorward.chat.forward import HASHING_SECONDS
+from doorward.chat.forward import HASHING_SECONDS, PROBE_SECONDS
 from doorward.config import Settings
 from doorward.testing.faults import Fault
 from doorward.testing.proxy import FaultProxy
 
 DEADLINE = 0.4
 SLACK = 0.25
+HEALTH_PATH = "/auth/health"
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -195,8 +196,9 @@ async def test_unreachable_is_503_in_time(fault: Fault) -> None:
 
 
 async def test_a_password_may_wait_its_turn_longer_than_a_handshake() -> None:
-    async def queued(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(2 * DEADLINE)
+    async def queued(request: web.Request) -> web.StreamResponse:
+        if request.path != HEALTH_PATH:
+            await asyncio.sleep(2 * DEADLINE)
         return web.json_response({"error": "too_many_attempts"}, status=429)
 
     async with front(queued) as it:
@@ -220,9 +222,35 @@ async def test_a_password_that_nobody_answers_for_is_503_in_time(monkeypatch: py
         assert (status, body["cause"]) == (503, "deadline")
 
 
+async def test_a_service_that_answers_nothing_at_all_is_told_before_a_password_would_have_had_its_turn() -> None:
+    async with front() as it:
+        loop = asyncio.get_running_loop()
+        for fault in (Fault.SILENCE, Fault.BLACK_HOLE):
+            it.proxy.fault = fault
+            began = loop.time()
+            crowd = [it.post("/auth/login") for _ in range(3)]
+            answers = [body["cause"] for _, body, _ in await asyncio.gather(*crowd)]
+            assert loop.time() - began < DEADLINE + PROBE_SECONDS + SLACK
+            assert answers == ["deadline"] * 3
+
+
+async def test_one_look_at_the_health_page_serves_all_who_wait_for_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("doorward.chat.forward.MAX_IN_FLIGHT", 4)
+
+    async def queued(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(PROBE_SECONDS / 2 if request.path == HEALTH_PATH else 2 * DEADLINE)
+        return web.json_response({"access_token": "a"})
+
+    async with front(queued) as it:
+        answers = await asyncio.gather(*(it.post("/auth/login") for _ in range(4)))
+        assert [status for status, _, _ in answers] == [200] * 4, "the look has a connection of its own"
+        assert [path for _, path, _, _ in it.upstream.requests].count(HEALTH_PATH) == 1
+
+
 async def test_while_the_breaker_is_open_nobody_waits_for_a_password_longer_than_for_all_else() -> None:
-    async def queued(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(2 * DEADLINE)
+    async def queued(request: web.Request) -> web.StreamResponse:
+        if request.path != HEALTH_PATH:
+            await asyncio.sleep(2 * DEADLINE)
         return web.json_response({"access_token": "a"})
 
     async with front(queued) as it:

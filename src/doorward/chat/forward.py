@@ -1,7 +1,7 @@
 """The sign-in endpoints of the auth service, passed on at the page's own origin, each within one hard deadline.
 
-Where a password is hashed the deadline is a longer one, because hashing is slow by intent and has a queue; but not while the
-breaker is open, when nothing is to be expected of it.
+Where a password is hashed the deadline is a longer one, because hashing is slow by intent and has a queue; but only of a
+service that still answers something: not while the breaker is open, and not if its health page is silent too.
 
 The page never talks to the auth service directly, so its policy can say `connect-src 'self'`. What is passed on is an
 allow-list; the answer is the service's own, or 503 when it could not be asked: never something that reads as "signed out".
@@ -48,6 +48,9 @@ ENDPOINTS = {
 HASHING = ("/auth/login", "/auth/register")
 HASHING_SECONDS = 6.0
 """More than the 5 s that a password waits in authd's queue, so that its own 429 is heard; less than the 8 s of a client."""
+
+PROBE_SECONDS = 0.5
+"""What the health page may take to show that the service is busy, and not dead. The question has a place of its own."""
 
 MAX_BODY_BYTES = 65_536
 MAX_INCOMPLETE = 128
@@ -96,6 +99,7 @@ class AuthForwarder:
         self._tls = load_tls_context(auth.ca_file) if auth.ca_file else None
         self._session: aiohttp.ClientSession | None = None
         self._tasks: set[asyncio.Task[Response]] = set()
+        self._probe: asyncio.Task[bool] | None = None
         self._incomplete: Incomplete[asyncio.Task[Response]] = Incomplete(MAX_INCOMPLETE)
         self._in_flight = 0
         self._hashing = 0
@@ -123,10 +127,13 @@ class AuthForwarder:
         if victim is not None:
             victim.cancel()
         try:
-            done, _ = await asyncio.wait({task}, timeout=deadline.remaining(loop.time()))
+            await asyncio.wait({task}, timeout=self._seconds)
+            if queued and not task.done() and await self._is_alive(task, deadline):
+                await asyncio.wait({task}, timeout=deadline.remaining(loop.time()))
         finally:
+            in_time = task.done()
             task.cancel()
-        if not done:
+        if not in_time:
             return self._unavailable("deadline")
         return self._overloaded() if task.cancelled() else task.result()
 
@@ -134,11 +141,32 @@ class AuthForwarder:
         """Close the connections. Cancellation: they are closed by the next call, or with the process."""
         for task in self._tasks:
             task.cancel()
+        if self._probe is not None:
+            self._probe.cancel()
         if self._session is not None:
             await self._session.close()
         if self._own_resolver is not None:
             await self._own_resolver.close()
             self._own_resolver = None
+
+    async def _is_alive(self, waiting: asyncio.Task[Response], deadline: Deadline) -> bool:
+        """Does the service answer anything at all? Asked once for all who wait just then; `waiting` may be done before."""
+        loop = asyncio.get_running_loop()
+        if self._probe is None or self._probe.done():
+            self._probe = loop.create_task(self._answers_probe(), name="chat-auth-probe")
+        probe, left = self._probe, deadline.remaining(loop.time())
+        await asyncio.wait({waiting, probe}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        return probe.done() and not probe.cancelled() and probe.result()
+
+    async def _answers_probe(self) -> bool:
+        url = self._auth.base_url + self._auth.health_path
+        try:
+            async with self._client().get(
+                url, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=PROBE_SECONDS)
+            ):
+                return True
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
 
     async def _pass_on(self, request: Request, address: str, deadline: Deadline, *, hashing: bool) -> Response:
         try:
@@ -220,7 +248,7 @@ class AuthForwarder:
                 resolver = self._own_resolver = aiohttp.AsyncResolver(nameservers=list(self._auth.dns_servers) or None)
             # A connection each: one that was kept may be closing just then, and what was sent on it cannot be sent twice.
             connector = aiohttp.TCPConnector(
-                limit=MAX_IN_FLIGHT, resolver=resolver, ssl=self._tls or True, force_close=True
+                limit=MAX_IN_FLIGHT + 1, resolver=resolver, ssl=self._tls or True, force_close=True
             )
             self._session = aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
