@@ -12,15 +12,15 @@ class DoorwardError(Exception):
 
 
 class ConfigError(DoorwardError):
-    """The operator's settings cannot work. Raised at start-up only; names the key and where it was read."""
+    """The settings cannot work. At start only; names the key and where it was read. Exit code 2."""
 
 
 class UsageError(DoorwardError):
-    """The calling code broke a contract of ours."""
+    """The calling code, or command, broke a contract of ours. Exit code 2."""
 
 
 class CredentialError(DoorwardError):
-    """The peer's credential is malformed or not acceptable. The text never holds the credential."""
+    """A credential is malformed or not acceptable; the text never holds it. Becomes `Deny`."""
 
 
 class LimitError(DoorwardError):
@@ -28,7 +28,7 @@ class LimitError(DoorwardError):
 
 
 class BackendError(DoorwardError):
-    """The auth service, or a store, could not be asked. Never says anything about the user's token."""
+    """The auth service, or a store, could not be asked. Says nothing about the user's token: becomes `Unavailable`, never `Deny`."""
 
 
 class ResolveError(BackendError):
@@ -64,7 +64,7 @@ class ConnectionLost(BackendError):
 
 
 class BadStatus(BackendError):
-    """An HTTP status outside the contract."""
+    """The service failed: a 5xx, or anything but a 200 of its health page."""
 
     def __init__(self, status: int, message: str | None = None) -> None:
         super().__init__(message or f"the auth service answered {status}")
@@ -81,15 +81,15 @@ class Throttled(BackendError):
 
 
 class BadAnswer(BackendError):
-    """The answer is not the contract: not JSON, wrong types, missing fields, too large."""
+    """The answer is not the contract: not JSON, wrong types, missing fields, too large, a status that is not in it."""
 
 
 class IdentityMismatch(BadAnswer):
-    """The answer speaks about another user or session than the token does."""
+    """The answer speaks of another user or session than the token does. Not even a proven token gets in on it."""
 
 
 class ServiceCredentialRefused(BackendError):
-    """The auth service refused *our own* service credential (401/403). A configuration fault, never about the user's token."""
+    """The auth service refused our own service credential (401 or 403). A configuration fault, never about the user's token."""
 
 
 class DeadlinePassed(BackendError):
@@ -97,4 +97,4 @@ class DeadlinePassed(BackendError):
 
 
 class StoreError(BackendError):
-    """The node's own store failed or did not answer in time."""
+    """The node's own store failed or did not answer in time. At start it stops the start."""

@@ -22,6 +22,10 @@ DELAY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 """For what should be nearly nothing: how late an answer was, how late the loop."""
 
 BREAKER_STATES: Final = ("closed", "open", "half_open")
+BOUNDED_STEPS: Final = ("patience", "remote")
+DEGRADED_ASSURANCES: Final = (Assurance.CACHED, Assurance.LOCAL)
+PROBE_RESULTS: Final = ("success", "failure")
+VERDICTS: Final = ("allow", "deny", "unavailable")
 
 # What is shown as 0 before it ever happened. Prometheus counts growth, and what appears at 1 never grew: the first event of a kind
 # would be missed. So it is everything that an alert asks about, and what the objectives count.
@@ -79,30 +83,35 @@ class PrometheusMetrics:
         )
         self._waits_bounded = self._counter("wait_bounded", "Answers that we stopped waiting for", "step")
         self._overrun = self._histogram(
-            "deadline_overrun_seconds", "How far past its deadline a decision was; only late ones", (), DELAY_BUCKETS
+            "deadline_overrun_seconds",
+            "How far past its deadline a decision was; only late ones are in it",
+            (),
+            DELAY_BUCKETS,
         )
         self._lag = self._histogram("event_loop_lag_seconds", "How late the event loop ran a timer", (), DELAY_BUCKETS)
         self._breaker_state = self._gauge("breaker_state", "1 for the state that the breaker is in", "issuer", "state")
-        self._breaker_transitions = self._counter("breaker_transitions", "Breaker transitions", "issuer", "to")
+        self._breaker_transitions = self._counter("breaker_transitions", "Transitions of the breaker", "issuer", "to")
         self._degraded = self._counter(
-            "degraded_admits", "Admitted while the auth service could not be asked", "assurance"
+            "degraded_admits", "Let in while the auth service could not be asked", "assurance"
         )
         self._e2e = self._counter("e2e_admits", "Let in by an E2E test token; in production there is none")
         self._grace = self._counter("expiry_grace", "Sockets kept past their token's expiry in an outage")
         self._untrusted_forwards = self._counter(
-            "untrusted_forwards", "Handshakes forwarded by a private address that trusted_proxies does not name"
+            "untrusted_forwards",
+            "Handshakes with X-Forwarded-For from a private address that trusted_proxies does not name: all clients behind it "
+            "count as one",
         )
         self._revalidations = self._counter("revalidations", "Asked about again after an outage", "result")
-        self._keyset_age = self._gauge("keyset_age_seconds", "Since the key set was fetched", "issuer")
+        self._keyset_age = self._gauge("keyset_age_seconds", "Since the key set was fetched; NaN without one", "issuer")
         self._feed_age = self._gauge(
             "revocation_feed_age_seconds",
-            "Since the start of the last successful poll of the revocation feed",
+            "Since the start of the last successful poll of the revocation feed; NaN without a feed",
             "issuer",
         )
         for family, labels in (
-            (self._waits_bounded, ("patience", "remote")),
-            (self._degraded, (Assurance.CACHED, Assurance.LOCAL)),
-            (self._revalidations, ("allow", "deny", "unavailable")),
+            (self._waits_bounded, BOUNDED_STEPS),
+            (self._degraded, DEGRADED_ASSURANCES),
+            (self._revalidations, VERDICTS),
         ):
             for label in labels:
                 self._count_of(family, label)
@@ -112,7 +121,7 @@ class PrometheusMetrics:
         self.breaker(issuer, BREAKER_STATES[0])
         for result in ATTEMPTS_FROM_THE_START:
             self._duration_of(self._attempt_duration, issuer, result)
-        for result in ("success", "failure"):
+        for result in PROBE_RESULTS:
             self._duration_of(self._probe_duration, issuer, result)
         for state in BREAKER_STATES:
             self._count_of(self._breaker_transitions, issuer, state)
@@ -182,7 +191,7 @@ class PrometheusMetrics:
         texts = {
             "bars": "Tokens that were refused once and stay out",
             "abandoned_tasks": "Calls given up on whose clean-up is still running",
-            "connections": "Admitted sockets that are open",
+            "connections": "Admitted sockets that are open, and guarded HTTP requests that run",
         }
         return {name: self._gauge(name, text) for name, text in texts.items()}
 

@@ -33,7 +33,7 @@ class ChatTelemetry:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = registry or CollectorRegistry()
-        self._runs = Counter("doorward_chat_runs_total", "Runs that ended, by how", ["ending"], registry=registry)
+        self._runs = Counter("doorward_chat_runs_total", "Runs that ended", ["ending"], registry=registry)
         self._active = Gauge("doorward_chat_runs_active", "Runs that go on now", registry=registry)
         self._sockets = Gauge("doorward_chat_sockets", "Open chat sockets", registry=registry)
         self._closed = Counter(
@@ -44,27 +44,32 @@ class ChatTelemetry:
         )
         self._slow = Counter(
             "doorward_chat_slow_readers_total",
-            "Chat sockets closed because they do not read, by why",
+            "Chat sockets closed because they do not read",
             ["why"],
             registry=registry,
         )
         self._subscriptions = Counter(
             "doorward_chat_subscriptions_total",
-            "Followings of a thread, by where they began",
+            "Followings of a thread, by where they began; all but resumed begin with a snapshot",
             ["start"],
             registry=registry,
         )
         self._unsent = Gauge(
-            "doorward_chat_unsent_bytes", "What waits to be sent on all chat sockets together", registry=registry
+            "doorward_chat_unsent_bytes",
+            "What waits to be sent on all chat sockets together; at most chat.unsent_bytes",
+            registry=registry,
         )
         self._commits = Histogram(
-            "doorward_chat_commit_seconds", "One commit of events to the log", registry=registry, buckets=COMMIT_BUCKETS
+            "doorward_chat_commit_seconds",
+            "One commit of events to the log, its wait for the database's thread included",
+            registry=registry,
+            buckets=COMMIT_BUCKETS,
         )
         self._deliveries = _Deliveries()
         registry.register(self._deliveries)
         self._forwarded = Counter(
             "doorward_chat_auth_forwards_total",
-            "Requests passed on to the auth service, by result",
+            "Requests passed on to the auth service",
             ["result"],
             registry=registry,
         )
@@ -133,7 +138,8 @@ class _Deliveries(Collector):
     def collect(self) -> Iterable[HistogramMetricFamily]:
         edges = map(floatToGoString, (*DELIVERY_BUCKETS, math.inf))
         family = HistogramMetricFamily(
-            "doorward_chat_delivery_seconds", "From the commit of an event until the server took it for a socket"
+            "doorward_chat_delivery_seconds",
+            "From the commit of an event until the server took it for a socket that follows its thread; replays are not in it",
         )
         family.add_metric((), list(zip(edges, accumulate(self._counts), strict=True)), self._seconds)
         yield family

@@ -131,7 +131,7 @@ class Inquirer:
 
     def _failed(self, error: BackendError, passed: Pass, seconds: float) -> Unanswered | _Retryable:
         unanswered = classified(error)
-        self._telemetry.metrics.attempt(self.gate.issuer, _label(error), seconds)
+        self._telemetry.metrics.attempt(self.gate.issuer, label_of(error), seconds)
         if isinstance(error, DeadlinePassed):
             self._telemetry.metrics.wait_bounded("remote")
         if unanswered.cause is Cause.THROTTLED:
@@ -218,7 +218,7 @@ def _worth_retrying(error: BackendError) -> bool:
     return isinstance(error, ConnectError | ConnectionLost)
 
 
-def _label(error: BackendError) -> str:
+def label_of(error: BackendError) -> str:
     """Metric label: the kind of error, a closed set."""
     if isinstance(error, BadStatus):
         return "bad_status"

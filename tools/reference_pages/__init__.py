@@ -1,0 +1,1 @@
+"""The pages under docs/reference that `tools/make-reference` makes, a module each."""
