@@ -35,6 +35,7 @@ from doorward.core.e2e import is_test_type
 from doorward.core.keyset import KEY_TYPES
 from doorward.core.limits import UNIX_PEER
 from doorward.core.origin import normalised
+from doorward.core.routes import pattern_fault
 from doorward.errors import ConfigError
 
 ENV_PREFIX = "DOORWARD_"
@@ -553,6 +554,9 @@ class Settings(BaseSettings):
                     f"allowed_origins: {origin!r} is not an origin; write scheme://host[:port] in lower case, with no path "
                     "and no slash"
                 )
+        _check_patterns("public", self.public)
+        _check_patterns("protect_http", [pattern.removeprefix("!") for pattern in self.protect_http])
+        _check_patterns("routes", [route.path for route in self.routes])
         _check_issuers(self)
         _check_e2e(self)
         _check_agent(self.chat, self.environment)
@@ -623,6 +627,13 @@ def child_environment(values: Mapping[str, str]) -> dict[str, str]:
 def _as_variable(key: str) -> str:
     """How a dotted key, or the name of an issuer, is written in a variable."""
     return key.upper().replace(".", "__").replace("-", "_")
+
+
+def _check_patterns(key: str, patterns: Iterable[str]) -> None:
+    for pattern in patterns:
+        fault = pattern_fault(pattern)
+        if fault is not None:
+            raise ValueError(f"{key}: {pattern!r} can match no path: it {fault}")
 
 
 def _check_issuers(settings: Settings) -> None:

@@ -43,6 +43,23 @@ def path_in_app(path: str, root_path: str) -> str:
     return rest if rest.startswith("/") else path if rest else "/"
 
 
+def pattern_fault(pattern: str) -> str | None:
+    """Why no path could ever match, and what to write instead; `None` where one can. A rule that holds for nothing guards nothing."""
+    exact = pattern.removesuffix("/*")
+    if not pattern.startswith("/"):
+        fault = "does not begin with /"
+    elif pattern != pattern.strip():
+        fault = "has a blank at an end"
+    elif "*" in exact:
+        fault = "has a * that is not a last /*"
+    elif found := next((sign for sign in "{}?#" if sign in exact), None):
+        fault = f"has a {found}, and a pattern is an exact path or a prefix that ends in /*"
+    else:
+        return None
+    stem = re.split(r"[*{?#]", pattern.strip())[0].strip("/")
+    return f"{fault}; write {f'/{stem}/*' if stem else '/*'}"
+
+
 def matches(pattern: str, path: str) -> bool:
     if pattern.endswith("/*"):
         return path.startswith(pattern[:-1]) or path == pattern[:-2]

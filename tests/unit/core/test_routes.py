@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 
 from doorward.core.credential import Transport
-from doorward.core.routes import DEFAULT_ROUTE, Route, guards_http, is_public, matches, path_in_app, route_for
+from doorward.core.routes import (
+    DEFAULT_ROUTE,
+    Route,
+    guards_http,
+    is_public,
+    matches,
+    path_in_app,
+    pattern_fault,
+    route_for,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +30,37 @@ from doorward.core.routes import DEFAULT_ROUTE, Route, guards_http, is_public, m
 )
 def test_patterns_are_exact_or_prefixes(pattern: str, path: str, expected: bool) -> None:
     assert matches(pattern, path) is expected
+
+
+@pytest.mark.parametrize("pattern", ["/", "/*", "/ws", "/ws/", "/chat/*", "/a b/c", "/.well-known/x"])
+def test_a_pattern_that_can_match_has_no_fault(pattern: str) -> None:
+    assert pattern_fault(pattern) is None
+    assert matches(pattern, pattern.replace("*", "x"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "mend"),
+    [
+        ("", "/*"),
+        ("*", "/*"),
+        ("**", "/*"),
+        ("ws", "/ws/*"),
+        ("api/*", "/api/*"),
+        ("/api*", "/api/*"),
+        ("/api/**", "/api/*"),
+        ("/*/x", "/*"),
+        ("/api/{id}", "/api/*"),
+        ("/api/x?y", "/api/x/*"),
+        ("/api/x#y", "/api/x/*"),
+        ("/api/x ", "/api/x/*"),
+        (" /api/x", "/api/x/*"),
+    ],
+)
+def test_a_pattern_that_no_path_matches_is_told_with_one_that_does(pattern: str, mend: str) -> None:
+    fault = pattern_fault(pattern)
+    assert fault is not None
+    assert fault.endswith(f"; write {mend}")
+    assert pattern_fault(mend) is None
 
 
 def test_the_first_matching_route_holds() -> None:
