@@ -28,7 +28,7 @@ class LimitError(DoorwardError):
 
 
 class BackendError(DoorwardError):
-    """The auth service, or a store, could not be asked. Says nothing about the user's token: becomes `Unavailable`, never `Deny`."""
+    """The auth service, or a store, could not be asked. Says nothing about a token: becomes `Unavailable`, never `Deny`."""
 
 
 class ResolveError(BackendError):

@@ -44,7 +44,7 @@ def path_in_app(path: str, root_path: str) -> str:
 
 
 def pattern_fault(pattern: str) -> str | None:
-    """Why no path could ever match, and what to write instead; `None` where one can. A rule that holds for nothing guards nothing."""
+    """Why no path could ever match, and what to write instead; `None` where one can. Such a rule would guard nothing."""
     exact = pattern.removesuffix("/*")
     if not pattern.startswith("/"):
         fault = "does not begin with /"
