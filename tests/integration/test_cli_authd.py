@@ -171,6 +171,23 @@ async def test_sigterm_answers_a_long_poll_and_ends_it_within_seconds(tmp_path: 
     assert head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 503"))
 
 
+async def test_a_data_directory_that_cannot_be_made_is_named_by_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for command in (("authd", "init", "--email", "ada@example.com"), ("authd", "serve", "--port", "0"), ("serve",)):
+        outcome = await doorward(
+            *command,
+            cwd=tmp_path,
+            data_dir="file/below",
+            auth__url="http://127.0.0.1:9",
+            auth__service_secret="made-up",
+            environment="development",
+        )
+        assert outcome.code == 2
+        assert "data_dir: file/below" in outcome.said
+        assert "database_url" not in outcome.said
+        assert "Traceback" not in outcome.said
+
+
 async def test_a_busy_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]

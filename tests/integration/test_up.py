@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from tests.cli_support import doorward, environment
 
 START_SECONDS = 40.0
@@ -25,6 +26,7 @@ RESTART_SECONDS = 30.0
 
 @dataclass
 class Up:
+    process: asyncio.subprocess.Process
     url: str
     auth_pid: int
     text: str
@@ -67,12 +69,14 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def up(folder: Path, auth_port: int, *options: str) -> AsyncIterator[Up]:
+    """In a process group of its own, as a shell starts it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "doorward", "up", "--port", "0", "--auth-port", str(auth_port), *options,
         cwd=folder,
         env=environment({}),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        process_group=0,
     )  # fmt: skip
     assert process.stdout is not None
     try:
@@ -87,7 +91,7 @@ async def up(folder: Path, auth_port: int, *options: str) -> AsyncIterator[Up]:
         assert url
         assert pid
         async with aiohttp.ClientSession() as http:
-            yield Up(url[1], int(pid[1]), text, http)
+            yield Up(process, url[1], int(pid[1]), text, http)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
@@ -122,6 +126,18 @@ async def test_it_can_be_started_again_at_once_and_remembers_its_keys(tmp_path: 
             links |= set(re.findall(r"/ops#change=(\S+)", running.text))
     assert len(links) == 2
     assert len(list((tmp_path / ".doorward").glob("keyset-*.json"))) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_to_all_of_its_processes_ends_it_without_starting_anything_again(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    async with up(tmp_path, free_port()) as running:
+        os.killpg(running.process.pid, number)
+        rest, _ = await asyncio.wait_for(running.process.communicate(), STOP_SECONDS)
+    assert running.process.returncode == 0
+    assert b"another process" not in rest
+    assert b"the auth service ended" not in (tmp_path / ".doorward" / "doorward.log").read_bytes()
 
 
 async def test_what_it_prints_for_diagnosis_works_while_it_runs(tmp_path: Path) -> None:

@@ -169,7 +169,12 @@ class SqliteNodeStore:
             raise
 
     def _check_files(self) -> None:
-        make_private_dir(self.path.parent)
+        try:
+            make_private_dir(self.path.parent)
+        except OSError as error:
+            raise StoreError(
+                f"data_dir: {self.path.parent} cannot be made: {error.strerror}; set DOORWARD_DATA_DIR to one that can"
+            ) from error
         reason = distrust_dir(self.path.parent)
         if reason:
             raise StoreError(reason)

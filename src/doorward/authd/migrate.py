@@ -24,8 +24,11 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x646F6F72  # "door": any constant that all versions share
 
 
-async def migrate(url: URL, worker: Worker) -> None:
+async def migrate(url: URL, worker: Worker, *, setting: str) -> None:
     """Run what is missing, in one transaction, on the worker's thread.
+
+    Args:
+        setting: by which the database was chosen, for whoever has to choose another.
 
     Raises:
         ConfigError: the database cannot be opened, or is of a newer version.
@@ -38,9 +41,9 @@ async def migrate(url: URL, worker: Worker) -> None:
     except TimeoutError as error:
         raise StoreError(f"the database was not migrated in {MIGRATION_SECONDS:g} s") from error
     except (SQLAlchemyError, OSError) as error:
-        where = url.render_as_string(hide_password=True)
+        where = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
         reason = getattr(error, "orig", None) or error
-        raise ConfigError(f"authd.database_url: {where} cannot be used: {reason}") from error
+        raise ConfigError(f"{setting}: {where} cannot be used: {reason}") from error
 
 
 async def _migrate(url: URL) -> None:

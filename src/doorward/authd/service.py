@@ -477,7 +477,7 @@ async def open_store(settings: Settings) -> tuple[Store, Worker]:
     url = database_url(settings)
     worker = Worker("authd-files")
     try:
-        await migrate(url, worker)
+        await migrate(url, worker, setting="data_dir" if settings.authd.database_url is None else "authd.database_url")
     except BaseException:
         worker.stop_nowait()
         raise

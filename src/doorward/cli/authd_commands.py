@@ -48,7 +48,7 @@ def serve(
     """Serve the auth service, on port 8001 unless told otherwise.
 
     Accounts, sessions and signing keys are under `data_dir`; the first two in SQLite (PostgreSQL by
-    DOORWARD_AUTHD__DATABASE_URL: not tested). `doorward authd init` makes a first admin and the credential of the doors. Prints
+    DOORWARD_AUTHD__DATABASE_URL). `doorward authd init` makes a first admin and the credential of the doors. Prints
     one line when it is ready:
 
         doorward authd ready http://127.0.0.1:8001 pid=4242

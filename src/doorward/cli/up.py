@@ -89,6 +89,7 @@ class AuthProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
+                start_new_session=True,  # it is ended by us, not by a signal to all of us at once
                 preexec_fn=_die_with_parent,  # one prctl call and nothing else
             )  # fmt: skip
         assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for

@@ -42,7 +42,7 @@ def write_junk(path: Path) -> None:
 async def run(url: URL) -> None:
     worker = Worker("test-migrate")
     try:
-        await migrate(url, worker)
+        await migrate(url, worker, setting="authd.database_url")
     finally:
         worker.stop_nowait()
 
