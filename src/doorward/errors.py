@@ -83,6 +83,10 @@ class Throttled(BackendError):
 class BadAnswer(BackendError):
     """The answer is not the contract: not JSON, wrong types, missing fields, too large, a status that is not in it."""
 
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 class IdentityMismatch(BadAnswer):
     """The answer speaks of another user or session than the token does. Not even a proven token gets in on it."""

@@ -123,6 +123,18 @@ async def test_warnings(tmp_path: Path) -> None:
         assert warning.startswith(words)
 
 
+async def test_without_a_feed_the_mode_that_comes_of_it_is_named(tmp_path: Path) -> None:
+    outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR, auth__revocations="off")
+    assert outcome.json["meaning"]["degraded mode"].startswith(
+        "not set, and there is no revocation feed: cached_only: in an"
+    )
+
+
+async def test_a_claim_that_only_access_tokens_have_is_enough(tmp_path: Path) -> None:
+    outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR, auth__claims__required="token_use=access")
+    assert outcome.json["warnings"] == []
+
+
 async def test_nothing_to_warn_of(tmp_path: Path) -> None:
     outcome = await doorward("check-config", "--json", cwd=tmp_path, **DOOR, auth__typ="at+jwt")
     assert outcome.json["warnings"] == []

@@ -147,6 +147,22 @@ async def test_sick_by_its_own_word(auth: FakeAuthService, tmp_path: Path) -> No
     assert (code, verdict) == (1, "The auth service answers 503 to /auth/health: look at its own log and load.")
 
 
+async def test_no_health_page_is_a_warning_that_names_the_setting(auth: FakeAuthService, tmp_path: Path) -> None:
+    code, verdict, steps = await report(tmp_path, auth.url, auth__health_path="/not/there")
+    assert (code, statuses(steps)["health"]) == (0, "warn")
+    assert "There is nothing at /not/there" in verdict
+    assert verdict.endswith("in auth.health_path.")
+
+
+@pytest.mark.parametrize(("verify", "code", "status"), [("remote", 0, "warn"), ("local", 1, "fail")])
+async def test_no_key_set_matters_where_it_alone_decides(
+    auth: FakeAuthService, tmp_path: Path, verify: str, code: int, status: str
+) -> None:
+    found, verdict, steps = await report(tmp_path, auth.url, auth__jwks_url=f"{auth.url}/not/there", verify=verify)
+    assert (found, statuses(steps)["key set"]) == (code, status)
+    assert "/not/there" in verdict
+
+
 @pytest.mark.parametrize(
     ("document", "words"),
     [({"keys": []}, "has no key that can verify a signature"), ({"kids": 1}, "has no `keys` list")],

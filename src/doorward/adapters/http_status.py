@@ -35,7 +35,7 @@ def failure_of(answer: HttpAnswer, wall: Callable[[], float]) -> BackendError:
         return Throttled(status, retry_after)
     if 500 <= status <= 599:
         return BadStatus(status)
-    return BadAnswer(f"the auth service answered {status}, which is not in the contract")
+    return BadAnswer(f"the auth service answered {status}, which is not in the contract", status)
 
 
 def retry_after_seconds(answer: HttpAnswer, wall: Callable[[], float]) -> float | None:

@@ -25,7 +25,6 @@ from doorward.core.degrade import Mode
 from doorward.errors import ConfigError
 
 _DEGRADE = {
-    None: "not set: local_jwt once the auth service has a revocation feed, else cached_only",
     Mode.LOCAL_JWT: (
         "local_jwt: in an outage a fresh JWT with a good signature gets in, and so does what was validated a short time before"
     ),
@@ -163,13 +162,22 @@ def _meaning_of(settings: Settings, whose: str) -> Iterator[tuple[str, str]]:
         f" calls over {breaker.slow_seconds:g} s; stays open {breaker.open_seconds:g} s, doubling up to"
         f" {breaker.max_open_seconds:g} s, or until two canaries come back",
     )
-    yield f"degraded mode{whose}", _DEGRADE[degrade.mode]
+    yield f"degraded mode{whose}", _degraded_mode_in_words(settings)
     if degrade.mode is not Mode.DENY:
         yield (
             f"outage{whose}",
             f"after {degrade.max_outage_seconds / 60:g} min of outage nobody new gets in; a grant lasts"
             f" {degrade.grant_seconds / 60:g} min",
         )
+
+
+def _degraded_mode_in_words(settings: Settings) -> str:
+    mode = settings.degrade.mode
+    if mode is not None:
+        return _DEGRADE[mode]
+    if settings.auth.revocations == "off":
+        return f"not set, and there is no revocation feed: {_DEGRADE[Mode.CACHED_ONLY]}"
+    return "not set: local_jwt once the auth service has a revocation feed, else cached_only"
 
 
 def _verify_in_words(settings: Settings) -> str:
@@ -229,7 +237,7 @@ def _warnings_of(issuer: OneIssuer) -> Iterator[str]:
         yield f"{own}degrade.mode = local_jwt with {section}.revocations = off: in an outage a revoked token may get in"
     if not settings.breaker.canary:
         yield f"{own}breaker.canary is off: after an outage only requests that hold a fallback probe, so healing takes longer"
-    if auth.typ is None:
+    if auth.typ is None and not auth.claims.required:
         yield (
             f"{section}.typ is not set: any JWT of the issuer counts, an ID token too; set at+jwt if its tokens say so"
             " (authd's do)"

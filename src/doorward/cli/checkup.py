@@ -31,7 +31,7 @@ from doorward.config import OneIssuer, Verify
 from doorward.core.answer import Invalid, Valid, shown
 from doorward.core.deadline import Deadline
 from doorward.core.keyset import KEY_TYPES, BadKeySet, KeySet, parse_keyset
-from doorward.errors import BackendError, BadAnswer, ConfigError, ConnectError, ConnectTimeout, TlsError
+from doorward.errors import BackendError, BadAnswer, BadStatus, ConfigError, ConnectError, ConnectTimeout, TlsError
 from doorward.runtime.bounded import Reaper, bounded
 from doorward.runtime.clock import SystemClock
 from doorward.runtime.ports import Address, FeedMissing
@@ -258,13 +258,23 @@ class Checkup:
     async def _probe(self, deadline: Deadline) -> Finding:
         auth = self._settings.auth
         probe = HttpHealthProbe(self._transport, url=auth.base_url + auth.health_path, caps=phase_caps(self._settings))
-        await probe.probe(deadline=deadline)
+        try:
+            await probe.probe(deadline=deadline)
+        except BadStatus as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return diagnosis.no_health_page(auth.health_path, self._section)
+            raise
         return Finding(Step.HEALTH, Status.OK, f"{auth.health_path} says that it is well")
 
     async def _fetch_keys(self, deadline: Deadline) -> Finding:
         auth = self._settings.auth
         source = HttpKeySetSource(self._transport, url=auth.keyset_url, caps=phase_caps(self._settings))
-        document, kept_seconds = await asyncio.gather(source.fetch(deadline=deadline), self._kept_keys_age())
+        try:
+            document, kept_seconds = await asyncio.gather(source.fetch(deadline=deadline), self._kept_keys_age())
+        except BadAnswer as error:
+            if error.status == HTTPStatus.NOT_FOUND and self._settings.verify is Verify.REMOTE:
+                return diagnosis.no_keys(shown(auth.keyset_url), self._section)
+            raise
         try:
             keyset = parse_keyset(document, self._clock.wall())
         except BadKeySet as error:

@@ -116,6 +116,18 @@ def skipped(step: Step, why: str = "An earlier step failed") -> Finding:
     return Finding(step, Status.SKIPPED, why)
 
 
+def no_health_page(path: str, section: str) -> Finding:
+    """Health is for the eyes and the alerts, and decides no handshake."""
+    sentence = f"There is nothing at {path}, so a sick auth service is seen later"
+    return Finding(Step.HEALTH, Status.WARN, sentence, f"name a page that answers 200 in {section}.health_path")
+
+
+def no_keys(url: str, section: str) -> Finding:
+    """Right for a service without JWTs; a mistake for one with them."""
+    sentence = f"There is no key set at {url}, so in an outage only those get in who were let in a short time before"
+    return Finding(Step.KEYSET, Status.WARN, sentence, f"if its tokens are JWTs, name it in {section}.jwks_url")
+
+
 def failure(step: Step, error: BackendError, asked: Asked) -> Finding:
     """What this failure at this step means, and what to do. Credential and contract ask alike, so each tells only its own."""
     is_ours = isinstance(error, ServiceCredentialRefused)

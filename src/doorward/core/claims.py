@@ -103,8 +103,10 @@ def merged(local: Principal | None, answer: Valid, policy: ClaimsPolicy) -> Prin
 
 def _problem(claims: Mapping[str, Any], policy: ClaimsPolicy, subject: str | None) -> str | None:
     """The first rule that the claims break, in words without foreign text."""
-    if claims.get("iss") != policy.issuer:
-        return "iss is not the expected issuer"
+    issuer = claims.get("iss")
+    if issuer != policy.issuer:
+        slash = isinstance(issuer, str) and issuer.rstrip("/") == policy.issuer.rstrip("/")
+        return f"iss is not {policy.issuer}{', but for a slash at its end' if slash else ''}"
     if policy.audiences.isdisjoint(audiences_of(claims, policy.audience_claim)):
         return f"{policy.audience_claim} does not name this service"
     if subject is None:

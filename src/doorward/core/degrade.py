@@ -76,6 +76,8 @@ class Refusal(StrEnum):
     OUTAGE_TOO_LONG = "outage_too_long"
     FEED_STALE = "feed_stale"
     NOT_PROVEN = "not_proven"
+    ONLY_CACHED = "cached_only"
+    """Proven by its signature, which does not count in this mode."""
     KEYSET_STALE = "keyset_stale"
     TOKEN_TOO_OLD = "token_too_old"  # noqa: S105 - a reason, no secret
 
@@ -144,8 +146,10 @@ def _weakness(
     validated = proof.validated_at
     if validated is not None and 0 <= wall_now - validated <= policy.max_stale_seconds:
         return Assurance.CACHED
-    if not proof.verified or mode is not Mode.LOCAL_JWT:
+    if not proof.verified:
         return Refusal.NOT_PROVEN
+    if mode is not Mode.LOCAL_JWT:
+        return Refusal.ONLY_CACHED
     age = surroundings.keyset_age_seconds
     if age is None or age > policy.max_keyset_age_seconds:
         return Refusal.KEYSET_STALE

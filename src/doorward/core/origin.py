@@ -22,6 +22,11 @@ def allowed(origin: str | None, *, scheme: str, host: str | None, extra: frozens
     return wanted is not None and normalised(origin) == wanted
 
 
+def is_behind_tls(origin: str, *, scheme: str, host: str | None) -> bool:
+    """Is it the same origin but for TLS, which a proxy may have ended that nobody trusts to say so?"""
+    return _PAGE_SCHEMES.get(scheme) == "http" and allowed(origin, scheme="https", host=host, extra=frozenset())
+
+
 @lru_cache(maxsize=64)
 def normalised(origin: str) -> tuple[str, str, str] | None:
     """(scheme, host, port) in lower case with the default port filled in; `None` if it is no origin (`null` too)."""

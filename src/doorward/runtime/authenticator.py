@@ -18,7 +18,7 @@ from doorward.core.credential import DEFAULT_COOKIE, Credential, Presented, Tran
 from doorward.core.deadline import Deadline
 from doorward.core.e2e import is_test_token
 from doorward.core.limits import AddressLimit
-from doorward.core.origin import allowed
+from doorward.core.origin import allowed, is_behind_tls
 from doorward.core.routes import Route
 from doorward.core.ticket import TicketUse
 from doorward.core.verdict import Code, Deny, Source, Unavailable
@@ -144,9 +144,12 @@ class Authenticator:
 
     def _refusal(self, handshake: Handshake) -> Deny | Unavailable | None:
         extra = self.policy.allowed_origins
-        if not allowed(handshake.origin, scheme=handshake.scheme, host=handshake.host, extra=extra):
-            mend = f"origin {shown(handshake.origin)}; add it to allowed_origins to admit it"
-            return Deny(Code.ORIGIN_DENIED, Source.ORIGIN, mend)
+        origin, scheme, host = handshake.origin, handshake.scheme, handshake.host
+        if not allowed(origin, scheme=scheme, host=host, extra=extra):
+            mend = "add it to allowed_origins to admit it"
+            if origin is not None and is_behind_tls(origin, scheme=scheme, host=host):
+                mend = "the same but for TLS: name the proxy that ends it in trusted_proxies"
+            return Deny(Code.ORIGIN_DENIED, Source.ORIGIN, f"origin {shown(origin)}; {mend}")
         if not self._addresses.take(handshake.address, self._clock.monotonic()):
             return Unavailable(Code.RATE_LIMITED, Source.ADMIT)
         if self.pending >= self.policy.max_pending:

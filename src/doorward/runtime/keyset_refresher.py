@@ -155,7 +155,8 @@ class KeysetRefresher:
 
     def _failed(self, error: str) -> None:
         if self.last_error is None:
-            log.warning("the key set could not be refreshed; the last good one stays", issuer=self._issuer, error=error)
+            kept = self.keyset is not None
+            log.warning("the key set could not be refreshed", issuer=self._issuer, error=error, kept=kept)
         self.last_error = error
         self._look_failed.set()
 

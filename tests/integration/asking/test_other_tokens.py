@@ -111,7 +111,8 @@ async def test_keycloak(tmp_path: Path) -> None:
         f"{realm}/certs": keys.published,
         "/realms/acme/.well-known/openid-configuration": well,
     }
-    async with service(routes) as url:
+    async with AsyncExitStack() as keycloak:
+        url = await keycloak.enter_async_context(service(routes))
         settings = settings_of("realm_access", tmp_path, keycloak_example_com=url)
         claims = {
             "iss": f"{url}/realms/acme",
@@ -134,6 +135,9 @@ async def test_keycloak(tmp_path: Path) -> None:
             assert (await running.ask(keys.token(**{**claims, "typ": "ID"}))).code == "TOKEN_INVALID"
             assert (await running.ask(keys.token(**{**claims, "aud": "account"}))).code == "TOKEN_INVALID"
             assert (await running.ask(keys.token(**{**claims, "jti": "logged out"}))).code == "TOKEN_REJECTED"
+            await keycloak.aclose()
+            said = await who(running, keys.token(**{**claims, "jti": "never seen before"}))
+            assert (said["user_id"], said["assurance"]) == ("f81d4fae", "local"), "Keycloak is down"
 
 
 async def test_auth0(tmp_path: Path) -> None:

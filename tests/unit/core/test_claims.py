@@ -117,6 +117,21 @@ def test_an_expired_token_of_another_issuer_is_invalid() -> None:
     assert found.code is Code.TOKEN_INVALID
 
 
+@pytest.mark.parametrize(
+    ("iss", "words"),
+    [
+        (f"{ISSUER}/", f"iss is not {ISSUER}, but for a slash at its end"),
+        ("https://evil.example", f"iss is not {ISSUER}"),
+        (7, f"iss is not {ISSUER}"),
+    ],
+)
+def test_the_expected_issuer_is_named_and_a_slash_too_many_told(iss: object, words: str) -> None:
+    found = judged(iss=iss)
+
+    assert isinstance(found, Deny)
+    assert found.detail == words
+
+
 def test_optional_claims_of_other_types_are_left_out() -> None:
     found = judged(sid=7, jti="", email=["x"])
 

@@ -78,13 +78,13 @@ def test_the_age_of_the_key_set_does_not_matter_for_a_cached_verdict() -> None:
 def test_without_a_feed_only_cached_verdicts_count_unless_set_otherwise() -> None:
     blind = replace(OUTAGE, last_feed=None)
 
-    assert admit(POLICY, blind, JWT, NOW) is Refusal.NOT_PROVEN
+    assert admit(POLICY, blind, JWT, NOW) is Refusal.ONLY_CACHED
     assert isinstance(admit(POLICY, blind, OPAQUE, NOW), Grant)
     assert admit(DegradePolicy(mode=Mode.LOCAL_JWT), blind, JWT, NOW) == Grant(Assurance.LOCAL, NOW + 540)
 
 
 def test_the_mode_is_obeyed() -> None:
-    assert admit(DegradePolicy(mode=Mode.CACHED_ONLY), OUTAGE, JWT, NOW) is Refusal.NOT_PROVEN
+    assert admit(DegradePolicy(mode=Mode.CACHED_ONLY), OUTAGE, JWT, NOW) is Refusal.ONLY_CACHED
     for proof in (JWT, OPAQUE):
         assert admit(DegradePolicy(mode=Mode.DENY), OUTAGE, proof, NOW) is Refusal.MODE
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from doorward.core.origin import allowed, normalised
+from doorward.core.origin import allowed, is_behind_tls, normalised
 
 LISTED = frozenset({"https://app.example"})
 
@@ -45,6 +45,24 @@ def test_no_origin_the_same_and_the_listed_ones_may_connect(origin: str | None, 
 )
 def test_any_other_origin_may_not(origin: str, scheme: str, host: str | None) -> None:
     assert allowed(origin, scheme=scheme, host=host, extra=LISTED) is False
+
+
+@pytest.mark.parametrize(
+    ("origin", "scheme", "host", "expected"),
+    [
+        ("https://app.example", "ws", "app.example", True),
+        ("https://app.example", "http", "app.example", True),
+        ("https://app.example", "wss", "app.example", False),
+        ("http://app.example", "wss", "app.example", False),
+        ("https://app.example", "ws", "app.example:8000", False),
+        ("https://evil.example", "ws", "app.example", False),
+        ("https://app.example", "ws", None, False),
+    ],
+)
+def test_an_origin_that_differs_by_tls_alone_is_known(
+    origin: str, scheme: str, host: str | None, expected: bool
+) -> None:
+    assert is_behind_tls(origin, scheme=scheme, host=host) is expected
 
 
 def test_the_default_port_is_filled_in() -> None:

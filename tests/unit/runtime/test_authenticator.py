@@ -25,7 +25,17 @@ async def test_a_strange_origin_is_refused_before_anything_else() -> None:
     assert told(verdict) == (Code.ORIGIN_DENIED, Source.ORIGIN, None)
     assert isinstance(verdict, Deny)
     assert "https://evil.test\\n" in verdict.detail
+    assert "allowed_origins" in verdict.detail
     assert runtime.validator.asked == []
+
+
+@virtual
+async def test_the_own_origin_behind_a_proxy_that_is_not_trusted_names_that_mend() -> None:
+    runtime = await started()
+    verdict = await runtime.verdict(runtime.token(), origin="https://app.test", scheme="ws", host="app.test")
+    assert isinstance(verdict, Deny)
+    assert "trusted_proxies" in verdict.detail
+    assert "allowed_origins" not in verdict.detail
 
 
 @virtual
