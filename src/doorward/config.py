@@ -335,12 +335,14 @@ class ServeSettings(Section):
     metrics_token: SecretStr | None = Field(None, description="Bearer for /metrics from elsewhere than loopback")
 
 
+_AGENT = re.compile(r"warden|pydantic-ai|http|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
 class ChatSettings(Section):
     """Who answers in the chat of `doorward serve` and `up` (docs/how-to/bring-your-own-agent.md), and where it is kept."""
 
     agent: str = Field(
         "warden",
-        pattern=r"^(warden|pydantic-ai|http|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$",
         description="warden: about this very door, without a model; pydantic-ai: a model; http: an AG-UI agent at `agent_url`; "
         "or module:name of an agent of yours",
     )
@@ -755,6 +757,10 @@ def _check_e2e(settings: Settings) -> None:
 
 def _check_agent(chat: ChatSettings, environment: Environment) -> None:
     """Each kind of agent has settings of its own; what belongs to another kind would be silently ignored."""
+    if not _AGENT.fullmatch(chat.agent):
+        raise ValueError(
+            f"chat.agent: {chat.agent!r} is none; write warden, pydantic-ai, http, or module:name of yours"
+        )
     if chat.agent_url is not None:
         _check_url("chat.agent_url", chat.agent_url, environment)
     if chat.agent == "http" and chat.agent_url is None:
@@ -960,9 +966,11 @@ def _named(place: Sequence[int | str], issuers: Sequence[str | None]) -> Sequenc
 def _keys_beside(key: str) -> list[str]:
     """What may be written where this stands."""
     section, *rest = key.split(".")
-    if section != "issuers" or len(rest) < 2:
+    entries: dict[str, type[BaseModel]] = {"issuers": IssuerSettings, "routes": RouteSettings}
+    entry = entries.get(section)
+    if entry is None or len(rest) < 2:
         return _keys(Settings)
-    return _keys(IssuerSettings, f"issuers.{rest[0]}.")
+    return _keys(entry, f"{section}.{rest[0]}.")
 
 
 def _described(model: BaseModel, prefix: str) -> Iterator[tuple[str, str, bool]]:

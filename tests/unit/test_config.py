@@ -197,7 +197,12 @@ def test_an_unknown_key_of_the_file_is_refused_with_file_and_name(
 def test_an_unknown_argument_is_refused_with_the_right_name() -> None:
     assert "deadline: unknown key; did you mean 'deadline_seconds'?" in problem(deadline=2)
     assert "auth.uri: unknown key; did you mean 'auth.url'?" in problem(auth={"uri": "https://a.example"})
-    assert "routes.0.transport: unknown key" in problem(routes=[{"path": "/ws", "transport": "header"}])
+    route = {"path": "/ws", "transport": "header"}
+    assert "routes.0.transport: unknown key; did you mean 'routes.0.transports'?" in problem(routes=[route])
+
+
+def test_an_agent_that_is_none_is_told_with_those_there_are() -> None:
+    assert "chat.agent: 'nosuch' is none; write warden, pydantic-ai, http" in problem(chat={"agent": "nosuch"})
 
 
 @pytest.mark.parametrize("content", ["deadline_seconds = ", "\xff\xfe", "[auth", "a = 1\na = 2"])

@@ -65,7 +65,7 @@ def drill(
         float, typer.Option(help="With --compare: the second may be this many times slower.", min=1.0)
     ] = 2.0,
     target: Annotated[
-        str | None, typer.Option(help="Judge the door at this ws:// or wss:// URL, whoever wrote it. See below.")
+        str | None, typer.Option(help="Judge the door at this ws:// or wss:// URL, whoever wrote it; see above.")
     ] = None,
     auth_upstream: Annotated[
         str | None, typer.Option(help="With --target: the auth service that its door asks, http(s)://HOST:PORT.")

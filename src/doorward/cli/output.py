@@ -13,6 +13,7 @@ from rich.console import Console
 from doorward.errors import UsageError
 
 MAX_LINE = 4096
+PIPE_COLUMNS = 200
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file; default: ./doorward.toml if it is there.")
@@ -26,8 +27,11 @@ def print_json(content: Any) -> None:
 
 
 def console() -> Console:
-    """For people. What is printed may hold foreign text, so markup is off."""
-    return Console(highlight=False, markup=False, emoji=False)
+    """For people. What is printed may hold foreign text, so markup is off. A pipe has no width, and 80 columns break words."""
+    made = Console(highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = max(made.width, PIPE_COLUMNS)
+    return made
 
 
 def ask_password(prompt: str) -> str:

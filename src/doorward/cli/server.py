@@ -131,7 +131,8 @@ def _why_not_bound(error: OSError, host: str, port: int, name: str, option: str 
         )
     if error.errno == errno.EACCES:
         return f"port {port} on {host} needs privileges; choose one above 1023 with {chosen}"
-    return f"{name} cannot listen on port {port} of {host}: {error.strerror}"
+    address = f"--host or DOORWARD_{name.upper()}__HOST"
+    return f"{name} cannot listen on port {port} of {host}: {error.strerror}; choose another address with {address}"
 
 
 def announce(name: str, host: str, port: int) -> None:
