@@ -125,12 +125,11 @@ async def proxy(kind: str, behind: str, folder: Path, instead: Mapping[str, str]
         "/etc/ssl/chat.example.com.pem": str(folder / "chain.pem"),
         "/etc/ssl/chat.example.com.key": str(folder / "key.pem"),
     }
-    text = (DEPLOY / chosen.file).read_text(encoding="utf-8")
+    text = chosen.around((DEPLOY / chosen.file).read_text(encoding="utf-8"))
     for stands, put in {**files, **chosen.replaced(port, behind, folder), **(instead or {})}.items():
         assert stands in text, f"{chosen.file} does not say {stands!r}"
         text = text.replace(stands, put)
-    text = chosen.around(text.replace("chat.example.com", NAME))
-    (folder / Path(chosen.file).name).write_text(text, encoding="utf-8")
+    (folder / Path(chosen.file).name).write_text(text.replace("chat.example.com", NAME), encoding="utf-8")
     tls = ssl.create_default_context(cadata=pem.decode())
     async with _running(chosen.command(folder), folder) as child:
         if not await _listening(child, port, tls):

@@ -29,6 +29,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from doorward.asgi.opening import OpeningCounters, OpeningPolicy
 from doorward.cli.server import Server, bind
 from doorward.core.deadline import Deadline
+from doorward.drill.peers import free_port
 from doorward.testing import eventually, opaque_token
 from doorward.web.pages import web_routes
 
@@ -109,12 +110,14 @@ class Site:
 
 
 @asynccontextmanager
-async def site(kind: str, tmp_path: Path, **settings: Any) -> AsyncIterator[Site]:
+async def site(
+    kind: str, tmp_path: Path, instead: Mapping[str, str] | None = None, **settings: Any
+) -> AsyncIterator[Site]:
     app, folder = App(), tmp_path / kind
     folder.mkdir()
     async with (
         running_door(tmp_path, app=app.asgi, **{**TRUSTING, **settings}) as running,
-        proxy(kind, f"127.0.0.1:{running.port}", folder) as before,
+        proxy(kind, f"127.0.0.1:{running.port}", folder, instead) as before,
     ):
         await running.settled()
         yield Site(before, running, app)
@@ -181,10 +184,9 @@ async def test_who_the_client_is_is_the_proxys_word_and_not_the_clients(kind: st
         status, problem, _ = await it.refused(token, headers={"X-Forwarded-For": "203.0.113.99"})
         assert (status, problem["code"]) == (429, "RATE_LIMITED")
         (address,) = {record.address for record in it.running.records}
-        if kind == "envoy":  # it names itself where a client is on its own host
-            assert not address.startswith("203.0.113.")
-            return
         assert address == ADA
+        forwarded = [seen["headers"]["x-forwarded-for"].rpartition(",") for seen in it.app.seen]
+        assert [last.strip() for _, _, last in forwarded] == [ADA, ADA]
         async with it.connect(token, come_from=BOB):
             assert it.running.records[-1].address == BOB
 
@@ -266,6 +268,25 @@ async def stays_open(kind: str, tmp_path: Path, *, ping_seconds: float | None) -
 # nginx alone
 
 
+async def test_nginx_asks_nobody_twice_about_one_handshake(tmp_path: Path) -> None:
+    """Of two upstreams that both hang up on it."""
+    asked: list[bytes] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    first, second = [await asyncio.start_server(hang_up, "127.0.0.1") for _ in range(2)]
+    at, too = (f"127.0.0.1:{each.sockets[0].getsockname()[1]}" for each in (first, second))
+    async with first, second, proxy("nginx", at, tmp_path, {"keepalive 32;": f"server {too};"}) as before:
+        url = f"wss://{before.authority}{PREFIX}/ws"
+        with pytest.raises(InvalidStatus) as refused:
+            await websockets.connect(url, ssl=before.tls, proxy=None)
+        assert refused.value.response.status_code == 502
+    assert len(asked) == 1
+    assert b"upgrade: websocket" in asked[0].lower()
+
+
 async def test_nginx_writes_no_ticket_into_its_log(tmp_path: Path) -> None:
     async with site("nginx", tmp_path) as it:
         await it.refused(path="/ws?ticket=a-ticket-of-somebody")
@@ -291,6 +312,85 @@ async def test_nginx_may_come_by_a_unix_socket(tmp_path: Path) -> None:
                         assert running.records[-1].address == ADA
             finally:
                 await server.stop(Deadline.after(asyncio.get_running_loop().time(), 5.0))
+
+
+# Envoy alone
+
+
+async def test_envoy_lets_an_event_stream_last(tmp_path: Path) -> None:
+    """One whose route has a timeout is cut by it, and this one is still there then."""
+    async with (
+        two_sites("envoy", tmp_path, {"timeout: 0s": "timeout: 1s"}) as (it, other),
+        event_stream(it) as lasts,
+        event_stream(other) as is_cut,
+    ):
+        with contextlib.suppress(aiohttp.ClientPayloadError):
+            await is_cut.read()
+        it.app.next_event.set()
+        assert await lasts.readuntil(b"\n\n") == b"data: two\n\n"
+
+
+async def test_envoy_refuses_a_socket_too_many_and_lets_it_not_wait(tmp_path: Path) -> None:
+    """With 4 and 2 where the file says 200,000 and 100,000. Were both the same, as they come, the third would wait without end."""
+    instead = {"max_connections: 200000": "max_connections: 4", "max_requests: 100000": "max_requests: 2"}
+    async with site("envoy", tmp_path, instead) as it:
+        token = it.running.auth.issue("ada")
+        async with it.connect(token), it.connect(token):
+            status, problem, _ = await it.refused(token)
+            assert (status, problem) == (503, {}), "by Envoy"
+        assert len(it.app.seen) == 2
+
+
+# Caddy alone
+
+
+async def test_a_reload_of_caddy_leaves_open_sockets_alone(tmp_path: Path) -> None:
+    """Those of a Caddy that is told to wait no time are cut, and this one still echoes then."""
+    ports = free_port(), free_port()
+    admin, other_admin = ({"admin off": f"admin 127.0.0.1:{port}"} for port in ports)
+    async with two_sites("caddy", tmp_path, other_admin | {"close_delay 5m": "close_delay 0s"}, admin) as (it, other):
+        lasts, is_cut = it.connect(it.running.auth.issue("ada")), other.connect(other.running.auth.issue("ada"))
+        async with lasts as stays, is_cut as goes, asyncio.timeout(PATIENCE_SECONDS):
+            for port, each in zip(ports, (it, other), strict=True):
+                await reload_caddy(port, (each.proxy.folder / "Caddyfile").read_bytes())
+            with pytest.raises(ConnectionClosed):
+                await goes.recv()
+            await stays.send("still there?")
+            assert json.loads(await stays.recv())["text"] == "still there?"
+
+
+async def reload_caddy(admin_port: int, config: bytes) -> None:
+    headers = {
+        "Content-Type": "text/caddyfile",
+        "Cache-Control": "must-revalidate",
+    }  # which reloads what is the same, too
+    async with (
+        aiohttp.ClientSession(f"http://127.0.0.1:{admin_port}") as http,
+        http.post("/load", data=config, headers=headers) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+
+
+@asynccontextmanager
+async def two_sites(
+    kind: str, tmp_path: Path, differently: Mapping[str, str], instead: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Site, Site]]:
+    """One as its file says, and one to see what that does."""
+    folders = tmp_path / "as-it-is", tmp_path / "differently"
+    for folder in folders:
+        folder.mkdir()
+    async with site(kind, folders[0], instead) as it, site(kind, folders[1], differently) as other:
+        yield it, other
+
+
+@asynccontextmanager
+async def event_stream(it: Site) -> AsyncIterator[aiohttp.StreamReader]:
+    """One that had its first event, and is read to its end within our patience."""
+    bearer = {"Authorization": f"Bearer {it.running.auth.issue('ada')}"}
+    async with it.http() as http, http.get(f"{PREFIX}/api/stream", headers=bearer) as answer:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await answer.content.readuntil(b"\n\n") == b"data: one\n\n"
+            yield answer.content
 
 
 def encoded(token: str) -> str:
