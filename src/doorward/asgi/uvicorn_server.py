@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import structlog
+
 from doorward.asgi.middleware import Doorward
 from doorward.asgi.opening import OpeningCounters, OpeningPolicy, OpeningWatch
 from doorward.asgi.uvicorn_protocol import DoorwardHttpProtocol
+from doorward.core.credential import Transport
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
+
+log = structlog.get_logger("doorward")
+
+_UNTOLD_BYTES = 16 * 1024 * 1024
+"""uvicorn's `ws_max_size` where nobody chose one."""
 
 _watches: WeakKeyDictionary[Config, OpeningWatch] = WeakKeyDictionary()
 
@@ -27,14 +35,24 @@ class UvicornProtocol(DoorwardHttpProtocol):
         super().__init__(config, server_state, app_state, _loop)
         watch = _watches.get(config)
         if watch is None:
-            watch = _watches[config] = OpeningWatch(_policy_of(config.loaded_app), OpeningCounters())
+            door = _door_of(config.loaded_app)
+            policy = OpeningPolicy() if door is None else OpeningPolicy.of(door.settings)
+            watch = _watches[config] = OpeningWatch(policy, OpeningCounters())
+            if door is not None and config.ws_max_size >= _UNTOLD_BYTES and _hears_strangers(door):
+                log.warning(
+                    "uvicorn holds a first message whole before the door sees it: bound it with --ws-max-size",
+                    max_bytes=config.ws_max_size,
+                )
         self.watch = watch
 
 
-def _policy_of(app: object) -> OpeningPolicy:
-    """That of the door, which uvicorn may have wrapped."""
-    while app is not None:
-        if isinstance(app, Doorward):
-            return OpeningPolicy.of(app.settings)
+def _door_of(app: object) -> Doorward | None:
+    """The door, which uvicorn may have wrapped."""
+    while app is not None and not isinstance(app, Doorward):
         app = getattr(app, "app", None)
-    return OpeningPolicy()
+    return app
+
+
+def _hears_strangers(door: Doorward) -> bool:
+    """May a client that has shown no token send a message?"""
+    return any(Transport.FIRST_MESSAGE in route.transports for route in door.settings.routes)
