@@ -41,6 +41,10 @@ def make_protocol(policy: OpeningPolicy, counters: OpeningCounters) -> type[Door
     return BoundProtocol
 
 
+class _Tunnel(Exception):
+    """`CONNECT`: what follows its header is no HTTP, and we are no proxy."""
+
+
 class _TooLarge(Exception):
     """The header block is over one of its limits."""
 
@@ -95,8 +99,7 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            if self._should_upgrade():
-                self._upgrade(data[upgrade.args[0] :])
+            self._behind_upgrade(data, upgrade.args[0])
         except httptools.HttpParserError as error:
             self._refuse_unparsed(error)
         else:
@@ -153,7 +156,12 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
             raise _TooLarge
 
     def on_headers_complete(self) -> None:
-        self._upgrades = self.parser.should_upgrade() and super()._should_upgrade()
+        if self.parser.should_upgrade():  # then the parser ends the message here, whether it has a body or not
+            self._upgrades = super()._should_upgrade()
+            if not self._upgrades:
+                if self.parser.get_method() == b"CONNECT":
+                    raise _Tunnel
+                return  # to come back in `_ignore_upgrade`
         self.scope["extensions"] = {"doorward": {"abort": self.transport.abort}}
         super().on_headers_complete()
         self._phase = _Phase.BODY
@@ -171,7 +179,7 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
             self.watch.start(self, Stage.BODY)
 
     def on_message_complete(self) -> None:
-        if self._upgrades:
+        if self.parser.should_upgrade():
             return
         super().on_message_complete()
         self._phase = _Phase.IDLE
@@ -260,13 +268,45 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         """The last request of this connection; uvicorn's annotation leaves out that there may be none yet."""
         return cast("RequestResponseCycle | None", self.cycle)
 
-    # The switch to the WebSocket protocol
+    # The switch to the WebSocket protocol, and to others
+
+    def _behind_upgrade(self, data: bytes, end: int) -> None:
+        """The parser has stopped at the `end` of a header that asks for another protocol, and would leave out the body."""
+        rest = memoryview(data)[end:]  # no copies: one read may hold thousands of such requests
+        while not self._upgrades:
+            try:
+                self._ignore_upgrade()
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                self._refuse_unparsed(error)
+                return
+            else:
+                self._measure(data)
+                return
+        self._upgrade(rest)
+
+    def _ignore_upgrade(self) -> None:
+        """Serve the request as any other (RFC 9110, section 7.8): a parser gets its header again, less what made this one stop.
+
+        A new one, as the old may have seen `Connection: close`, after which it takes nothing any more.
+        """
+        headers = self.headers
+        version = self.parser.get_http_version().encode()
+        head = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)
+        fields = b"".join(b"%b: %b\r\n" % field for field in headers if field[0] != b"upgrade")
+        self._block_bytes = 0
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        self.parser.feed_data(head + fields + b"\r\n")
+        self.scope["headers"] = headers
 
     def _should_upgrade(self) -> bool:
         """Found out once a request; uvicorn asks four times."""
         return self._upgrades
 
-    def _upgrade(self, rest: bytes) -> None:
+    def _upgrade(self, rest: memoryview) -> None:
         if self._is_answering():
             self.watch.cut(self, Cut.PIPELINED)
         elif rest:
