@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from doorward.asgi.opening import OpeningCounters, OpeningPolicy
+from doorward.asgi.opening import Cut, OpeningCounters, OpeningPolicy
 from doorward.asgi.types import Receive, Scope, Send
 from doorward.cli.server import Server, bind
 from doorward.core.deadline import Deadline
@@ -239,3 +239,28 @@ async def test_nothing_is_read_behind_a_connect(target: bytes) -> None:
         assert received.startswith(b"HTTP/1.1 400 ")
         assert received.count(b"HTTP/1.1") == 1
         assert client.app.paths == []
+
+
+# Trailers (RFC 9110, section 6.5)
+
+
+async def test_trailers_are_no_headers() -> None:
+    chunks = b"2\r\nhi\r\n0\r\nAuthorization: Bearer x\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n"
+    request = post(b"X-Forwarded-For: 203.0.113.9\r\nTransfer-Encoding: chunked\r\n") + chunks
+    seen = [["host", "a"], ["x-forwarded-for", "203.0.113.9"], ["transfer-encoding", "chunked"]]
+    async with connected() as client:
+        await client.send(request, request[:-20], request[-20:])
+        for _ in range(2):
+            answer = await client.answer()
+            assert (answer["headers"], answer["body"]) == (seen, "hi")
+
+
+@pytest.mark.parametrize("line", [b"X-A: b\r\n" * 10, b"X-A: %b\r\n" % (b"a" * 4_000)], ids=["many", "long"])
+async def test_trailers_and_headers_have_one_limit(line: bytes) -> None:
+    async with connected() as client:
+        await client.send(post(b"Transfer-Encoding: chunked\r\n", line * 10), b"2\r\nhi\r\n0\r\n" + line * 2 + b"\r\n")
+        assert (await client.answer())["body"] == "hi"
+        await client.send(post(b"Transfer-Encoding: chunked\r\n", line * 10), b"2\r\nhi\r\n0\r\n" + line * 8 + b"\r\n")
+        assert await client.rest() == b""
+        assert client.counters.headers_too_large == 1
+        assert client.counters.cut == {Cut.PIPELINED: 1}

@@ -168,6 +168,7 @@ class DoorwardHttpProtocol(HttpToolsProtocol):
         self._pending_bytes = 0
         if self._upgrades:
             return
+        self.headers = self.headers.copy()  # trailers are counted, but are no headers (RFC 9110, section 6.5.1)
         self.watch.complete(self)
         self._body_began_at = self.loop.time()
         self.watch.start(self, Stage.BODY)
