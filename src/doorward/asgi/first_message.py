@@ -46,7 +46,7 @@ class AcceptedConnection(AdmittedConnection, eq=False):
         extensions = dict(self.scope.get("extensions", {}))
         extensions.pop("websocket.http.response", None)
         self.scope = {**self.scope, "extensions": extensions}
-        self._accepting = self._accepted = True
+        self._accepted = True
 
     async def _accept(self, message: Message) -> None:  # noqa: ARG002 - the subprotocol is chosen already
         if self.ours:

@@ -358,10 +358,14 @@ class AdmittedConnection(msgspec.Struct, eq=False):
             offered = real_protocols(self.scope.get("subprotocols", ()))
             message = {**message, "subprotocol": next((name for name in offered if offers_ours((name,))), None)}
         self._accepting = True
-        await self._server_send(message)
-        self._accepted = True
-        if self._closing is not None:  # while the server was at it
-            await self._close(self._refusal(self._closing))
+        try:
+            await self._server_send(message)
+            self._accepted = True
+        finally:
+            self._accepting = False
+            if self._closing is not None:  # while the server was at it
+                self._shared.spawn(self._close(self._refusal(self._closing)), "close")
+        if self._closing is not None:
             raise ClientDisconnected("the connection is closed")
         if self.ours:
             await self._greet()
@@ -399,8 +403,8 @@ class AdmittedConnection(msgspec.Struct, eq=False):
     async def _close(self, wire: Refusal) -> None:
         if not self._left:
             self._exits += (self._loop.call_later(self._shared.app_exit_seconds, self._cancel_app),)
-        if self._accepting and not self._accepted:
-            return  # the accept is on its way, and is followed by the close
+        if self._accepting:
+            return  # the accept is on its way, and the close follows it, whatever comes of it
         exposed = round(self._shared.clock.wall() - self.since, 3)
         log.info("closed", id=self.admission.decision_id, code=wire.row.code.value, exposed_seconds=exposed)
         self._interrupt()

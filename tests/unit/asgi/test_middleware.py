@@ -189,6 +189,41 @@ async def test_revoked_while_the_server_is_at_the_accept(tmp_path: Path) -> None
         assert len(app.door.issuers["auth"].registry) == 0
 
 
+@pytest.mark.parametrize("meanwhile", [False, True], ids=["and revoked later", "while revoked"])
+async def test_an_accept_that_fails_leaves_the_refusal_to_the_door(meanwhile: bool, tmp_path: Path) -> None:
+    failed: list[Exception] = []
+
+    class Refuses(Peer):
+        async def send(self, message: Message) -> None:
+            await super().send(message)
+            if message["type"] == "websocket.accept":
+                raise RuntimeError("Invalid HTTP header")
+
+    async def tries(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await send({"type": "websocket.accept"})
+        except RuntimeError as error:
+            failed.append(error)
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async with open_door(tmp_path, tries, session={"app_exit_seconds": 60}) as app:
+        client = peer("good", kind=Refuses)
+        client.accepts.clear()
+        async with running(app, client) as task:
+            await eventually(lambda: len(app.door.issuers["auth"].registry) == 1, what="it is registered")
+            if meanwhile:
+                revoke(app)
+            client.accepts.set()
+            await eventually(lambda: failed, what="the accept has failed")
+            if not meanwhile:
+                revoke(app)
+            await eventually(task.done, within_seconds=1, what="the app has left")
+            (start,) = client.of_type("websocket.http.response.start")
+            assert start["status"] == 401
+
+
 async def test_a_server_without_the_extension_closes_before_the_accept(tmp_path: Path) -> None:
     """Which such a server tells the client as a 403."""
     async with open_door(tmp_path, echo) as app:
