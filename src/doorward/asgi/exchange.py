@@ -19,7 +19,9 @@ from doorward.core.session import Close, Effect
 from doorward.core.verdict import Code, Deny, Source, Unavailable
 
 PREFLIGHT_SECONDS = 600
-_ENDS_OF_EVENT = (b"\n\n", b"\r\r", b"\r\n\r\n")
+_ENDS_OF_EVENT = (b"\n\n", b"\r\r", b"\n\r", b"\n\r\n", b"\r\r\n")
+"""An end of line and an empty line; each line ends as it likes (HTML, section 9.2.5)."""
+_LONGEST_END = 3
 
 log = structlog.get_logger("doorward")
 
@@ -34,7 +36,8 @@ class AdmittedExchange(AdmittedConnection, eq=False):
     token: str = ""
     """That it came in with. Never for a log, nor for the app."""
     _is_stream: bool = False
-    _between_events: bool = True
+    _last_bytes: bytes = b"\n\n"
+    """Of the body, whatever chunks they came in."""
     _sending: bool = False
     _trailers: bool = False
     _completed: bool = False
@@ -73,7 +76,7 @@ class AdmittedExchange(AdmittedConnection, eq=False):
             self._is_stream = _is_event_stream(message)
             self._trailers = bool(message.get("trailers"))
         elif body := message.get("body"):
-            self._between_events = body.endswith(_ENDS_OF_EVENT)
+            self._last_bytes = (self._last_bytes + body[-_LONGEST_END:])[-_LONGEST_END:]
         self._sending = True
         try:
             await self._server_send(message)
@@ -108,7 +111,7 @@ class AdmittedExchange(AdmittedConnection, eq=False):
     async def _say_close(self, wire: Refusal) -> None:
         if not self._accepted:
             await self._shared.denier.deny(self.scope, self._server_send, wire)
-        elif self._is_stream and self._between_events and not self._sending:
+        elif self._is_stream and self._last_bytes.endswith(_ENDS_OF_EVENT) and not self._sending:
             await self._say_last(wire)
         else:
             self._abort()

@@ -46,6 +46,12 @@ class Api:
             await start(send, "text/event-stream")
             await send({"type": "http.response.body", "body": b"data: hello\n\n", "more_body": True})
             await self._until_disconnected(path, receive)
+        elif path.startswith("/api/chunks/"):
+            await start(send, "text/event-stream")
+            for chunk in path.removeprefix("/api/chunks/").split("/"):
+                body = chunk.replace("n", "\n").replace("r", "\r").encode()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            await self._until_disconnected(path, receive)
         elif path == "/api/half":
             await start(send, "text/event-stream")
             await send({"type": "http.response.body", "body": b"data: hel", "more_body": True})
@@ -285,6 +291,23 @@ async def test_an_event_stream_ends_with_its_token(tmp_path: Path, api: Api) -> 
         assert json.loads(said.splitlines()[-2].removeprefix("data: "))["code"] == "TOKEN_EXPIRED"
         await eventually(lambda: api.disconnected, what="the app has learnt it")
         assert len(running.issuer.registry) == 0
+
+
+async def test_an_event_is_whole_whatever_chunks_it_came_in(tmp_path: Path, api: Api) -> None:
+    """`n` and `r` are the ends of line."""
+    whole = ["1n/n", "1/n/n", "1rnr/n", "1rn/r/n", "1r/r", "1n/r", "1nn/n"]
+    half = ["1nn/2n", "1r/n", "1rn/2rn", "1rn/"]
+    async with guarded(tmp_path, api) as (running, client):
+        for chunks in whole + half:
+            headers = bearer(running.auth.issue(chunks))
+            async with client.get(f"/api/chunks/{chunks}", headers=headers) as answer:
+                await answer.content.readexactly(len(chunks.replace("/", "")))
+                running.auth.revoke(user_id=chunks)
+                if chunks in whole:
+                    assert (await events(answer)).startswith("event: auth.error\ndata: "), chunks
+                else:
+                    with pytest.raises(aiohttp.ClientError):
+                        await events(answer)
 
 
 @pytest.mark.parametrize("path", ["/api/stream", "/api/half", "/api/download", "/api/slow", "/api/stubborn"])
