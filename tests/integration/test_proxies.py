@@ -27,6 +27,7 @@ from tests.proxies import KINDS, PREFIX, Proxy, proxy
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from doorward.asgi.opening import OpeningCounters, OpeningPolicy
+from doorward.asgi.types import Receive, Scope, Send
 from doorward.cli.server import Server, bind
 from doorward.core.deadline import Deadline
 from doorward.drill.peers import free_port
@@ -230,6 +231,70 @@ async def test_half_a_handshake_stays_with_the_proxy(kind: str, tmp_path: Path) 
                 await reader.read()
         writer.close()
         assert running.connections == 0
+
+
+# Where a request ends
+
+PASSES_ON_ANY_UPGRADE = {
+    "nginx": {"default   '';": "default $http_upgrade;"},
+    "caddy": {"request_header @other -Upgrade": ""},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "as_shipped"), [*((kind, True) for kind in KINDS), *((kind, False) for kind in PASSES_ON_ANY_UPGRADE)]
+)
+async def test_nobody_gets_the_answer_to_anothers_body(kind: str, as_shipped: bool, tmp_path: Path) -> None:
+    """Both clients share a connection between proxy and door."""
+    seen: list[tuple[str, bytes | None]] = []
+    has_asked = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        seen.append((scope["path"], dict(scope["headers"]).get(b"upgrade")))
+        while (await receive()).get("more_body"):
+            pass
+        if scope["path"] == "/smuggled":
+            await has_asked.wait()
+        elif scope["path"] == "/attack":
+            await asyncio.sleep(0.3)  # until the proxy has given away the whole body
+        said = b"answer to " + scope["path"].encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
+        await send({"type": "http.response.body", "body": said})
+
+    body = b"\r\n" * 300_000 + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"  # more than fits into one read
+    instead = {} if as_shipped else PASSES_ON_ANY_UPGRADE[kind]
+    (tmp_path / kind).mkdir()
+    async with (
+        running_door(tmp_path, app=app) as running,
+        proxy(kind, f"127.0.0.1:{running.port}", tmp_path / kind, instead) as before,
+    ):
+        host = b" HTTP/1.1\r\nHost: " + before.authority.encode() + b"\r\n"
+        asks = b"Connection: Upgrade\r\nUpgrade: other\r\nContent-Length: %d\r\n\r\n" % len(body)
+        attack = await said(before, b"POST /chat/attack" + host + asks + body)
+        asyncio.get_running_loop().call_later(0.2, has_asked.set)
+        assert (await said(before, b"GET /chat/mine" + host + b"\r\n")).endswith(b"answer to /mine")
+        if kind == "envoy":
+            assert attack.startswith(b"HTTP/1.1 403 ")
+            assert seen == [("/mine", None)]
+        else:
+            assert attack.endswith(b"answer to /attack")
+            assert seen == [("/attack", None if as_shipped else b"other"), ("/mine", None)]
+
+
+async def said(before: Proxy, request: bytes) -> bytes:
+    """The answer to one request on a connection of its own."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", before.port, ssl=before.tls, server_hostname="localhost"
+    )
+    writer.write(request)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        assert length is not None
+        answer = head + await reader.readexactly(int(length[1]))
+    writer.transport.abort()
+    return answer
 
 
 # Sockets that are quiet
