@@ -80,7 +80,10 @@ export declare function memoryStore(): TokenStore;
 export declare function localStore(key?: string, storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null): TokenStore;
 
 export interface Clock {
+  /** Wall-clock milliseconds: for what expires at a time of day. */
   now(): number;
+  /** Milliseconds that nobody sets, such as `performance.now()`: for how long something lasts. Default: `now`. */
+  monotonic?(): number;
   setTimeout(callback: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
 }

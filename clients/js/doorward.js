@@ -114,9 +114,19 @@ export class ApiError extends DoorwardError {
 
 const systemClock = {
   now: () => Date.now(),
+  monotonic: () => performance.now(),
   setTimeout: (callback, ms) => globalThis.setTimeout(callback, Math.min(ms, LONGEST_TIMER_MS)), // past 2^31 ms it fires at once
   clearTimeout: (timer) => globalThis.clearTimeout(timer),
 };
+
+/** A moment by both clocks. One can be set; the other stands still on some platforms while the machine sleeps, and so do the timers. */
+const momentOf = (clock) => ({ wall: clock.now(), monotonic: clock.monotonic?.() ?? clock.now() });
+
+/** Milliseconds since a moment, by the clock that says more: one that was put back holds up nothing, and neither does a sleep. */
+function passedSince(moment, clock) {
+  const now = momentOf(clock);
+  return Math.max(now.wall - moment.wall, now.monotonic - moment.monotonic);
+}
 
 /** Wait for `promise`, but only so long, and not once `signal` aborts; what it does later is ignored, and `abort` is told so. */
 function bounded(promise, ms, clock, { abort, signal } = {}) {
@@ -541,12 +551,12 @@ class Connection {
   #silentFailures = 0;
   #renewFailures = 0;
   #renewing = false;
-  #renewedAt = -Infinity;
+  #renewed = null;
   #turn = 0;
   #admitted = false;
   #door = null;
-  #notBefore = 0;
-  #lastHeard = 0;
+  #allowed = null;
+  #wasHeard = false;
   #nextId = 1;
   #timers = new Map();
   #pending = new Map();
@@ -664,14 +674,14 @@ class Connection {
   }
 
   async #repeated(command, timeoutMs) {
-    const deadline = this.#clock.now() + timeoutMs;
+    const began = momentOf(this.#clock);
     for (;;) {
-      const left = deadline - this.#clock.now();
+      const left = timeoutMs - passedSince(began, this.#clock);
       try {
         return await this.send(command, { timeoutMs: this.#admitted ? Math.min(left, this.#options.commandTimeoutMs) : left });
       } catch (error) {
         const wait = Math.max(error.retryAfterMs ?? 0, REPEAT_AFTER_MS);
-        if (!UNANSWERED.has(error.code) || this.#clock.now() + wait >= deadline) throw error;
+        if (!UNANSWERED.has(error.code) || passedSince(began, this.#clock) + wait >= timeoutMs) throw error;
         if (command.type === "run.start" && this.#isThere(command.thread_id)) command = { ...command, create: false };
         await pause(wait, this.#clock, this.#ended.signal);
       }
@@ -686,7 +696,7 @@ class Connection {
 
   /** Try again now, or as soon as the server allows it. */
   retryNow() {
-    if (this.#state.name === "waiting") this.#retryIn(Math.max(this.#notBefore - this.#clock.now(), 0), this.#state.reason);
+    if (this.#state.name === "waiting") this.#retryIn(this.#untilAllowed(), this.#state.reason);
   }
 
   /** End it for good, from wherever this is called. Commands that wait for a reply are rejected. */
@@ -813,10 +823,15 @@ class Connection {
   #wait(reason, retryAfterMs, { wasHeard }) {
     const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#options;
     const notBeforeMs = duration(retryAfterMs) ?? 0;
-    this.#notBefore = this.#clock.now() + notBeforeMs;
+    this.#allowed = { since: momentOf(this.#clock), ms: notBeforeMs };
     if (this.#isOffline && !wasHeard) this.#offline();
     else this.#retryIn(backoffMs(this.#failures, this.#random(), { baseMs, capMs, notBeforeMs }), reason);
     this.#failures += 1;
+  }
+
+  /** How long the server still wants to be left alone. */
+  #untilAllowed() {
+    return Math.max(this.#allowed.ms - passedSince(this.#allowed.since, this.#clock), 0);
   }
 
   #retryIn(ms, reason) {
@@ -828,7 +843,7 @@ class Connection {
   // ---------------------------------------------------------------------------------------------- connected
 
   #receive(message) {
-    this.#lastHeard = this.#clock.now();
+    this.#wasHeard = true;
     if (typeof message.notice === "string") this.#notice(message);
     else if ("reply_to" in message) this.#reply(message);
     else if (message.v === 1 && typeof message.thread_id === "string") this.#envelope(message);
@@ -998,7 +1013,7 @@ class Connection {
   /** Get a new token and present it on the open socket. An outage is no reason to leave. */
   async #renew() {
     if (this.#renewing || !this.#admitted || !this.#options.refresh) return;
-    const early = this.#renewedAt + BETWEEN_RENEWALS_MS - this.#clock.now();
+    const early = this.#renewed === null ? 0 : BETWEEN_RENEWALS_MS - passedSince(this.#renewed, this.#clock);
     if (early > 0) {
       this.#startTimer("renew", early, () => this.#renew());
       return;
@@ -1019,7 +1034,7 @@ class Connection {
     if (token.token === this.#token.token) throw new UnavailableError("NO_NEW_TOKEN", "the token is still the same");
     const reply = await this.#command({ type: "auth.refresh", token: token.token }, this.#options.commandTimeoutMs);
     this.#token = token;
-    this.#renewedAt = this.#clock.now();
+    this.#renewed = momentOf(this.#clock);
     if (this.#door) this.#door = { ...this.#door, expiresAt: reply.expires_at ?? null };
     if (this.#admitted) this.#planRenewal();
   }
@@ -1040,7 +1055,7 @@ class Connection {
   /** The token is of another person or session, so the door takes it on a new connection only. */
   #startOver() {
     this.#refusedToken = this.#token.token;
-    this.#renewedAt = this.#clock.now();
+    this.#renewed = momentOf(this.#clock);
     this.#dropSocket(1000, "");
     this.#leave();
     this.#attempt();
@@ -1066,10 +1081,10 @@ class Connection {
   /** A line that is dead says nothing; so ask. */
   #ping(timeoutMs = this.#options.pongTimeoutMs) {
     if (!this.#admitted || this.#timers.has("pong")) return; // asking again must not put off the end of a dead line
-    const askedAt = this.#clock.now();
+    this.#wasHeard = false;
     this.#command({ type: "ping" }, timeoutMs).catch(() => {});
     this.#startTimer("pong", timeoutMs, (lateMs) => {
-      if (this.#lastHeard >= askedAt) this.#planPing();
+      if (this.#wasHeard) this.#planPing();
       else if (lateMs > 2_000) this.#ping(); // the machine slept: the answer may still be in the queue
       else this.#abandon("CONNECTION_LOST");
     });
@@ -1091,9 +1106,9 @@ class Connection {
   #nudge() {
     if (this.#admitted) this.#ping();
     if (this.#state.name !== "waiting") return;
-    const now = this.#clock.now();
-    const soon = Math.max(this.#notBefore - now, this.#random() * this.#options.backoffBaseMs);
-    if (now + soon < this.#state.retryAt) this.#retryIn(soon, this.#state.reason);
+    const left = this.#leftOf("retry");
+    const soon = Math.max(this.#untilAllowed(), this.#random() * this.#options.backoffBaseMs);
+    if (soon < left) this.#retryIn(soon, this.#state.reason);
   }
 
   /** The browser says so. It may be wrong of a server on this machine or in a VPN, so an open line is asked, but not for long. */
@@ -1109,7 +1124,7 @@ class Connection {
   /** Wait for the line to come back, and look now and then whether it did. */
   #offline() {
     const reason = { code: "OFFLINE", action: RETRY, decisionId: null };
-    this.#retryIn(Math.max(this.#notBefore - this.#clock.now(), this.#options.backoffCapMs), reason);
+    this.#retryIn(Math.max(this.#untilAllowed(), this.#options.backoffCapMs), reason);
   }
 
   // ---------------------------------------------------------------------------------------------- the end, and timers
@@ -1146,17 +1161,22 @@ class Connection {
 
   #startTimer(name, ms, callback) {
     this.#stopTimer(name);
-    const due = this.#clock.now() + ms;
-    const timer = this.#clock.setTimeout(() => {
+    const began = momentOf(this.#clock);
+    const id = this.#clock.setTimeout(() => {
       this.#timers.delete(name);
-      callback(this.#clock.now() - due);
+      callback(passedSince(began, this.#clock) - ms);
     }, ms);
-    this.#timers.set(name, timer);
+    this.#timers.set(name, { id, due: began.monotonic + ms });
   }
 
   #stopTimer(name) {
-    this.#clock.clearTimeout(this.#timers.get(name));
+    this.#clock.clearTimeout(this.#timers.get(name)?.id);
     this.#timers.delete(name);
+  }
+
+  /** In how many milliseconds it fires, unless the machine sleeps. */
+  #leftOf(name) {
+    return Math.max(this.#timers.get(name).due - momentOf(this.#clock).monotonic, 0);
   }
 }
 

@@ -370,6 +370,88 @@ test("nobody who is signed out is asked again", async () => {
   assertNothingIsLeft(it);
 });
 
+// -------------------------------------------------------------------------------------------------- a clock that is set, a machine that sleeps
+
+const DAY_MS = 86_400_000;
+
+test("a clock that is put back does not keep the door's reminder from renewing the token", async () => {
+  let given = 1;
+  const it = await open({ refresh: () => `a${++given}` });
+  for (const round of [1, 2]) {
+    it.last().say({ notice: "auth.expiring" });
+    await settled();
+    assert.equal(it.last().commands("auth.refresh").length, round);
+    it.last().answer();
+    await settled();
+    it.clock.put(-DAY_MS);
+    await it.pass(2_000);
+  }
+});
+
+test("a clock that is put back makes no wait longer, however often somebody insists", async () => {
+  const it = await line();
+  it.last().end(1013, "OVERLOADED;retry_after_ms=2000;id=d1");
+  it.clock.put(-DAY_MS);
+  it.connection.retryNow();
+  await it.pass(1_500);
+  it.connection.retryNow();
+  assert.equal(it.connection.state.retryInMs, 500);
+  await it.pass(500);
+  assert.equal(it.sockets.length, 2);
+});
+
+test("what a machine is asked to wait is over where it slept that long, and who looks at it then does not wait again", async () => {
+  const it = await line();
+  it.last().end(1013, "OVERLOADED;retry_after_ms=60000;id=d1");
+  it.clock.put(60_000);
+  it.environment.document.dispatchEvent(new Event("visibilitychange"));
+  await it.pass(500);
+  assert.equal(it.sockets.length, 2);
+});
+
+test("a line that has answered is not taken for dead where the clock is put back meanwhile", async () => {
+  const it = await open();
+  await it.pass(25_000);
+  it.clock.put(-2_000);
+  it.last().answer();
+  await it.pass(8_000);
+  assert.equal(it.connection.state.name, "open");
+});
+
+test("a line is asked once more where the machine slept, and then no more", async () => {
+  const it = await open();
+  await it.pass(25_000);
+  it.clock.put(DAY_MS);
+  await it.pass(8_000);
+  assert.deepEqual([it.connection.state.name, it.last().commands("ping").length], ["open", 2]);
+  await it.pass(8_000);
+  assert.equal(it.connection.state.name, "waiting");
+});
+
+test("a run is asked for no longer than it may be where the clock is put back", async () => {
+  const it = await open();
+  const outcome = assert.rejects(it.connection.startRun("t-1", "?", { timeoutMs: 3_000 }), { code: "NO_REPLY" });
+  it.last().answer({ error: { code: "RESTARTING", message: "soon" } });
+  await settled();
+  it.clock.put(-DAY_MS);
+  await it.pass(250);
+  assert.equal(it.last().commands("run.start").length, 2);
+  await it.pass(2_750);
+  assert.equal(it.last().commands("run.start").length, 2);
+  it.connection.close();
+  await outcome;
+});
+
+test("the clock that is used where none is given goes on while the wall's is put back", async (context) => {
+  const it = await line({ clock: undefined });
+  context.after(() => it.connection.close());
+  it.last().end(1013, "OVERLOADED;retry_after_ms=60000;id=d1");
+  const { now } = Date;
+  context.mock.method(Date, "now", () => now() - DAY_MS);
+  it.connection.retryNow();
+  assert.ok(it.connection.state.retryInMs <= 60_000);
+});
+
 // -------------------------------------------------------------------------------------------------- threads that have to wait
 
 const event = (seq, more = {}) => ({ v: 1, thread_id: "t-1", epoch: "e", seq_from: seq, seq, event: {}, ...more });
