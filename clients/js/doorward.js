@@ -556,6 +556,7 @@ class Connection {
   #admitted = false;
   #door = null;
   #allowed = null;
+  #said = null;
   #wasHeard = false;
   #nextId = 1;
   #timers = new Map();
@@ -824,6 +825,7 @@ class Connection {
     const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#options;
     const notBeforeMs = duration(retryAfterMs) ?? 0;
     this.#allowed = { since: momentOf(this.#clock), ms: notBeforeMs };
+    this.#said = wasHeard ? reason : null;
     if (this.#isOffline && !wasHeard) this.#offline();
     else this.#retryIn(backoffMs(this.#failures, this.#random(), { baseMs, capMs, notBeforeMs }), reason);
     this.#failures += 1;
@@ -1108,7 +1110,8 @@ class Connection {
     if (this.#state.name !== "waiting") return;
     const left = this.#leftOf("retry");
     const soon = Math.max(this.#untilAllowed(), this.#random() * this.#options.backoffBaseMs);
-    if (soon < left) this.#retryIn(soon, this.#state.reason);
+    const reason = (this.#isOffline ? null : this.#said) ?? this.#state.reason; // being offline hid what the server said only so long
+    if (soon < left || reason !== this.#state.reason) this.#retryIn(Math.min(soon, left), reason);
   }
 
   /** The browser says so. It may be wrong of a server on this machine or in a VPN, so an open line is asked, but not for long. */

@@ -751,6 +751,33 @@ test("being offline is no way around the time that a server has set", async () =
   assert.deepEqual([it.connection.state.reason.code, it.connection.state.retryInMs], ["OFFLINE", 60_000]);
 });
 
+test("a device that is back says again what the server said, and waits as long as the server asked", async () => {
+  const it = await device();
+  it.last().end(1013, "SERVICE_UNAVAILABLE;retry_after_ms=60000;id=d-1");
+  await it.pass(10_000);
+  it.says(false);
+  await it.pass(10_000);
+  it.environment.document.dispatchEvent(new Event("visibilitychange"));
+  assert.equal(it.connection.state.reason.code, "OFFLINE");
+  it.says(true);
+  const { reason, retryInMs, retryAt } = it.connection.state;
+  assert.deepEqual([reason.code, reason.decisionId, retryInMs, retryAt], ["SERVICE_UNAVAILABLE", "d-1", 40_000, NOW + 60_000]);
+  await it.pass(39_900);
+  assert.equal(it.sockets.length, 1);
+  await it.pass(100);
+  assert.equal(it.sockets.length, 2);
+});
+
+test("what a server said is not said any more once it has said nothing", async () => {
+  const it = await device();
+  it.last().end(1013, "SERVICE_UNAVAILABLE;retry_after_ms=2000;id=d-1");
+  it.says(false);
+  await it.pass(30_000);
+  it.last().end();
+  it.says(true);
+  assert.deepEqual(reasons(it).slice(1), ["OFFLINE", "OFFLINE", "OFFLINE"]);
+});
+
 for (const [how, end, code, retryInMs] of [
   ["a frame", (socket) => { socket.say({ type: "auth.error", code: "SERVICE_UNAVAILABLE", retry_after_ms: 1500, decision_id: "d-1" }); socket.end(); }, "SERVICE_UNAVAILABLE", 1500],
   ["a close reason", (socket) => socket.end(1013, "SERVICE_UNAVAILABLE;retry_after_ms=1500;id=d-1"), "SERVICE_UNAVAILABLE", 1500],
