@@ -300,7 +300,7 @@ export function createSession({
   }
 
   function keep(answer) {
-    if (typeof answer?.access_token !== "string" || typeof answer.refresh_token !== "string") {
+    if (!isText(answer?.access_token) || !isText(answer.refresh_token)) {
       throw new UnavailableError("BAD_ANSWER", "the auth service's answer holds no tokens");
     }
     const tokens = {
@@ -1064,11 +1064,13 @@ class Connection {
   }
 
   /** Another tab refreshed, or signed out. */
-  #tokenChanged(token) {
+  #tokenChanged(value) {
     if (this.#finished()) return;
-    if (token === null) this.#signedOut();
+    const token = asToken(value);
+    if (value === null) this.#signedOut();
+    else if (token === null) return; // neither a token nor a sign-out
     else if (this.#admitted && !this.#renewing && token.token !== this.#token?.token) {
-      this.#present(asToken(token)).catch((error) => this.#renewalFailed(error));
+      this.#present(token).catch((error) => this.#renewalFailed(error));
     } else if (this.#state.name === "waiting" && (this.#state.reason.code === "REFRESH_UNAVAILABLE" || this.#state.reason.action === SIGN_IN)) {
       this.#nudge(); // a token is what we wait for
     }
@@ -1261,10 +1263,13 @@ function answered({ status, content, retryAfterMs }) {
 
 // ------------------------------------------------------------------------------------------------ small parts
 
+/** What an application calls a token; null where there is none in it. An empty one would be refused for good. */
 function asToken(value) {
-  if (!value) return null;
-  return typeof value === "string" ? { token: value, expiresAt: null } : { token: value.token, expiresAt: value.expiresAt ?? null };
+  const token = value?.token ?? value;
+  return isText(token) ? { token, expiresAt: value.expiresAt ?? null } : null;
 }
+
+const isText = (value) => typeof value === "string" && value !== "";
 
 function base64url(text) {
   const bytes = new TextEncoder().encode(text);

@@ -21,6 +21,12 @@ function api({ replies, tokens = ["a1"], refresh = async () => "a2" }) {
   return { asked, client: createApi({ fetch, getToken: () => tokens[0] ?? null, refresh, timeoutMs: 50, refreshTimeoutMs: 50 }) };
 }
 
+test("what is no token is not shown to the server", async () => {
+  const { asked, client } = api({ replies: [], tokens: [{}], refresh: async () => ({ token: "" }) });
+  await assert.rejects(client.listThreads(), { name: "UnavailableError", code: "BAD_ANSWER" });
+  assert.deepEqual(asked, []);
+});
+
 test("each call is the one that the reference names", async () => {
   const { asked, client } = api({ replies: [
     reply(200, { threads: [THREAD], next_cursor: null }), reply(201, THREAD), reply(200, THREAD), reply(200, THREAD), reply(204),

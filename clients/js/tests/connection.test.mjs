@@ -69,6 +69,9 @@ function assertNothingIsLeft({ clock, environment, watchers }) {
   assert.equal(environment.listeners + environment.document.listeners + watchers.size, 0, "listeners");
 }
 
+/** The token that a socket presents. */
+const bearer = ({ protocols }) => Buffer.from(protocols[1].split(".").at(-1), "base64url").toString();
+
 /** A `refresh` that never answers, and what it was told. */
 function never() {
   const signals = [];
@@ -169,6 +172,49 @@ test("a renewal that fails without a word is tried again", async () => {
   await settled();
   await it.pass(30_000);
   assert.deepEqual(it.last().commands("auth.refresh").map(({ token }) => token), ["a2"]);
+});
+
+for (const nothing of [null, undefined, "", {}, { token: "" }, { token: null }, { token: 42 }]) {
+  const called = JSON.stringify(nothing) ?? "undefined";
+
+  test(`a refresh that brings ${called} for a token is one that could not ask: it is tried again`, async () => {
+    const answers = [nothing, "a2"];
+    const it = await line({ getToken: () => null, refresh: async () => answers.shift() });
+    const { name, reason } = it.connection.state;
+    assert.deepEqual([name, reason.code, reason.cause, it.sockets.length], ["waiting", "REFRESH_UNAVAILABLE", "BAD_ANSWER", 0]);
+    await it.pass(30_000);
+    assert.equal(bearer(it.last()), "a2");
+  });
+
+  test(`who has ${called} for a token has none: another is asked for`, async () => {
+    const it = await line({ getToken: () => nothing, refresh: async () => "a2" });
+    assert.equal(bearer(it.last()), "a2");
+  });
+
+  test(`a renewal that brings ${called} for a token is tried again, on the open line`, async () => {
+    const answers = [nothing, "a2"];
+    const it = await open({ refresh: async () => answers.shift() });
+    it.last().say({ notice: "auth.expiring" });
+    await settled();
+    await it.pass(20_000);
+    assert.deepEqual([it.connection.state.name, ...it.last().commands("auth.refresh").map(({ token }) => token)], ["open", "a2"]);
+  });
+
+  if (nothing === null) continue; // a sign-out
+  test(`somebody who tells of ${called} for a token has told nothing`, async () => {
+    const it = await open({ refresh: async () => "a2" });
+    it.tell(nothing);
+    await it.pass(10_000);
+    assert.deepEqual([it.connection.state.name, it.last().sent], ["open", []]);
+  });
+}
+
+test("a token that another tab tells of may be a string", async () => {
+  const it = await open({ refresh: async () => "a2" });
+  it.tell("a1");
+  assert.deepEqual(it.last().sent, []);
+  it.tell("a2");
+  assert.deepEqual(it.last().sent.map(({ token }) => token), ["a2"]);
 });
 
 test("an outage signs nobody out who has no way to refresh", async () => {

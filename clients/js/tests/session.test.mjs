@@ -146,6 +146,8 @@ for (const [name, reply] of [
   ["invalid_grant under another status", () => answer(500, { error: "invalid_grant" })],
   ["a 429", () => answer(429, { error: "too_many_attempts" })],
   ["a 200 without tokens", () => answer(200, { ok: true })],
+  ["a 200 with an empty access token", () => answer(200, tokens(2, { access_token: "" }))],
+  ["a 200 with an empty refresh token", () => answer(200, tokens(2, { refresh_token: "" }))],
   ["a broken line", () => () => Promise.reject(new TypeError("network"))],
 ]) {
   test(`${name} keeps the refresh token`, async () => {
