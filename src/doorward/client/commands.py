@@ -112,11 +112,10 @@ class Commands:
         Cancellation: none is taken.
         """
         while True:
-            while self._unsent:
-                asked = self._waiting.get(self._unsent.popleft())
-                if asked is not None:
-                    asked.was_sent = True
-                    return asked.text
+            if self._unsent:
+                asked = self._waiting[self._unsent.popleft()]
+                asked.was_sent = True
+                return asked.text
             self._news.clear()
             await self._news.wait()
 
@@ -137,7 +136,6 @@ class Commands:
         """There will be no other connection."""
         for name in list(self._waiting):
             self._settle(name, error())
-        self._unsent.clear()
 
     def _late(self, name: str) -> None:
         asked = self._waiting.get(name)
@@ -152,8 +150,12 @@ class Commands:
 
     def _take(self, name: str) -> Asked | None:
         asked = self._waiting.pop(name, None)
-        if asked is not None and asked.timer is not None:
+        if asked is None:
+            return None
+        if asked.timer is not None:
             asked.timer.cancel()
+        if not asked.was_sent:
+            self._unsent.remove(name)  # as few as wait: it is held to what `give` admits
         return asked
 
 

@@ -128,6 +128,26 @@ async def test_the_number_of_those_that_wait_is_bounded() -> None:
     assert len(commands) == 0
 
 
+@virtual
+async def test_those_that_ran_out_while_there_was_no_connection_leave_nothing() -> None:
+    commands = Commands()
+    for _ in range(3):
+        asked = (commands.ask({"type": "ping"}, within_seconds=1.0) for _ in range(MAX_WAITING))
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(outcome, Unanswered) for outcome in outcomes)
+    assert (len(commands), len(commands._unsent)) == (0, 0)
+
+
+@virtual
+async def test_those_that_are_taken_back_leave_the_others_in_their_turn() -> None:
+    commands = Commands()
+    names = [commands.give({"type": kind}, within_seconds=9.0, on_reply=lambda _: None) for kind in "abc"]
+    commands.replied({"reply_to": names[1], "ok": True})  # whoever answers before it is sent
+    assert ['"a"' in await commands.next_unsent(), '"c"' in await commands.next_unsent()] == [True, True]
+    commands.end(lambda: Unanswered("CLOSED", "over"))
+    assert (len(commands), len(commands._unsent)) == (0, 0)
+
+
 # Runs
 
 
