@@ -13,6 +13,7 @@ from doorward.client.meaning import NO_STATUS, Reason, of_close
 from doorward.client.persistence import Again, GiveUp, Persistence
 from doorward.client.renewal import Renewal
 from doorward.client.states import DoorView, State, StateName
+from doorward.client.tokens import Token
 from doorward.client.wire import read_envelope, read_message
 from doorward.core.deadline import Deadline
 from doorward.core.verdict import Action
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from doorward.client.commands import Commands
     from doorward.client.following import Following
     from doorward.client.timing import Timing
-    from doorward.client.tokens import Token, TokenProvider
+    from doorward.client.tokens import TokenProvider
 
 CLOSED = Reason("CLOSED", Action.STOP)
 
@@ -100,13 +101,16 @@ class Connection:
         """
         deadline = Deadline.after(self._chance.monotonic(), self._timing.token_seconds)
         try:
-            return await bounded(self._tokens.token(stale=stale), deadline, clock=self._chance, reaper=self._reaper)
+            token = await bounded(self._tokens.token(stale=stale), deadline, clock=self._chance, reaper=self._reaper)
         except (SignedOut, Unanswered):
             raise
         except DeadlinePassed:
             raise Unanswered("TIMEOUT", "no token came in time") from None
         except Exception as error:  # a provider may be anybody's; what it does not call signed out is not
             raise Unanswered("UNREACHABLE", f"no token could be had ({type(error).__name__})") from error
+        if not isinstance(token, Token):
+            raise Unanswered("BAD_ANSWER", f"the token provider brought no Token, but {type(token).__name__}")
+        return token
 
     async def aclose(self) -> None:
         """Give what was given up a last chance to end. `run` has ended by now, or was never begun."""

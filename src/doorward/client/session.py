@@ -7,7 +7,7 @@ import contextvars
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 
@@ -31,7 +31,7 @@ class _Granted(msgspec.Struct):
     """What the auth service answers to a sign-in and a refresh."""
 
     access_token: str
-    refresh_token: str
+    refresh_token: Annotated[str, msgspec.Meta(min_length=1)]
     expires_in: float = 60.0
     user: User | None = None
 

@@ -185,12 +185,14 @@ async def test_only_invalid_grant_drops_the_refresh_token(auth: Auth) -> None:
         (400, {"error": "invalid_request"}),
         (404, None),
         (200, {"access_token": "no refresh token"}),
+        (200, {"access_token": "a2", "refresh_token": ""}),
+        (200, {"access_token": "", "refresh_token": "r2"}),
         (400, {"error": "invalid_grant"}),
     ):
         auth.says("/auth/refresh", status, content)
     store = await kept(OLD)
     async with session_at(auth, store=store) as session:
-        for _ in range(6):
+        for _ in range(8):
             with pytest.raises(Unanswered):
                 await session.token(stale="a1")
             assert await store.load() == OLD
@@ -199,7 +201,7 @@ async def test_only_invalid_grant_drops_the_refresh_token(auth: Auth) -> None:
         assert await store.load() is None
         with pytest.raises(SignedOut):
             await session.token()
-    assert len(auth.asked) == 7
+    assert len(auth.asked) == 9
 
 
 async def test_an_auth_service_that_hangs_is_given_up_and_costs_nothing(auth: Auth) -> None:

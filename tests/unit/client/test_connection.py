@@ -160,6 +160,31 @@ async def test_a_provider_that_has_no_other_token_has_signed_out() -> None:
     await door.aclose()
 
 
+@pytest.mark.parametrize("nothing", [None, "", "t1", {}, {"token": ""}])
+@virtual
+async def test_what_is_no_token_is_not_presented_and_signs_nobody_out(nothing: Any) -> None:
+    class Careless(FakeTokens):
+        async def token(self, *, stale: str | None = None) -> Token:
+            token = await super().token(stale=stale)
+            brought: Token = nothing if len(self.asked) in {1, 3} else token
+            return brought
+
+    async def expiring(line: FakeLine) -> None:
+        line.let_in()
+        line.say(notice="auth.expiring", expires_in_ms=60_000)
+        line.say(reply_to=(await line.hear("auth.refresh"))["id"], ok=True)
+        await line.answer_all()
+
+    async with meeting(expiring, tokens=Careless("t1", "t1", "t1", "t2")) as met:
+        waiting = await met.state(StateName.WAITING)
+        assert waiting.reason is not None
+        assert (waiting.reason.code, waiting.reason.cause) == ("TOKEN_UNAVAILABLE", "BAD_ANSWER")
+        await asyncio.sleep(60.0)
+        assert met.names == ["connecting", "waiting", "connecting", "open"]
+        assert met.door.tokens == ["t1"]
+        assert met.tokens.asked == [None, None, "t1", "t1"]
+
+
 @virtual
 async def test_an_outage_of_the_provider_keeps_its_retry_after() -> None:
     async with meeting(welcome, tokens=FakeTokens(down(3.0), "t1"), uniform=0.0) as met:
