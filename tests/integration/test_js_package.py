@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -14,7 +16,8 @@ import pytest
 CLIENT = Path(__file__).parents[2] / "clients" / "js"
 DESCRIBED = json.loads((CLIENT / "package.json").read_text())
 BOUND_SECONDS = 90
-IMPORT = "import('doorward').then(({ actionFor }) => console.log(actionFor(3000)))"
+NAMES = "connect,createApi,createSession,localStore"
+"""What the README's program imports."""
 
 
 def bundled() -> Path:
@@ -38,8 +41,19 @@ def npm(folder: Path, *arguments: str) -> str:
     return run(folder, bundled() / "bin" / "node", script, *arguments)
 
 
+def imported(folder: Path, statement: str) -> str:
+    """What a program says whose first line is this import: the names that are functions."""
+    (names,) = re.findall(r"\{(.+)\}", statement)
+    (folder / "program.mjs").write_text(
+        f"{statement}\n"
+        f"const all = {{{names}}};\n"
+        'console.log(Object.keys(all).filter((name) => typeof all[name] === "function").join());\n'
+    )
+    return run(folder, bundled() / "bin" / "node", "program.mjs").strip()
+
+
 @pytest.mark.timeout(3 * BOUND_SECONDS)
-def test_it_is_packed_installed_and_imported(tmp_path: Path) -> None:
+def test_it_is_packed_installed_and_imported_as_its_readme_says(tmp_path: Path) -> None:
     (packed,) = json.loads(npm(tmp_path, "pack", "--json", str(CLIENT)))
     files = {file["path"] for file in packed["files"]}
     assert files == {"LICENSE", "README.md", "doorward.d.ts", "doorward.js", "package.json"}
@@ -47,7 +61,17 @@ def test_it_is_packed_installed_and_imported(tmp_path: Path) -> None:
     program.mkdir()
     (program / "package.json").write_text('{"name": "program", "private": true}')
     npm(program, "install", "--offline", "--no-audit", "--no-fund", str(tmp_path / packed["filename"]))
-    assert run(program, bundled() / "bin" / "node", "-e", IMPORT).strip() == "sign_in"
+    readme = (program / "node_modules" / "doorward" / "README.md").read_text()
+    (statement,) = re.findall(r"^import .+;$", readme, re.MULTILINE)
+    assert imported(program, statement) == NAMES
+
+
+def test_the_one_file_copied_is_imported_as_the_readme_says(tmp_path: Path) -> None:
+    readme = (CLIENT / "README.md").read_text()
+    (copied, beside) = re.findall(r"copy the one file `(.+?)` .+ import from `\"(.+?)\"`", readme)[0]
+    (statement,) = re.findall(r"^import .+;$", readme, re.MULTILINE)
+    shutil.copy(CLIENT / copied, tmp_path)
+    assert imported(tmp_path, statement.replace('"doorward"', f'"{beside}"')) == NAMES
 
 
 def test_npm_has_nothing_to_mend_in_what_describes_it(tmp_path: Path) -> None:
