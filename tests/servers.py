@@ -120,7 +120,7 @@ async def listening(
             stderr=output,
         )
     try:
-        if not await _started(process, at):
+        if not await started(process, at):
             said = await asyncio.to_thread(log.read_text, encoding="utf-8", errors="replace")
             pytest.fail(f"{command[0]} did not start: {said[-2000:]}")
         yield Running(at, process)
@@ -134,7 +134,8 @@ async def listening(
             await process.wait()
 
 
-async def _started(process: asyncio.subprocess.Process, at: str) -> bool:
+async def started(process: asyncio.subprocess.Process, at: str) -> bool:
+    """Wait until somebody listens at `at`: does the process that was to do so still run?"""
     ends_at = asyncio.get_running_loop().time() + START_SECONDS
     while process.returncode is None and asyncio.get_running_loop().time() < ends_at:
         if await _listens(at):

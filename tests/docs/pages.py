@@ -47,6 +47,14 @@ def snippets(*languages: str) -> list[Snippet]:
     return [snippet for page in PAGES for snippet in _snippets_of(page) if snippet.language in languages]
 
 
+def block(page: str, language: str, word: str = "") -> str:
+    """The one block in this language, with this word in it, on a page of `docs/how-to`."""
+    (text,) = [
+        one.text for one in snippets(language) if name_of(one.page) == f"docs/how-to/{page}.md" and word in one.text
+    ]
+    return text
+
+
 def links(page: Path) -> Iterator[str]:
     """Every link target outside of code."""
     text = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", page.read_text(encoding="utf-8")))
