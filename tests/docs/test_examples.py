@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -100,15 +100,17 @@ async def _drained(stderr: asyncio.StreamReader) -> None:
         pass
 
 
-def connect(url: str, token: str | None, **options: Any) -> websockets.connect:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+def connect(
+    url: str, token: str | None, *, headers: Mapping[str, str] | None = None, **options: Any
+) -> websockets.connect:
+    headers = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
     return websockets.connect(url, additional_headers=headers, proxy=None, open_timeout=30, **options)
 
 
-async def refused(url: str, token: str | None) -> dict[str, Any]:
+async def refused(url: str, token: str | None, **options: Any) -> dict[str, Any]:
     """The problem details of a refusal."""
     with pytest.raises(InvalidStatus) as caught:
-        async with connect(url, token):
+        async with connect(url, token, **options):
             pass
     problem: dict[str, Any] = json.loads(bytes(caught.value.response.body or b""))
     return problem
