@@ -20,6 +20,9 @@ STOP_SECONDS = 20.0
 PROLOGUE = "set -e\ntrap : TERM\n"
 """The first command that fails is the last one, and the shell itself outlives a SIGTERM, to see its commands end."""
 
+AT_ONCE = {"serve.drain_delay_seconds": "0", "serve.drain_spread_seconds": "0"}
+"""A server that is told to end waits for no load balancer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Typed:
@@ -59,7 +62,7 @@ async def typed_server(
     """Commands of which the last one is a server, once that listens. It has ended when this has."""
     log = cwd / f"{port}.log"
     with log.open("wb") as output:
-        process = await _shell(script, cwd, settings or {}, variables, output.fileno())
+        process = await _shell(script, cwd, AT_ONCE | dict(settings or {}), variables, output.fileno())
     shell = Typed(process, log)
     try:
         assert await started(process, str(port)), shell.said
