@@ -68,6 +68,7 @@ async def test_init_makes_an_admin_and_a_credential_that_work(tmp_path: Path) ->
     password = lines[1].removeprefix("#").strip()
     exported = await sourced(made, tmp_path)
     assert exported["DOORWARD_AUTH__URL"] == "http://127.0.0.1:8001"
+    assert exported["DOORWARD_AUTH__TYP"] == "at+jwt"
     credential = aiohttp.encode_basic_auth(
         exported["DOORWARD_AUTH__SERVICE_ID"], exported["DOORWARD_AUTH__SERVICE_SECRET"]
     )

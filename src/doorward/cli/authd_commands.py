@@ -30,11 +30,12 @@ authd = typer.Typer(
 
     Three steps to a running pair:
 
-        (umask 077 && doorward authd init --email ada@example.com > credential.env)
+        (umask 077; set -C; doorward authd init --email ada@example.com > credential.env)
         doorward authd serve &
         . ./credential.env && doorward serve
 
     The file holds the first password, as a comment, and the credential of the door. Keep it, or delete it when both are noted.
+    `set -C` keeps a second run from emptying it.
     """,
 )
 
@@ -191,7 +192,8 @@ def _about_credential(made: Initialised, settings: Settings) -> list[str]:
         lines = ["# The credential with which doors ask, shown this once. Set it where `doorward serve` runs:"]
         lines += [f"export DOORWARD_AUTH__URL={shlex.quote(url)}"] if url else []
         lines += [f"export DOORWARD_AUTH__SERVICE_ID={shlex.quote(made.service_id)}"]
-        return [*lines, f"export DOORWARD_AUTH__SERVICE_SECRET={shlex.quote(made.service_secret)}"]
+        lines += [f"export DOORWARD_AUTH__SERVICE_SECRET={shlex.quote(made.service_secret)}"]
+        return [*lines, "export DOORWARD_AUTH__TYP=at+jwt"]
     if settings.auth.service_secret is not None:
         return ["# Doors ask with auth.service_id and auth.service_secret as they are set here; none was made."]
     return [
