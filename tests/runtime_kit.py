@@ -218,10 +218,8 @@ class FakeStore:
             self.bars.pop(digest, None)
         await self._write()
 
-    async def apply_page(self, page: RevocationPage, *, snapshot: bool, forget_at: float, last_feed: float) -> None:
+    async def apply_page(self, page: RevocationPage, *, forget_at: float, last_feed: float) -> None:
         if self.error is None:
-            if snapshot:
-                self.revocations.clear()
             self.revocations.update(dict.fromkeys(page.items, forget_at))
             self.feed_epoch, self.feed_cursor, self.last_feed = page.epoch, page.cursor, last_feed
         await self._write()
@@ -232,8 +230,10 @@ class FakeStore:
             self.contacts_written += 1
         await self._write()
 
-    async def forget_expired(self, wall: float) -> bool:
+    async def forget_expired(self, wall: float, *, revocations_before: float = 0.0) -> bool:
+        before = max(wall, revocations_before)
         if self.error is None:
+            self.revocations = {item: until for item, until in self.revocations.items() if until >= before}
             self.bars = {digest: bar for digest, bar in self.bars.items() if bar.until >= wall}
         await self._write()
         return False

@@ -80,7 +80,7 @@ async def test_a_write_to_the_store(tmp_path: Path) -> None:
     async def write(digest: bytes) -> None:
         await store.add_bar(StoredBar(digest, 9e9, proven=True))
         page = RevocationPage("e", digest.hex(), 0.0, False, [RevocationItem(jti=digest.hex())])
-        await store.apply_page(page, snapshot=False, forget_at=9e9, last_feed=1.0)
+        await store.apply_page(page, forget_at=9e9, last_feed=1.0)
         await store.note_contact(2.0)
 
     async def world(at: int, moment: Moment) -> bool:

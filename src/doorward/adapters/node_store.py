@@ -106,19 +106,26 @@ class SqliteNodeStore:
         statement = "DELETE FROM bar WHERE origin_id = ? AND digest = ?"
         await self._run(lambda: self._execute(statement, self._origin_id, digest))
 
-    async def apply_page(self, page: RevocationPage, *, snapshot: bool, forget_at: float, last_feed: float) -> None:
-        """Items, cursor and the time of the poll in one transaction. `snapshot` replaces all earlier items."""
-        call = partial(self._apply_page, page, snapshot=snapshot, forget_at=forget_at, last_feed=last_feed)
-        await self._run(call)
+    async def apply_page(self, page: RevocationPage, *, forget_at: float, last_feed: float) -> None:
+        """Items, cursor and the time of the poll in one transaction. An item that is there keeps the later `forget_at`.
+
+        Nothing is deleted, by a snapshot neither: while it comes in, another process, or this one after a restart, relies on the
+        rows.
+        """
+        await self._run(partial(self._apply_page, page, forget_at=forget_at, last_feed=last_feed))
 
     async def note_contact(self, wall: float) -> None:
         """The last live answer of the auth service, in wall-clock seconds."""
         statement = "UPDATE origin SET last_contact = ? WHERE id = ?"
         await self._run(lambda: self._execute(statement, wall, self._origin_id))
 
-    async def forget_expired(self, wall: float) -> bool:
-        """Delete what has run out, at most `FORGET_BATCH` rows of each kind. Is there more?"""
-        return await self._run(partial(self._forget_expired, wall))
+    async def forget_expired(self, wall: float, *, revocations_before: float = 0.0) -> bool:
+        """Delete what has run out, and of our revocations those with an earlier `forget_at` than that.
+
+        Returns:
+            Is there more? At most `FORGET_BATCH` rows of each kind go at a time.
+        """
+        return await self._run(partial(self._forget_expired, wall, revocations_before))
 
     async def redeem(self, kind: str, identifier: str, until: float) -> bool:
         """Use up something that may be used once on this node, for instance a ticket.
@@ -223,23 +230,27 @@ class SqliteNodeStore:
         with self._durable() if bar.proven else contextlib.nullcontext():
             self._execute(_ADD_BAR, self._origin_id, bar.digest, bar.until, bar.proven)
 
-    def _apply_page(self, page: RevocationPage, *, snapshot: bool, forget_at: float, last_feed: float) -> None:
+    def _apply_page(self, page: RevocationPage, *, forget_at: float, last_feed: float) -> None:
         rows = [(self._origin_id, *_row(item), forget_at) for item in page.items]
         with self._transaction() as connection:
-            if snapshot:
-                self._execute("DELETE FROM revocation WHERE origin_id = ?", self._origin_id)
             connection.executemany(_ADD_REVOCATION, rows)
             self._execute(_NOTE_FEED, page.epoch, page.cursor, last_feed, self._origin_id)
 
-    def _forget_expired(self, wall: float) -> bool:
+    def _forget_expired(self, wall: float, revocations_before: float) -> bool:
         most = 0
-        for table, keys, column in (
-            ("bar", "origin_id, digest", "until"),
-            ("revocation", "origin_id, kind, name", "forget_at"),
-            ("redeemed", "kind, id", "until"),
+        for table, keys, old, values in (
+            ("bar", "origin_id, digest", "until < ?", (wall,)),
+            ("revocation", "origin_id, kind, name", "forget_at < ?", (wall,)),
+            (
+                "revocation",
+                "origin_id, kind, name",
+                "forget_at < ? AND origin_id = ?",
+                (revocations_before, self._origin_id),
+            ),
+            ("redeemed", "kind, id", "until < ?", (wall,)),
         ):
-            old = f"SELECT {keys} FROM {table} WHERE {column} < ? LIMIT {FORGET_BATCH}"  # noqa: S608 - names from above
-            gone = self._execute(f"DELETE FROM {table} WHERE ({keys}) IN ({old})", wall)  # noqa: S608 - names from above
+            found = f"SELECT {keys} FROM {table} WHERE {old} LIMIT {FORGET_BATCH}"  # noqa: S608 - names from above
+            gone = self._execute(f"DELETE FROM {table} WHERE ({keys}) IN ({found})", *values)  # noqa: S608 - names from above
             most = max(most, gone.rowcount)
         return most == FORGET_BATCH
 

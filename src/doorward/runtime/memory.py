@@ -1,10 +1,14 @@
 """What the node remembers across restarts, held in memory and written through to the node store.
 
 Reads never wait. A write that fails keeps its effect in this process, and is logged: it never turns a *no* into a *yes*.
+
+How long a revocation is kept is the feed's to say, because only the auth service knows how long its tokens live. So all of the feed
+is loaded anew twice a day, and what it no longer has is forgotten (docs/adr/0016-the-feed-says-what-to-forget.md).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,7 +20,15 @@ from doorward.core.verdict import user_id_of
 from doorward.errors import StoreError
 from doorward.runtime.ports import Clock, NodeStore, RevocationItem, RevocationPage, StoredBar
 
-KEEP_REVOCATIONS_SECONDS = 25 * 3600.0
+RENEW_SECONDS = 12 * 3600.0
+"""So often all of the feed is loaded anew."""
+UNRENEWED_SECONDS = 25 * 3600.0
+"""What was not in the feed for so long is forgotten, once a whole snapshot has shown that it is not there."""
+KEEP_REVOCATIONS_SECONDS = 90 * 86_400.0
+"""The last bound, for what no snapshot has spoken of: the feed is gone, or the door is never up long enough."""
+MAX_UNSTORED_ITEMS = 10_000
+"""Revocations that wait for a disk that takes them. Past it they are fetched again, `RELOAD_SECONDS` later."""
+RELOAD_SECONDS = 300.0
 CONTACT_EVERY_SECONDS = 5.0
 TIDY_ROUNDS = 60
 OVERFLOW = {Lane.PROVEN: b"overflow", Lane.UNPROVEN: b"overflow of strangers"}
@@ -46,8 +58,11 @@ class NodeMemory:
         self._follows_feed = follows_feed
         self._tenant = tenant
         self._contact_written = 0.0
-        self._staged: RevocationSet | None = None
         self._reloading = False
+        self._snapshot_began: float | None = None
+        self._renew_at = math.inf
+        self._forget_before = 0.0
+        self._unstored: dict[RevocationItem, None] | None = {}
 
     @property
     def feed_as_of(self) -> float | None:
@@ -70,6 +85,7 @@ class NodeMemory:
                 self.bars.add(bar.digest, bar.until, lane)
         for item, forget_at in state.revocations:
             revoke(self.revocations, of_tenant(item, self._tenant), forget_at)
+            self._renew_at = min(self._renew_at, forget_at - KEEP_REVOCATIONS_SECONDS + RENEW_SECONDS)
         self.feed_epoch, self.feed_cursor = state.feed_epoch, state.feed_cursor
         self.last_feed = state.last_feed if self._follows_feed else None
         self.last_contact = state.last_contact
@@ -116,27 +132,50 @@ class NodeMemory:
         """Take a page of the feed in.
 
         Args:
-            snapshot: the page begins a full snapshot. What was known before holds until the snapshot is complete.
+            snapshot: the page begins a full snapshot. It renews what was known before, and forgets nothing of it by itself.
             complete_at: wall-clock second at which the poll that completed the feed began; `None` while more is to come.
         """
-        forget_at = self._clock.wall() + KEEP_REVOCATIONS_SECONDS
+        wall = self._clock.wall()
+        forget_at = wall + KEEP_REVOCATIONS_SECONDS
         if snapshot:
-            self._staged = RevocationSet()
-        for item in (of_tenant(item, self._tenant) for item in page.items):
-            revoke(self.revocations, item, forget_at)
-            if self._staged is not None:
-                revoke(self._staged, item, forget_at)
+            self._snapshot_began, self._renew_at = wall, math.inf
+            self._unstored = {}  # all of it comes again
+        self._renew_at = min(self._renew_at, wall + RENEW_SECONDS)
+        for item in page.items:
+            revoke(self.revocations, of_tenant(item, self._tenant), forget_at)
         self.feed_epoch, self.feed_cursor = page.epoch, page.cursor
         if complete_at is not None:
-            self.last_feed, self._reloading = complete_at, False
-            if self._staged is not None:
-                self.revocations, self._staged = self._staged, None
+            self._complete(complete_at)
+        await self._store_page(page, forget_at)
+        if complete_at is not None and wall >= self._renew_at:
+            # The next poll asks for a snapshot. Nothing is lost meanwhile, so nothing counts as stale.
+            self.feed_epoch = self.feed_cursor = None
+
+    def _complete(self, at: float) -> None:
+        self.last_feed, self._reloading = at, False
+        if self._snapshot_began is not None:
+            self._forget_before = self._snapshot_began - UNRENEWED_SECONDS + KEEP_REVOCATIONS_SECONDS
+            self._snapshot_began = None
+
+    async def _store_page(self, page: RevocationPage, forget_at: float) -> None:
+        """Write the page, with what could not be written before: the cursor on disk never passes an item that is not there.
+
+        Too much of that, and the disk stays as it is, cursor and all, until a snapshot brings everything again.
+        """
+        if self._unstored is None:
+            return
+        self._unstored.update(dict.fromkeys(page.items))
         # Half a snapshot must not pass for a fresh feed after a restart.
-        stored_feed = self.feed_as_of if self._staged is None else None
+        last_feed = self.feed_as_of or 0.0 if self._snapshot_began is None else 0.0
+        whole = replace(page, items=tuple(self._unstored))
         try:
-            await self._store.apply_page(page, snapshot=snapshot, forget_at=forget_at, last_feed=stored_feed or 0.0)
+            await self._store.apply_page(whole, forget_at=forget_at, last_feed=last_feed)
         except StoreError as error:
-            log.warning("revocations not stored", error=str(error))
+            log.warning("revocations not stored", error=str(error), waiting=len(self._unstored))
+            if len(self._unstored) > MAX_UNSTORED_ITEMS:
+                self._unstored, self._renew_at = None, self._clock.wall() + RELOAD_SECONDS
+        else:
+            self._unstored.clear()
 
     async def redeem(self, kind: str, identifier: str, until: float) -> bool:
         """Use up something that may be used once on this node: true exactly once, over restarts too.
@@ -150,10 +189,10 @@ class NodeMemory:
         """Forget what has run out."""
         wall = self._clock.wall()
         self.bars.forget(wall)
-        self.revocations.forget(wall)
+        self.revocations.forget(max(wall, self._forget_before))
         try:
             for _ in range(TIDY_ROUNDS):
-                if not await self._store.forget_expired(wall):
+                if not await self._store.forget_expired(wall, revocations_before=self._forget_before):
                     break
         except StoreError as error:
             log.warning("store not tidied", error=str(error))

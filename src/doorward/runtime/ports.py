@@ -152,14 +152,14 @@ class NodeStore(Protocol):
 
     async def remove_bar(self, digest: bytes) -> None: ...
 
-    async def apply_page(self, page: RevocationPage, *, snapshot: bool, forget_at: float, last_feed: float) -> None:
-        """Items, cursor and the time of the poll in one transaction. `snapshot` replaces all earlier items."""
+    async def apply_page(self, page: RevocationPage, *, forget_at: float, last_feed: float) -> None:
+        """Items, cursor and the time of the poll in one transaction. An item that is there keeps the later `forget_at`."""
         ...
 
     async def note_contact(self, wall: float) -> None: ...
 
-    async def forget_expired(self, wall: float) -> bool:
-        """Delete some of what has run out. Is there more?"""
+    async def forget_expired(self, wall: float, *, revocations_before: float = 0.0) -> bool:
+        """Delete some of what has run out, and of our revocations those with an earlier `forget_at` than that. Is there more?"""
         ...
 
     async def redeem(self, kind: str, identifier: str, until: float) -> bool:

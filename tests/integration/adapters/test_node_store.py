@@ -76,22 +76,23 @@ async def test_bars_survive_and_the_stricter_one_wins(store: SqliteNodeStore) ->
     assert (await reopened(store)).bars == []
 
 
-async def test_pages_add_and_a_snapshot_replaces(store: SqliteNodeStore) -> None:
+async def test_pages_add_and_what_comes_again_is_kept_longer(store: SqliteNodeStore) -> None:
     jti, session = RevocationItem(jti="j"), RevocationItem(session_id="j")
     user = RevocationItem(user_id="u", not_before_ms=50)
-    await store.apply_page(page(jti, session), snapshot=False, forget_at=10.0, last_feed=1.0)
-    await store.apply_page(page(user, cursor="2"), snapshot=False, forget_at=20.0, last_feed=2.0)
+    await store.apply_page(page(jti, session), forget_at=10.0, last_feed=1.0)
+    await store.apply_page(page(user, cursor="2"), forget_at=20.0, last_feed=2.0)
     state = await reopened(store)
     assert sorted(state.revocations, key=repr) == sorted([(jti, 10.0), (session, 10.0), (user, 20.0)], key=repr)
     assert (state.feed_epoch, state.feed_cursor, state.last_feed) == ("epoch", "2", 2.0)
-    await store.apply_page(page(user, cursor="3"), snapshot=True, forget_at=30.0, last_feed=3.0)
-    assert (await reopened(store)).revocations == [(user, 30.0)]
+    await store.apply_page(page(user, cursor="3"), forget_at=30.0, last_feed=3.0)
+    kept = (await reopened(store)).revocations
+    assert sorted(kept, key=repr) == sorted([(jti, 10.0), (session, 10.0), (user, 30.0)], key=repr)
 
 
 async def test_a_users_latest_not_before_wins(store: SqliteNodeStore) -> None:
     for moment in (50, 70, 60):
         item = RevocationItem(user_id="u", not_before_ms=moment)
-        await store.apply_page(page(item), snapshot=False, forget_at=float(moment), last_feed=1.0)
+        await store.apply_page(page(item), forget_at=float(moment), last_feed=1.0)
     assert (await reopened(store)).revocations == [(RevocationItem(user_id="u", not_before_ms=70), 70.0)]
 
 
@@ -106,13 +107,25 @@ async def test_what_has_run_out_is_forgotten_in_batches(
     for until in (1.0, 2.0, 3.0):
         await store.add_bar(StoredBar(secrets.token_bytes(32), until, proven=False))
         assert await store.redeem("ticket", f"t{until}", until)
-    await store.apply_page(page(RevocationItem(jti="j")), snapshot=False, forget_at=2.0, last_feed=1.0)
+    await store.apply_page(page(RevocationItem(jti="j")), forget_at=2.0, last_feed=1.0)
     await store.forget_expired(2.5)
     state = await reopened(store)
     assert [bar.until for bar in state.bars] == [3.0]
     assert state.revocations == []
     assert await store.redeem("ticket", "t1.0", 9.0)
     assert not await store.redeem("ticket", "t3.0", 9.0)
+
+
+async def test_our_revocations_may_be_forgotten_before_they_run_out(store: SqliteNodeStore) -> None:
+    other = make(store.path.parent, "https://other.test")
+    await other.open()
+    await other.apply_page(page(RevocationItem(jti="theirs")), forget_at=20.0, last_feed=1.0)
+    for name, forget_at in (("old", 20.0), ("new", 30.0)):
+        await store.apply_page(page(RevocationItem(jti=name)), forget_at=forget_at, last_feed=1.0)
+    await store.forget_expired(1.0, revocations_before=30.0)
+    assert [item.jti for item, _ in (await reopened(store)).revocations] == ["new"]
+    assert [item.jti for item, _ in (await other.open()).revocations] == ["theirs"]
+    await other.aclose()
 
 
 async def test_more_than_a_batch_is_forgotten_call_by_call(
@@ -132,7 +145,7 @@ async def test_another_issuer_in_the_same_file_sees_nothing_of_it(store: SqliteN
     other = make(store.path.parent, "https://other.test")
     state = await other.open()
     assert (state.bars, state.last_contact) == ([], None)
-    await other.apply_page(page(), snapshot=True, forget_at=1.0, last_feed=1.0)
+    await other.apply_page(page(), forget_at=1.0, last_feed=1.0)
     await other.aclose()
     assert (await reopened(store)).bars == [BAR]
 
@@ -240,9 +253,7 @@ class TestBounds:
 
     async def test_a_cancelled_call_leaves_no_transaction_open(self, store: SqliteNodeStore) -> None:
         for _ in range(20):
-            call = asyncio.create_task(
-                store.apply_page(page(RevocationItem(jti="j")), snapshot=True, forget_at=1.0, last_feed=1.0)
-            )
+            call = asyncio.create_task(store.apply_page(page(RevocationItem(jti="j")), forget_at=1.0, last_feed=1.0))
             await asyncio.sleep(0)
             call.cancel()
             await asyncio.wait({call})
@@ -251,10 +262,10 @@ class TestBounds:
         assert (await reopened(store)).bars == [BAR]
 
     async def test_a_page_that_fails_half_way_changes_nothing(self, store: SqliteNodeStore) -> None:
-        await store.apply_page(page(RevocationItem(jti="kept")), snapshot=False, forget_at=1.0, last_feed=1.0)
+        await store.apply_page(page(RevocationItem(jti="kept")), forget_at=1.0, last_feed=1.0)
         bad = RevocationItem(user_id="u", not_before_ms=2**70)  # more than SQLite's integers hold
         with pytest.raises(StoreError):
-            await store.apply_page(page(bad, cursor="9"), snapshot=True, forget_at=1.0, last_feed=9.0)
+            await store.apply_page(page(bad, cursor="9"), forget_at=1.0, last_feed=9.0)
         state = await reopened(store)
         assert [item.jti for item, _ in state.revocations] == ["kept"]
         assert state.feed_cursor == "1"

@@ -11,7 +11,15 @@ from tests.runtime_kit import FakeStore, page, virtual
 from doorward.core.limits import Lane
 from doorward.core.verdict import Principal
 from doorward.errors import StoreError
-from doorward.runtime.memory import CONTACT_EVERY_SECONDS, KEEP_REVOCATIONS_SECONDS, NodeMemory
+from doorward.runtime.memory import (
+    CONTACT_EVERY_SECONDS,
+    KEEP_REVOCATIONS_SECONDS,
+    MAX_UNSTORED_ITEMS,
+    RELOAD_SECONDS,
+    RENEW_SECONDS,
+    UNRENEWED_SECONDS,
+    NodeMemory,
+)
 from doorward.runtime.ports import RevocationItem, StoredBar
 from doorward.testing import ManualClock
 
@@ -98,7 +106,13 @@ async def test_a_failing_store_takes_nothing_back() -> None:
         await memory.apply(page("1", RevocationItem(jti="j1")), snapshot=True, complete_at=clock.wall())
         assert memory.revocations.is_revoked(Principal("ada", "iss", jti="j1"))
         await memory.tidy()
-    assert len(logs) == 5
+    assert [each["event"] for each in logs] == [
+        "bar not stored; it holds in this process only",
+        "bar not removed from the store",
+        "last contact not stored",
+        "revocations not stored",
+        "store not tidied",
+    ]
 
 
 @virtual
@@ -155,8 +169,85 @@ def test_items_revoke_what_they_name_over_a_restart_too(principal: Principal, re
     main()
 
 
+J1, J2, J3 = (RevocationItem(jti=name) for name in ("j1", "j2", "j3"))
+
+
+def revoked(memory: NodeMemory, *items: RevocationItem) -> list[bool]:
+    return [memory.revocations.is_revoked(Principal("ada", "iss", jti=item.jti)) for item in items]
+
+
 @virtual
-async def test_revocations_are_forgotten_after_the_longest_token_life() -> None:
+async def test_a_page_that_could_not_be_written_is_written_with_the_next() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.apply(page("1", J1), snapshot=True, complete_at=100.0)
+    store.error = StoreError("locked")
+    await memory.apply(page("2", J2), snapshot=False, complete_at=200.0)
+    assert revoked(memory, J1, J2) == [True, True]
+    assert memory.feed_as_of == 200.0, "this process knows all of it"
+    assert (store.feed_cursor, store.last_feed) == ("1", 100.0), "a restart now reads on from what is there"
+    store.error = None
+    await memory.apply(page("3"), snapshot=False, complete_at=300.0)
+    again = await opened(store, clock)
+    assert revoked(again, J1, J2) == [True, True]
+    assert (again.feed_cursor, again.last_feed) == ("3", 300.0)
+    store.revocations.clear()
+    await memory.apply(page("4", J3), snapshot=False, complete_at=400.0)
+    assert list(store.revocations) == [J3], "what is on disk is not written again"
+
+
+@virtual
+async def test_half_a_snapshot_that_could_not_be_written_is_no_gap_either() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.apply(page("1", J1, more=True), snapshot=True, complete_at=None)
+    store.error = StoreError("locked")
+    await memory.apply(page("2", J2, more=True), snapshot=False, complete_at=None)
+    assert store.feed_cursor == "1"
+    store.error = None
+    await memory.apply(page("3", J3, more=True), snapshot=False, complete_at=None)
+    assert (store.feed_cursor, store.last_feed) == ("3", 0.0), "the rest of it is still missing"
+    assert revoked(await opened(store, clock), J1, J2, J3) == [True, True, True]
+
+
+@virtual
+async def test_too_much_that_could_not_be_written_is_fetched_again() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.apply(page("1", J1), snapshot=True, complete_at=clock.wall())
+    many = [RevocationItem(jti=f"m{number}") for number in range(MAX_UNSTORED_ITEMS)]
+    store.error = StoreError("disk full")
+    await memory.apply(page("2", J2, *many), snapshot=False, complete_at=clock.wall())
+    store.error = None
+    await memory.apply(page("3", J3), snapshot=False, complete_at=clock.wall())
+    assert (store.feed_cursor, list(store.revocations)) == ("1", [J1]), "nothing past the gap"
+    assert revoked(memory, J1, J2, J3) == [True, True, True]
+    clock.advance(RELOAD_SECONDS)
+    await memory.apply(page("3"), snapshot=False, complete_at=clock.wall())
+    assert memory.feed_cursor is None, "a snapshot is asked for"
+    assert memory.feed_as_of == clock.wall(), "and this process has lost nothing"
+    await memory.apply(page("3", J1, J2, J3), snapshot=True, complete_at=clock.wall())
+    assert revoked(await opened(store, clock), J1, J2, J3) == [True, True, True]
+    assert (await opened(store, clock)).feed_cursor == "3"
+
+
+@virtual
+async def test_a_revocation_is_kept_as_long_as_the_feed_has_it() -> None:
+    """The auth service alone knows how long its tokens live."""
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.apply(page("1", J1, J2), snapshot=True, complete_at=clock.wall())
+    for _ in range(20 * 24):
+        clock.advance(3_600)
+        asks_for_all = memory.feed_cursor is None
+        await memory.apply(page("1", *([J1] if asks_for_all else ())), snapshot=asks_for_all, complete_at=clock.wall())
+        await memory.tidy()
+    assert revoked(memory, J1, J2) == [True, False]
+    assert list(store.revocations) == [J1]
+
+
+@virtual
+async def test_without_a_snapshot_that_shows_it_nothing_is_forgotten_until_the_last_bound() -> None:
     store, clock = FakeStore(), ManualClock()
     memory = await opened(store, clock)
     await memory.apply(page("1", *ITEMS), snapshot=True, complete_at=clock.wall())
@@ -166,6 +257,39 @@ async def test_revocations_are_forgotten_after_the_longest_token_life() -> None:
     clock.advance(2)
     await memory.tidy()
     assert len(memory.revocations) == 0
+    assert store.revocations == {}
+
+
+@virtual
+async def test_what_a_snapshot_lacks_is_kept_for_a_while_all_the_same() -> None:
+    """A feed that keeps less than it should, or was restored from a backup, lets nobody in sooner than it did."""
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.apply(page("1", J1), snapshot=True, complete_at=clock.wall())
+    for seconds, known in ((UNRENEWED_SECONDS - 1, True), (2, False)):
+        clock.advance(seconds)
+        await memory.apply(page("1", more=True), snapshot=True, complete_at=None)
+        await memory.tidy()
+        assert revoked(memory, J1) == [True], "half a snapshot shows nothing"
+        await memory.apply(page("2"), snapshot=False, complete_at=clock.wall())
+        await memory.tidy()
+        assert revoked(memory, J1) == [known]
+        assert list(store.revocations) == [J1] * known
+
+
+@virtual
+async def test_the_feed_is_loaded_anew_in_time_over_restarts_too() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.apply(page("1", J1), snapshot=True, complete_at=clock.wall())
+    for _ in range(3):
+        clock.advance(RENEW_SECONDS / 3)
+        memory = await opened(store, clock)
+        assert memory.feed_cursor == "1"
+        await memory.apply(page("1", more=True), snapshot=False, complete_at=None)
+        assert memory.feed_cursor == "1", "what is half there is read to its end first"
+        await memory.apply(page("1"), snapshot=False, complete_at=clock.wall())
+    assert memory.feed_cursor is None
 
 
 @virtual

@@ -12,7 +12,7 @@ from tests.runtime_kit import FakeStore, Feed, page, virtual
 from doorward.core.verdict import Principal
 from doorward.errors import ConnectError
 from doorward.runtime.bounded import Reaper
-from doorward.runtime.memory import NodeMemory
+from doorward.runtime.memory import RENEW_SECONDS, NodeMemory
 from doorward.runtime.ports import CursorExpired, FeedMissing, RevocationItem
 from doorward.runtime.revocation_follower import (
     ANSWER_SECONDS,
@@ -93,12 +93,11 @@ async def test_a_lost_cursor_loads_everything_again_and_counts_as_stale_until_th
         await asyncio.sleep(1.0)
         assert followed.feed.polls[2:] == [(None, None, 0.0), ("e2", "7", 0.0)]
         assert followed.memory.feed_as_of == 0.0
-        assert followed.revoked(jti="j1"), "what was known holds until the snapshot is complete"
+        assert followed.revoked(jti="j1"), "what was known holds"
         assert followed.store.last_feed == 0.0, "a restart now must not take half a snapshot for a fresh feed"
         followed.feed.silent = False
         await asyncio.sleep(30.0)
         assert followed.memory.feed_as_of == followed.memory.last_feed != 0.0
-        assert not followed.revoked(jti="j1")
         assert followed.revoked(session_id="s1")
 
 
@@ -174,3 +173,15 @@ async def test_a_restart_goes_on_where_it_was() -> None:
         await asyncio.sleep(1.0)
         assert second.feed.polls[0] == ("e1", "1", 0.0)
         assert second.heard == [SESSION]
+
+
+@virtual
+async def test_all_of_it_is_loaded_anew_twice_a_day_and_is_fresh_all_the_while() -> None:
+    followed = Followed(page("1", JTI))
+    async with followed.running():
+        await asyncio.sleep(RENEW_SECONDS - 60.0)
+        assert len([poll for poll in followed.feed.polls if poll[1] is None]) == 1
+        await asyncio.sleep(120.0)
+        assert [poll[2] for poll in followed.feed.polls if poll[1] is None] == [0.0, 0.0]
+        assert followed.feed.polls[-1][1:] == ("0", WAIT_SECONDS)
+        assert followed.memory.feed_as_of == pytest.approx(CLOCK.wall(), abs=2 * WAIT_SECONDS + 1)
