@@ -1,6 +1,7 @@
 """What the node remembers across restarts, held in memory and written through to the node store.
 
-Reads never wait. A write that fails keeps its effect in this process, and is logged: it never turns a *no* into a *yes*.
+Reads never wait. A write that fails keeps its effect in this process, is logged, and is made up for by a later one: it never
+turns a *no* into a *yes*, not after a restart either.
 
 How long a revocation is kept is the feed's to say, because only the auth service knows how long its tokens live. So all of the feed
 is loaded anew twice a day, and what it no longer has is forgotten (docs/adr/0016-the-feed-says-what-to-forget.md).
@@ -29,6 +30,10 @@ KEEP_REVOCATIONS_SECONDS = 90 * 86_400.0
 MAX_UNSTORED_ITEMS = 10_000
 """Revocations that wait for a disk that takes them. Past it they are fetched again, `RELOAD_SECONDS` later."""
 RELOAD_SECONDS = 300.0
+MAX_UNSTORED_LIFTS = 10_000
+"""Past it a bar that could not be removed from the disk is there again after a restart, until the next live *valid*."""
+RETRIED_BARS = 1_000
+"""Writes that `tidy` makes up for in one go."""
 CONTACT_EVERY_SECONDS = 5.0
 TIDY_ROUNDS = 60
 OVERFLOW = {Lane.PROVEN: b"overflow", Lane.UNPROVEN: b"overflow of strangers"}
@@ -63,6 +68,7 @@ class NodeMemory:
         self._renew_at = math.inf
         self._forget_before = 0.0
         self._unstored: dict[RevocationItem, None] | None = {}
+        self._unstored_bars: dict[bytes, StoredBar | None] = {}
 
     @property
     def feed_as_of(self) -> float | None:
@@ -95,21 +101,32 @@ class NodeMemory:
 
     async def bar(self, digest: bytes, until: float, lane: Lane) -> None:
         """The auth service refused this token: on disk before the refusal is told. Where there is no room, that is on disk."""
-        if self.bars.holds(digest, self._clock.wall()):
+        if self.bars.holds(digest, self._clock.wall()) and digest not in self._unstored_bars:
             return
         stored = digest if self.bars.add(digest, until, lane) else OVERFLOW[lane]
-        try:
-            await self._store.add_bar(StoredBar(stored, until, lane is Lane.PROVEN))
-        except StoreError as error:
-            log.error("bar not stored; it holds in this process only", error=str(error))
+        await self._store_bar(stored, StoredBar(stored, until, lane is Lane.PROVEN))
 
     async def lift(self, digest: bytes) -> None:
-        if not self.bars.lift(digest):
-            return
+        if self.bars.lift(digest) or digest in self._unstored_bars:
+            await self._store_bar(digest, None)
+
+    async def _store_bar(self, digest: bytes, bar: StoredBar | None) -> bool:
+        """Write it, or remove it. What fails waits for the next word on this token, and for `tidy`; the latest word counts."""
+        if bar is not None or len(self._unstored_bars) < MAX_UNSTORED_LIFTS:
+            self._unstored_bars[digest] = bar
+        else:
+            self._unstored_bars.pop(digest, None)
         try:
-            await self._store.remove_bar(digest)
+            await (self._store.add_bar(bar) if bar is not None else self._store.remove_bar(digest))
         except StoreError as error:
-            log.warning("bar not removed from the store", error=str(error))
+            if bar is not None:
+                log.error("bar not stored; it holds in this process only", error=str(error))
+            else:
+                log.warning("bar not removed from the store", error=str(error))
+            return False
+        if self._unstored_bars.get(digest) is bar:
+            self._unstored_bars.pop(digest, None)
+        return True
 
     async def contact(self) -> None:
         """The auth service gave a live answer just now."""
@@ -186,16 +203,27 @@ class NodeMemory:
         return await self._store.redeem(kind, identifier, until)
 
     async def tidy(self) -> None:
-        """Forget what has run out."""
+        """Forget what has run out, and write the bars that could not be written."""
         wall = self._clock.wall()
         self.bars.forget(wall)
         self.revocations.forget(max(wall, self._forget_before))
+        await self._retry_bars(wall)
         try:
             for _ in range(TIDY_ROUNDS):
                 if not await self._store.forget_expired(wall, revocations_before=self._forget_before):
                     break
         except StoreError as error:
             log.warning("store not tidied", error=str(error))
+
+    async def _retry_bars(self, wall: float) -> None:
+        """Proven ones first, until one fails."""
+        for digest in [each for each, bar in self._unstored_bars.items() if bar is not None and bar.until <= wall]:
+            del self._unstored_bars[digest]
+        waiting = sorted(self._unstored_bars.items(), key=lambda each: each[1] is None or not each[1].proven)
+        for digest, bar in waiting[:RETRIED_BARS]:
+            still = digest in self._unstored_bars and self._unstored_bars[digest] is bar
+            if still and not await self._store_bar(digest, bar):
+                return
 
 
 def of_tenant(item: RevocationItem, tenant: str | None) -> RevocationItem:

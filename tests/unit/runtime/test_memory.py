@@ -15,8 +15,10 @@ from doorward.runtime.memory import (
     CONTACT_EVERY_SECONDS,
     KEEP_REVOCATIONS_SECONDS,
     MAX_UNSTORED_ITEMS,
+    MAX_UNSTORED_LIFTS,
     RELOAD_SECONDS,
     RENEW_SECONDS,
+    RETRIED_BARS,
     UNRENEWED_SECONDS,
     NodeMemory,
 )
@@ -111,8 +113,93 @@ async def test_a_failing_store_takes_nothing_back() -> None:
         "bar not removed from the store",
         "last contact not stored",
         "revocations not stored",
+        "bar not removed from the store",
         "store not tidied",
     ]
+
+
+@virtual
+async def test_a_bar_that_could_not_be_written_is_written_at_the_next_no() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    store.error = StoreError("locked")
+    await memory.bar(BAR, clock.wall() + 100, Lane.PROVEN)
+    store.error = None
+    await memory.bar(BAR, clock.wall() + 100, Lane.PROVEN)
+    assert (await opened(store, clock)).bars.holds(BAR, clock.wall())
+    store.bars.clear()
+    await memory.bar(BAR, clock.wall() + 100, Lane.PROVEN)
+    assert store.bars == {}, "it was written, and is not written again"
+
+
+@virtual
+async def test_tidying_writes_the_bars_that_could_not_be_written_and_removes_the_lifted_ones() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    lifted, relifted, gone = bytes(32), b"r" * 32, b"g" * 32
+    await memory.bar(lifted, clock.wall() + 100, Lane.PROVEN)
+    store.error = StoreError("locked")
+    await memory.lift(lifted)
+    await memory.bar(relifted, clock.wall() + 100, Lane.PROVEN)
+    await memory.lift(relifted)
+    await memory.bar(gone, clock.wall() + 1, Lane.PROVEN)
+    await memory.bar(BAR, clock.wall() + 100, Lane.UNPROVEN)
+    await memory.tidy()
+    assert list(store.bars) == [lifted]
+    store.error = None
+    clock.advance(2)
+    await memory.tidy()
+    assert list(store.bars) == [BAR]
+    store.bars.clear()
+    await memory.tidy()
+    assert store.bars == {}, "each of it once"
+
+
+@virtual
+async def test_a_lift_that_could_not_be_written_is_written_at_the_next_yes() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.bar(BAR, clock.wall() + 100, Lane.PROVEN)
+    store.error = StoreError("locked")
+    await memory.lift(BAR)
+    store.error = None
+    await memory.lift(BAR)
+    assert store.bars == {}
+
+
+@virtual
+async def test_proven_bars_are_made_up_for_first_and_so_many_in_one_go() -> None:
+    """Strangers can leave any number of bars unwritten; those that keep somebody out come before them."""
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    store.error = StoreError("locked")
+    for number in range(RETRIED_BARS):
+        await memory.bar(number.to_bytes(32, "big"), clock.wall() + 100, Lane.UNPROVEN)
+    await memory.bar(b"p" * 32, clock.wall() + 100, Lane.PROVEN)
+    store.error = None
+    await memory.tidy()
+    assert next(iter(store.bars)) == b"p" * 32
+    assert len(store.bars) == RETRIED_BARS
+    await memory.tidy()
+    assert len(store.bars) == RETRIED_BARS + 1
+
+
+@virtual
+async def test_lifts_that_wait_for_the_disk_are_bounded() -> None:
+    """Past the bound such a bar is there again after a restart: it keeps somebody out, and lets nobody in."""
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    digests = [number.to_bytes(32, "big") for number in range(MAX_UNSTORED_LIFTS + 1)]
+    for digest in digests:
+        await memory.bar(digest, clock.wall() + 100, Lane.PROVEN)
+    store.error = StoreError("locked")
+    with capture_logs():
+        for digest in digests:
+            await memory.lift(digest)
+    store.error = None
+    for _ in range(MAX_UNSTORED_LIFTS // RETRIED_BARS + 1):
+        await memory.tidy()
+    assert list(store.bars) == digests[-1:]
 
 
 @virtual
