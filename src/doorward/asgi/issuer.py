@@ -121,7 +121,7 @@ class Issuer:
         """Nothing is loaded yet: before an opening, and after one that failed."""
         settings, auth = self._settings, self._auth
         store = SqliteNodeStore(settings.data_dir, issuer=auth.expected_issuer, keyset_url=auth.keyset_url)
-        self.memory = NodeMemory(store, self._clock, tenant=self.tenant)
+        self.memory = NodeMemory(store, self._clock, follows_feed=auth.revocations != "off", tenant=self.tenant)
 
     @property
     def tenant(self) -> str | None:

@@ -63,7 +63,7 @@ class RevocationFollower:
                     await asyncio.sleep(MIN_POLL_SECONDS)
                 attempt = 0
             except FeedMissing:
-                self.state = "missing"
+                self._missing()
                 await asyncio.sleep(MISSING_SECONDS)
             except (CursorExpired, BackendError) as error:
                 self._failed(error)
@@ -93,6 +93,16 @@ class RevocationFollower:
         deadline = Deadline.after(self._clock.monotonic(), wait + ANSWER_SECONDS)
         poll = self._source.poll(epoch=self._memory.feed_epoch, cursor=cursor, wait_seconds=wait, deadline=deadline)
         return await bounded(poll, deadline, clock=self._clock, reaper=self._reaper)
+
+    def _missing(self) -> None:
+        """One that was there is demanded all the same: a proxy's 404 must not make the door less strict. An operator may."""
+        if self.state != "missing" and self._memory.last_feed is not None:
+            log.warning(
+                "the revocation feed is gone",
+                issuer=self._issuer,
+                mend='check its revocations_path; if it has no feed any more, set its revocations to "off"',
+            )
+        self.state = "missing"
 
     def _failed(self, error: CursorExpired | BackendError) -> None:
         if isinstance(error, CursorExpired):

@@ -163,6 +163,20 @@ async def test_a_feed_that_was_old_when_the_outage_began(site: Site) -> None:
     assert (answer.status, answer.code) == (503, "SERVICE_UNAVAILABLE")
 
 
+async def test_a_feed_that_is_switched_off_is_not_demanded_any_more(site: Site) -> None:
+    """And who was revoked stays out."""
+    revoked = site.auth.issue("eve")
+    async with site.door() as running:
+        await running.settled()
+        site.auth.revoke(user_id="eve")
+        await eventually(lambda: len(running.issuer.memory.revocations) == 1, what="the feed has come in")
+    site.proxy.fault = Fault.REFUSE
+    site.write("UPDATE origin SET last_feed = last_contact - 400")
+    site.options["auth_settings"] = {"revocations": "off"}
+    refused, other = await site.asked_in_outage(revoked, site.auth.issue("ada"))
+    assert (refused.code, other.status) == ("TOKEN_REVOKED", 101)
+
+
 async def test_a_token_of_another_issuer_knows_nothing_of_this_one(site: Site) -> None:
     """State is bound to the issuer and its key set."""
     await site.first_life()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from structlog.testing import capture_logs
 from tests.runtime_kit import FakeStore, Feed, page, virtual
 
 from doorward.core.verdict import Principal
@@ -134,6 +135,18 @@ async def test_a_missing_feed_is_looked_for_once_a_minute() -> None:
     assert len(followed.feed.polls) == 10
     assert followed.follower.state == "missing"
     assert followed.memory.last_feed is None
+
+
+@virtual
+async def test_a_feed_that_is_gone_is_demanded_all_the_same_and_that_is_said_once() -> None:
+    followed = Followed(page("1", JTI), *(FeedMissing("404") for _ in range(100)))
+    with capture_logs() as logs:
+        async with followed.running():
+            await asyncio.sleep(10 * MISSING_SECONDS)
+    (said,) = [each for each in logs if each["event"] == "the revocation feed is gone"]
+    assert "revocations" in said["mend"]
+    assert followed.memory.feed_as_of == pytest.approx(CLOCK.wall() - 10 * MISSING_SECONDS, abs=MISSING_SECONDS)
+    assert followed.revoked(jti="j1")
 
 
 @virtual
