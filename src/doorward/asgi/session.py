@@ -180,9 +180,13 @@ class AdmittedConnection(msgspec.Struct, eq=False):
     # The life of the connection
 
     def open(self, question: Question | None) -> None:
-        """Register, arm the timer, and follow the question that is still open."""
+        """Register, arm the timer, and follow the question that is still open. After an error it is as if it never was."""
         self._shared.registry.add(self)
-        self._arm()
+        try:
+            self._arm()
+        except BaseException:
+            self.gone()
+            raise
         if question is not None:
             self._shared.spawn(self._follow(question), "late verdict")
 

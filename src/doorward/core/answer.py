@@ -7,10 +7,11 @@ Anything else, a string for a boolean included, is `BadAnswer`: it never becomes
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from math import inf
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -25,6 +26,8 @@ _PLAIN = re.compile(r"[ -\[\]-~]*")
 
 MAX_PERMISSIONS = 1_000
 MAX_NAME_BYTES = 1_024
+MAX_SECONDS = 1e12
+"""Past it a number is no time of this world: milliseconds, for instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,39 @@ def parse_answer(body: bytes, fields: Fields | None = None) -> Valid | Invalid:
     """
     content = json_object(body)
     return read_answer(content if fields is None else _translated(content, fields))
+
+
+def taken(answer: object) -> Valid | Invalid:
+    """What a validator returned: one of the user's own may return anything. A time of infinity says no more than none.
+
+    Raises:
+        BadAnswer: it is no answer; the text says which part.
+    """
+    if isinstance(answer, Invalid):
+        return answer
+    user_id: object = answer.user_id if isinstance(answer, Valid) else None
+    if not isinstance(answer, Valid) or not isinstance(user_id, str) or not user_id:
+        raise BadAnswer("neither Invalid, nor Valid with a user")
+    if answer.expires_at is None and answer.cache_seconds is None:
+        return answer
+    return replace(
+        answer,
+        expires_at=_finite(answer.expires_at, "expires_at"),
+        cache_seconds=_finite(answer.cache_seconds, "cache_seconds"),
+    )
+
+
+def _finite(seconds: object, name: str) -> float | None:
+    if seconds is None or seconds == inf:
+        return None
+    if not _is_seconds(seconds):
+        raise BadAnswer(f"`{name}` of the validator's Valid is not a number of seconds from 0 to {MAX_SECONDS:g}")
+    return float(seconds)
+
+
+def _is_seconds(value: object) -> TypeGuard[int | float]:
+    """NaN is none. Nor is a bool, though Python calls it an `int`."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MAX_SECONDS
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -155,7 +191,7 @@ def _number(content: dict[str, Any], key: str) -> float | None:
     value = content.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+    if not _is_seconds(value):
         raise BadAnswer(f"`{key}` is not a non-negative number")
     return float(value)
 

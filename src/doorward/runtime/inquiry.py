@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
-from doorward.core.answer import Invalid, Valid, shown
+from doorward.core.answer import Invalid, Valid, shown, taken
 from doorward.core.breaker import Refused
 from doorward.core.deadline import Deadline
 from doorward.core.verdict import Cause, Code
@@ -110,8 +110,10 @@ class Inquirer:
         began = self._clock.monotonic()
         try:
             call = self.validator.validate(token, deadline=deadline)
-            answer = await bounded(
-                call, deadline, clock=self._clock, reaper=self._reaper, on_abandoned=self._count_abandoned
+            answer = taken(
+                await bounded(
+                    call, deadline, clock=self._clock, reaper=self._reaper, on_abandoned=self._count_abandoned
+                )
             )
         except BackendError as error:
             return self._failed(error, passed, self._clock.monotonic() - began)
@@ -119,8 +121,6 @@ class Inquirer:
             log.error("the validator raised", issuer=self.gate.issuer, error=type(error).__name__)
             return self._failed(BadAnswer(f"the validator raised {type(error).__name__}"), passed, 0.0)
         seconds = self._clock.monotonic() - began
-        if not _is_answer(answer):
-            return self._failed(BadAnswer("neither Invalid, nor Valid with a user"), passed, seconds)
         problem = complaint(answer)
         if problem is not None:
             return self._failed(IdentityMismatch(problem), passed, seconds)
@@ -194,7 +194,7 @@ def classified(error: BackendError) -> Unanswered:
     """Which cause of the table an error is."""
     detail = shown(f"{type(error).__name__}: {error}")
     if isinstance(error, Throttled):
-        wait = min(error.retry_after_seconds, MAX_THROTTLE_SECONDS)
+        wait = min(MAX_THROTTLE_SECONDS, error.retry_after_seconds)  # in this order: of a NaN comes the bound
         return Unanswered(Code.SERVICE_UNAVAILABLE, Cause.THROTTLED, detail, retry_after_seconds=wait)
     cause = Cause.UPSTREAM
     if isinstance(error, ServiceCredentialRefused):
@@ -204,11 +204,6 @@ def classified(error: BackendError) -> Unanswered:
     elif isinstance(error, _TIMEOUTS):
         cause = Cause.DEADLINE
     return Unanswered(Code.SERVICE_UNAVAILABLE, cause, detail, fallback=not isinstance(error, IdentityMismatch))
-
-
-def _is_answer(answer: object) -> bool:
-    """A validator of the user's own may return anything."""
-    return isinstance(answer, Invalid) or (isinstance(answer, Valid) and bool(answer.user_id))
 
 
 def _worth_retrying(error: BackendError) -> bool:

@@ -6,6 +6,7 @@ A timer of its own for each open connection costs half a KiB and a call into the
 from __future__ import annotations
 
 import asyncio
+from math import inf, isnan
 from typing import Protocol
 
 from doorward.runtime.ports import Clock
@@ -38,7 +39,15 @@ class Wakes:
         return sum(map(len, self._spans.values()))
 
     def add(self, sleeper: Sleeper, at: float) -> None:
-        """Wake it at this second, or at once if that has passed."""
+        """Wake it at this second, or at once if that has passed; at infinity never.
+
+        Raises:
+            ValueError: NaN is no time, and a timer of it would spoil the order of all others.
+        """
+        if isnan(at):
+            raise ValueError("a sleeper cannot be woken at NaN")
+        if at == inf:
+            return
         span = at // SPAN_SECONDS
         found = self._spans.get(span)
         if found is not None:

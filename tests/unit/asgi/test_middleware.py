@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from doorward.core.verdict import Code, Source, Unavailable
 from doorward.runtime.health_monitor import HealthMonitor
 from doorward.runtime.insight import DecisionRecord
 from doorward.runtime.ports import RevocationItem
+from doorward.runtime.wakes import Sleeper, Wakes
 from doorward.testing import eventually
 
 QUICK: dict[str, Any] = {"deadline_seconds": 0.5, "patience_seconds": 0.1}
@@ -39,7 +41,7 @@ class Says:
         user_id = self.users.get(token)
         if user_id is None:
             return Invalid("unknown")
-        lives = {"brief": 30.0, "ending": 0.5}.get(token)
+        lives = {"brief": 30.0, "ending": 0.5, "endless": math.inf}.get(token)
         expires_at = time.time() + lives if lives is not None else None
         return Valid(user_id, permissions=frozenset({"chat"}), session_id=f"of-{user_id}", expires_at=expires_at)
 
@@ -109,7 +111,7 @@ async def open_door(
     **settings: Any,
 ) -> AsyncIterator[Doorward]:
     loaded = Settings(auth={"url": "http://127.0.0.1:9", "revocations": "off"}, data_dir=tmp_path / "data", **settings)
-    door = Door(loaded, validator=Says(good="ada", other="eve", brief="ada", ending="ada"), emit=emit)
+    door = Door(loaded, validator=Says(good="ada", other="eve", brief="ada", ending="ada", endless="ada"), emit=emit)
     middleware = Doorward(app, loaded, door=door)
     await door.open()
     try:
@@ -605,6 +607,34 @@ async def test_other_scopes_and_other_servers(tmp_path: Path) -> None:
             await app.drain(spread_seconds=0.0)
             await eventually(task.done, within_seconds=2, what="the app has left")
         assert client.of_type("websocket.close")[0]["code"] == 1012
+
+
+class NoWakes(Wakes):
+    """Has no timer to give."""
+
+    def add(self, sleeper: Sleeper, at: float) -> None:
+        raise RuntimeError("no timer")
+
+
+async def test_a_connection_that_cannot_be_armed_is_not_kept(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        issuer = app.door.issuers["auth"]
+        issuer.surroundings = replace(issuer.surroundings, wakes=NoWakes(app.door.clock))
+        client = peer("brief")
+        with pytest.raises(RuntimeError, match="no timer"):
+            await app(client.scope, client.receive, client.send)
+        assert len(issuer.registry) == 0
+        assert client.sent == []
+
+
+async def test_a_validator_that_knows_no_end_lets_in_for_ever(tmp_path: Path) -> None:
+    async with open_door(tmp_path, echo) as app:
+        client = peer("endless")
+        async with running(app, client):
+            await eventually(lambda: client.frames(), what="the greeting")
+            assert client.frames()[0]["expires_at"] is None
+            assert len(app.door.issuers["auth"].registry) == 1
+        assert len(app.door.issuers["auth"].registry) == 0
 
 
 async def test_what_the_door_knows_of_itself(tmp_path: Path) -> None:

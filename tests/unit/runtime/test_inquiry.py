@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from doorward.errors import (
     WriteTimeout,
 )
 from doorward.runtime.gate import Pass, Unanswered
-from doorward.runtime.inquiry import classified
+from doorward.runtime.inquiry import MAX_THROTTLE_SECONDS, classified
 
 ADA = Valid(user_id="ada")
 
@@ -197,13 +198,51 @@ async def test_a_complaint_is_a_failure_that_nobody_may_come_in_on() -> None:
     assert asked.gate.breaker.state is State.OPEN
 
 
-@pytest.mark.parametrize("answer", [None, True, {"valid": True}, Valid(user_id="")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        True,
+        {"valid": True},
+        Valid(user_id=""),
+        Valid(user_id=7),  # type: ignore[arg-type]
+        Valid("ada", expires_at=math.nan),
+        Valid("ada", expires_at=-math.inf),
+        Valid("ada", expires_at=1_750_000_000_000.0),
+        Valid("ada", expires_at=True),
+        Valid("ada", expires_at="2026-01-01"),  # type: ignore[arg-type]
+        Valid("ada", cache_seconds=math.nan),
+        Valid("ada", cache_seconds=-1.0),
+    ],
+)
 def test_what_is_no_answer_is_never_taken_for_one(answer: object) -> None:
     @virtual
     async def main() -> None:
         assert cause_of(await ask(runtime(answer))) is Cause.PROTOCOL
 
     main()
+
+
+@virtual
+async def test_an_end_at_infinity_is_none() -> None:
+    endless = Valid("ada", expires_at=math.inf, cache_seconds=math.inf)
+    assert await ask(runtime(endless)) == Valid("ada")
+    assert await ask(runtime(Valid("ada", expires_at=10**9))) == Valid("ada", expires_at=1e9)
+
+
+@virtual
+async def test_a_validator_whose_times_are_none_is_told_to_the_operator() -> None:
+    with capture_logs() as logs:
+        await ask(runtime(Valid("ada", expires_at=math.nan)))
+    (said,) = [each for each in logs if each["log_level"] == "error"]
+    assert "`expires_at` of the validator's Valid" in said["detail"]
+
+
+@virtual
+async def test_a_wait_of_nan_seconds_is_the_longest() -> None:
+    outcome = await ask(runtime(Throttled(429, math.nan)))
+    assert isinstance(outcome, Unanswered)
+    assert outcome.retry_after_seconds == MAX_THROTTLE_SECONDS
 
 
 @virtual

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
+import pytest
 from tests.runtime_kit import virtual
 
 from doorward.runtime.wakes import SPAN_SECONDS, Wakes
@@ -43,6 +45,16 @@ async def test_what_has_passed_is_woken_at_once() -> None:
     dozer = Dozer(Wakes(CLOCK), -60)
     await asyncio.sleep(0.001)
     assert len(dozer.woken) == 1
+
+
+@virtual
+async def test_infinity_is_never_and_nan_is_refused_and_neither_leaves_anything_behind() -> None:
+    wakes = Wakes(CLOCK)
+    endless = Dozer(wakes, math.inf)
+    with pytest.raises(ValueError, match="NaN"):
+        Dozer(wakes, math.nan)
+    wakes.discard(endless, math.inf)
+    assert (len(wakes), timers()) == (0, 0)
 
 
 @virtual
