@@ -11,6 +11,7 @@ from doorward.adapters.service_credential import ServiceCredential
 from doorward.adapters.transport import Caps, HttpTransport
 from doorward.core.answer import INTROSPECTION, Fields, Invalid, Valid, json_object, parse_answer
 from doorward.core.deadline import Deadline
+from doorward.errors import BadAnswer
 
 
 class IntrospectionValidator:
@@ -43,7 +44,7 @@ class IntrospectionValidator:
         self._headers = {
             "Accept": "application/json",
             "Content-Type": "application/x-www-form-urlencoded",
-            **(credential.headers() if credential is not None else {}),
+            **(credential.client_headers() if credential is not None else {}),
         }
         self._caps = caps
         self._fields = fields
@@ -75,9 +76,15 @@ class IntrospectionValidator:
         return found
 
     def _is_for_us(self, content: dict[str, object]) -> bool:
-        """Both are optional members of the answer."""
-        audience = content.get("aud")
-        audiences = {audience} if isinstance(audience, str) else set(audience) if isinstance(audience, list) else None
-        if audiences is not None and not audiences & self._audiences:
-            return False
-        return content.get("iss") in (None, self._issuer)
+        """Both are optional members of the answer.
+
+        Raises:
+            BadAnswer: one of them is there, and is nothing that could name somebody.
+        """
+        issuer, audience = content.get("iss"), content.get("aud")
+        named = [audience] if isinstance(audience, str) else audience
+        if not isinstance(named, list | None) or not all(isinstance(each, str) for each in named or ()):
+            raise BadAnswer("`aud` is neither a string nor a list of strings")
+        if not isinstance(issuer, str | None):
+            raise BadAnswer("`iss` is not a string")
+        return issuer in (None, self._issuer) and (named is None or not self._audiences.isdisjoint(named))

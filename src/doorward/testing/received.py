@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +59,8 @@ class ReceivedRequest:
             name, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
         except ValueError:
             return "", ""
+        if self.endpoint is Endpoint.INTROSPECT:  # a client of OAuth: RFC 6749, section 2.3.1
+            return unquote_plus(name), unquote_plus(secret)
         return name, secret
 
     def wait_seconds(self) -> float:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_plus
 
 import aiohttp
 import pytest
@@ -100,7 +100,7 @@ async def test_keycloak(tmp_path: Path) -> None:
 
     async def introspect(request: web.Request) -> web.Response:
         pair = base64.b64decode(request.headers["Authorization"].partition(" ")[2]).decode()
-        if pair != f"chat-backend:{SECRET}":
+        if unquote_plus(pair) != f"chat-backend:{SECRET}" or " " in pair:
             return web.json_response({"error": "unauthorized_client"}, status=401)
         (token,) = parse_qs(await request.text())["token"]
         return web.json_response({"active": True, **good[token]} if token in good else {"active": False})
