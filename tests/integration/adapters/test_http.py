@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import email.utils
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from doorward.adapters.jwks_http import MAX_KEYSET_BYTES, HttpKeySetSource
 from doorward.adapters.revocations_http import MAX_PAGE_ITEMS, HttpRevocationSource, parse_page
 from doorward.adapters.service_credential import ServiceCredential
 from doorward.adapters.transport import Caps, HttpTransport
-from doorward.adapters.validate_http import HttpValidator
+from doorward.adapters.validate_http import HttpValidator, Manner
 from doorward.core.answer import Invalid, Valid
 from doorward.core.deadline import Deadline
 from doorward.errors import BackendError, BadAnswer, BadStatus, ReadTimeout, ServiceCredentialRefused, Throttled
@@ -105,6 +106,35 @@ class TestValidate:
         assert isinstance(await validator.validate(auth.issue(), deadline=soon()), Valid)
         assert "authorization" not in auth.requests[-1].headers
         assert "traceparent" not in auth.requests[-1].headers
+
+    async def test_name_and_secret_go_as_they_are(self, auth: FakeAuthService, transport: HttpTransport) -> None:
+        """RFC 7617; only an OAuth client encodes them first."""
+        auth.service_id, auth.service_secret = "tür", "100%: of+it"
+        url = auth.url + Endpoint.VALIDATE
+        asking = HttpValidator(transport, url=url, audiences=("doorward",), credential=credential(auth), caps=CAPS)
+        assert isinstance(await asking.validate(auth.issue(), deadline=soon()), Valid)
+        encoded = auth.requests[-1].headers["authorization"].removeprefix("Basic ")
+        assert base64.b64decode(encoded).decode() == "tür:100%: of+it"
+
+    @pytest.mark.parametrize(
+        ("header", "sent"), [("Authorization", "Bearer a.b-c"), ("authorization", "Bearer a.b-c"), ("X-Token", "a.b-c")]
+    )
+    async def test_the_token_in_a_header(
+        self, header: str, sent: str, auth: FakeAuthService, transport: HttpTransport
+    ) -> None:
+        """What a service reads as `Authorization` is a scheme and then the token; a header of its own has no scheme."""
+        auth.answer_with(200, {"valid": True, "user_id": "ada"})
+        asking = HttpValidator(
+            transport,
+            url=auth.url + Endpoint.VALIDATE,
+            audiences=("doorward",),
+            credential=None,
+            caps=CAPS,
+            manner=Manner(token_header=header),
+        )
+        assert await asking.validate("a.b-c", deadline=soon()) == Valid("ada")
+        request = auth.requests[-1]
+        assert (request.headers[header.lower()], request.body) == (sent, b"")
 
     async def test_the_secret_is_not_shown(self, auth: FakeAuthService) -> None:
         assert auth.service_secret not in repr(credential(auth))
