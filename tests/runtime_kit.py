@@ -235,6 +235,7 @@ class FakeStore:
         if self.error is None:
             self.revocations = {item: until for item, until in self.revocations.items() if until >= before}
             self.bars = {digest: bar for digest, bar in self.bars.items() if bar.until >= wall}
+            self.redeemed = {used: until for used, until in self.redeemed.items() if until >= wall}
         await self._write()
         return False
 

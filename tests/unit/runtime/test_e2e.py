@@ -21,7 +21,6 @@ from doorward.core.limits import TokenBucket
 from doorward.core.routes import Route
 from doorward.core.verdict import Allow, Assurance, Cause, Code, Deny, Source, Unavailable, Verdict
 from doorward.errors import StoreError
-from doorward.runtime.e2e import KEEP_USED_SECONDS
 from doorward.runtime.telemetry import Trace
 
 POLICY = E2ePolicy("here", "e2e", frozenset({"chat"}))
@@ -146,7 +145,7 @@ async def test_once_and_never_again() -> None:
 async def test_it_is_remembered_longer_than_it_lives() -> None:
     runtime = await in_outage()
     await runtime.verdict(made(runtime, seconds=60))
-    assert runtime.store.redeemed == {("e2e", "j1"): int(runtime.clock.wall()) + 60 + KEEP_USED_SECONDS}
+    assert runtime.store.redeemed == {("e2e", "j1"): int(runtime.clock.wall()) + 60 + 86_400.0}
     await runtime.aclose()
 
 
