@@ -12,6 +12,7 @@ from doorward.config import (
     ENV_PREFIX,
     Environment,
     IssuerSettings,
+    RouteSettings,
     Settings,
     Verify,
     child_environment,
@@ -429,11 +430,27 @@ def test_the_default_is_production_with_the_specified_numbers() -> None:
     assert (settings.limits.bulkhead, settings.limits.unproven_lane) == (64, 16)
     assert (settings.limits.address_rate_per_second, settings.limits.address_burst) == (200, 2_500)
     assert settings.limits.reconnect_rate_per_second == 100
+    assert (settings.limits.first_message_waiting, settings.limits.first_message_waiting_per_address) == (256, 16)
+    assert settings.limits.first_message_seconds == 5
+    assert settings.limits.lingering_refusals == 128
     assert (settings.degrade.rate_per_second, settings.degrade.burst) == (500, 2_000)
     assert (settings.degrade.max_outage_seconds, settings.degrade.grant_seconds) == (1_800, 900)
+    assert (settings.degrade.max_token_age_seconds, settings.degrade.max_keyset_age_seconds) == (3_600, 86_400)
+    assert (settings.degrade.max_stale_seconds, settings.degrade.max_feed_age_seconds) == (1_800, 300)
+    breaker = settings.breaker
+    assert (breaker.window_seconds, breaker.min_calls) == (10, 10)
+    assert (breaker.failure_rate, breaker.slow_rate, breaker.slow_seconds) == (0.5, 0.8, 1.0)
     assert (settings.cache.positive_seconds, settings.cache.negative_seconds) == (60, 5)
     assert (settings.cache.positive_entries, settings.cache.negative_entries) == (32_768, 4_096)
     assert (settings.session.expiring_notice_seconds, settings.session.expiry_grace_seconds) == (60, 900)
+    assert settings.tickets.seconds == 30
+    assert settings.trusted_proxies == ()
+    assert RouteSettings(path="/ws").transports == ("header", "subprotocol", "ticket")
+
+
+def test_no_ticket_lives_longer_than_30_seconds() -> None:
+    assert Settings(tickets={"seconds": 30}).tickets.seconds == 30
+    assert "tickets.seconds" in problem(tickets={"seconds": 30.1})
 
 
 # What is shown

@@ -246,6 +246,14 @@ class TestValidate:
         with pytest.raises(BadAnswer):
             await validator.validate("token", deadline=soon())
 
+    async def test_an_answer_has_64_kib_at_most(self, auth: FakeAuthService, validator: Validator) -> None:
+        answer = b'{"valid": true, "user_id": "ada"}'
+        auth.answer_with(200, answer.ljust(65_536))
+        assert await validator.validate("token", deadline=soon()) == Valid("ada")
+        auth.answer_with(200, answer.ljust(65_537))
+        with pytest.raises(BadAnswer):
+            await validator.validate("token", deadline=soon())
+
     async def test_json_nested_100_000_deep(self, auth: FakeAuthService, validator: Validator) -> None:
         auth.answer_with(200, b"[" * 100_000 + b"]" * 100_000)
         with pytest.raises(BadAnswer):

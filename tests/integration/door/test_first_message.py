@@ -67,6 +67,16 @@ async def test_what_is_refused_is_told_with_the_close_codes_of_the_table(tmp_pat
         assert [record.code for record in running.records][:2] == ["TOKEN_EXPIRED", "BAD_CREDENTIAL_FORMAT"]
 
 
+async def test_the_longest_message_that_is_read(tmp_path: Path) -> None:
+    async with running_door(tmp_path, **ROUTES) as running:
+        longest = auth(running.auth.issue("ada")).ljust(16_384)
+        async with running.connect(None) as client:
+            await client.send(longest)
+            await client.send("who am I?")
+            assert json.loads(await client.recv())["user_id"] == "ada"
+        assert await closed(running.connect(None), f"{longest} ") == (1009, "MESSAGE_TOO_BIG")
+
+
 async def test_one_that_says_nothing_is_waited_for_so_long(tmp_path: Path) -> None:
     async with running_door(tmp_path, limits={"first_message_seconds": 0.3}, **ROUTES) as running:
         assert await closed(running.connect(None)) == (3008, "AUTH_TIMEOUT")
