@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -112,7 +112,7 @@ def chat_sockets(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Itera
                 pass
             before = subject.memory_bytes()
             with load.held(subject, files[1]):
-                each.append((subject.memory_bytes() - before) / 1024 / CHAT_SOCKETS)
+                each.append(_kib_each(before, subject.memory_bytes(), CHAT_SOCKETS))
         say(f"run {run + 1}: {each[-1]:.1f} KiB a socket, {empty[-1]:.0f} MiB without any")
     yield Row("memory per idle chat socket, a token each", statistics.median(each), "KiB", samples=each)
     yield Row("memory of `doorward serve` without a socket", statistics.median(empty), "MiB", samples=empty)
@@ -127,9 +127,7 @@ def calls(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row
             load.exactly(subject, CALLS_HANDSHAKES, ["-H", f"Authorization: Bearer {purse.token()}"])
             counts.append(auth.calls() - before)
     say(f"calls: {counts}")
-    worst = max(counts)
-    name = f"calls per {CALLS_HANDSHAKES} handshakes with one token"
-    yield Row(name, worst, "calls", "<= 1 a cache period", worst <= 1, counts)
+    yield _calls_row(counts)
 
 
 def steps(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
@@ -145,9 +143,7 @@ def steps(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row
         with subjects.door(auth, verify=verify) as subject:
             load.exactly(subject, plan.timelines, headers, concurrency=1)
             timelines = subject.timelines_of(plan.timelines)
-        for step in timelines[-1]:
-            micros = statistics.median(line[step] * 1000 for line in timelines if step in line)
-            yield Row(f"step {step}, {kind}", micros, "us", details={"step": step, "kind": kind})
+        yield from _step_rows(kind, timelines)
 
 
 def gateways(plan: Plan, auth: AuthService, purse: Purse, say: Say) -> Iterator[Row]:
@@ -219,23 +215,40 @@ def _ratios(
         rates = ", ".join(f"{side} {own[-1].per_second:.0f}/s" for side, own in runs.items())
         say(f"round {number + 1}: {rates}")
     for door, base, own_goal in compared:
-        ratios = [ours.per_second / theirs.per_second for theirs, ours in zip(runs[base], runs[door], strict=True)]
-        value = statistics.median(ratios)
-        met = value >= own_goal if own_goal is not None else None
-        goal_shown = f">= {own_goal:.2f}" if own_goal is not None else None
         subject = name if door == "door" else f"{name}, {door}"
-        yield Row(
-            f"{subject}, over {base}", value, "ratio", goal_shown, met, ratios, _details(base, runs[base], runs[door])
-        )
+        yield _rate_row(f"{subject}, over {base}", own_goal, base, runs[base], runs[door])
 
 
-def _cost_row(name: str, goal: float | None, beside: str, peer: Sequence[load.Run], door: Sequence[load.Run]) -> Row:
-    ratios = [ours.cpu_us / theirs.cpu_us for theirs, ours in zip(peer, door, strict=True)]
+def _rate_row(name: str, goal: float | None, beside: str, base: Sequence[load.Run], door: Sequence[load.Run]) -> Row:
+    """Handshakes a second with the door over those without: the more the better."""
+    ratios = [ours.per_second / theirs.per_second for theirs, ours in zip(base, door, strict=True)]
+    value = statistics.median(ratios)
+    met = value >= goal if goal is not None else None
+    shown = f">= {goal:.2f}" if goal is not None else None
+    return Row(name, value, "ratio", shown, met, ratios, _details(beside, base, door))
+
+
+def _cost_row(name: str, goal: float | None, beside: str, base: Sequence[load.Run], door: Sequence[load.Run]) -> Row:
+    """CPU of a handshake with the door over that with another guard: the less the better."""
+    ratios = [ours.cpu_us / theirs.cpu_us for theirs, ours in zip(base, door, strict=True)]
     value = statistics.median(ratios)
     met = value <= goal if goal is not None else None
-    return Row(
-        name, value, "ratio", f"<= {goal:.2f}" if goal is not None else None, met, ratios, _details(beside, peer, door)
-    )
+    shown = f"<= {goal:.2f}" if goal is not None else None
+    return Row(name, value, "ratio", shown, met, ratios, _details(beside, base, door))
+
+
+def _calls_row(counts: Sequence[float]) -> Row:
+    """The worst run counts: the promise is not one of an average."""
+    worst = max(counts)
+    name = f"calls per {CALLS_HANDSHAKES} handshakes with one token"
+    return Row(name, worst, "calls", "<= 1 a cache period", worst <= 1, counts)
+
+
+def _step_rows(kind: str, timelines: Sequence[Mapping[str, float]]) -> Iterator[Row]:
+    """The steps of the last decision, each over all decisions that had it. Timelines are in milliseconds."""
+    for step in timelines[-1]:
+        micros = statistics.median(line[step] * 1000 for line in timelines if step in line)
+        yield Row(f"step {step}, {kind}", micros, "us", details={"step": step, "kind": kind})
 
 
 def _details(beside: str, base: Sequence[load.Run], door: Sequence[load.Run]) -> dict[str, object]:
@@ -275,4 +288,8 @@ def _kib_per_connection(start: Callable[[], Started], earlier: Sequence[str], he
         load.exactly(subject, IDLE_CONNECTIONS, earlier)
         before = subject.memory_bytes()
         with load.idle(subject, IDLE_CONNECTIONS, headers):
-            return (subject.memory_bytes() - before) / 1024 / IDLE_CONNECTIONS
+            return _kib_each(before, subject.memory_bytes(), IDLE_CONNECTIONS)
+
+
+def _kib_each(before_bytes: int, after_bytes: int, count: int) -> float:
+    return (after_bytes - before_bytes) / 1024 / count

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from benchmarks import fanout, gateways, load, machine, report, subjects
+from benchmarks import fanout, gateways, load, machine, measurements, report, subjects
 from benchmarks.echo_server import SERVERS
 from benchmarks.machine import CannotMeasure
 from benchmarks.measurements import Row
@@ -55,6 +55,11 @@ def test_one_token_is_asked_about_once(auth: AuthService, purse: Purse) -> None:
     with subjects.door(auth) as subject:
         load.exactly(subject, 50, bearer(purse.token()), concurrency=8)
     assert auth.calls() == 1
+
+
+def test_the_measurement_counts_the_calls_of_each_run(auth: AuthService, purse: Purse) -> None:
+    (row,) = measurements.calls(measurements.Plan(pairs=2), auth, purse, lambda _: None)
+    assert (row.value, row.samples, row.met) == (1, [1, 1], True)
 
 
 def test_each_handshake_takes_the_next_header_line(auth: AuthService, purse: Purse) -> None:
