@@ -82,7 +82,8 @@ def active(**members: Any) -> dict[str, Any]:
 async def test_a_good_token(auth: FakeAuthService, validator: Validator) -> None:
     answer = await ask(validator, auth.issue("ada", permissions=["chat", "admin"], session_id="s1"))
     assert isinstance(answer, Valid)
-    assert (answer.user_id, answer.session_id, answer.permissions) == ("ada", "s1", {"chat", "admin"})
+    assert (answer.user_id, answer.session_id) == ("ada", "s1")
+    assert answer.permissions == {"chat", "admin"}
 
 
 async def test_one_that_is_not_active(auth: FakeAuthService, validator: Validator) -> None:
