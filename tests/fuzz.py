@@ -34,7 +34,7 @@ WARM_UP_TURNS = 2
 
 MIN_TURNS = 3
 MAX_KEPT_BLOCKS = 0.9
-"""Of an example, in the median turn: whoever keeps anything of up to 512 bytes keeps a block at least. Without a leak: 0.6 at most."""
+"""Of an example, in the median turn; who keeps anything of up to 512 bytes keeps a block at least. Without a leak: 0.6."""
 
 MAX_KEPT_BYTES = 200.0
 """Of an example, in the median turn, in what is larger or is not Python's. Without a leak: 40."""
