@@ -158,6 +158,11 @@ class AuthSettings(Section):
         return self.url.rstrip("/")
 
     @property
+    def lacks_secret(self) -> bool:
+        """Does the service want a credential that we have not? Then every question to it would be refused."""
+        return self.send_credential and not (self.service_secret and self.service_secret.get_secret_value())
+
+    @property
     def keyset_url(self) -> str:
         return self.jwks_url or f"{self.base_url}/.well-known/jwks.json"
 

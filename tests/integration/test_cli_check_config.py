@@ -65,6 +65,17 @@ async def test_what_environment_and_mode_mean(
     assert meaning["degraded mode"].startswith(words)
 
 
+async def test_what_local_verification_means_with_a_secret_and_without(tmp_path: Path) -> None:
+    for given, words in (
+        ({}, "; without auth.service_secret no other token counts"),
+        ({"auth__service_secret": "s"}, ""),
+    ):
+        outcome = await doorward(
+            "check-config", "--json", cwd=tmp_path, auth__url="http://127.0.0.1:1", verify="local", **given
+        )
+        assert outcome.json["meaning"]["verify"].endswith(f"revocation feed decide{words}")
+
+
 @pytest.mark.parametrize(
     ("variables", "words"),
     [

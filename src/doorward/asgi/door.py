@@ -346,9 +346,7 @@ def _check(plan: OneIssuer, validator: Validator | None) -> None:
     """What must be there before a handshake can be answered."""
     auth = plan.settings.auth
     _ = auth.base_url
-    asks = plan.settings.verify is Verify.REMOTE and validator is None and auth.send_credential
-    secret = auth.service_secret
-    if asks and not (secret and secret.get_secret_value()):
+    if plan.settings.verify is Verify.REMOTE and validator is None and auth.lacks_secret:
         key = f"{plan.section}.service_secret"
         raise ConfigError(
             f"{key} is not set: without it every question to the auth service would be refused; "

@@ -35,7 +35,7 @@ from doorward.asgi.policies import (
     session_policy,
 )
 from doorward.asgi.session import AdmittedConnection, Surroundings
-from doorward.config import OneIssuer, Verify
+from doorward.config import OneIssuer
 from doorward.core.breaker import CircuitBreaker
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import VerdictCache
@@ -148,13 +148,14 @@ class Issuer:
         return degrade_policy(self._settings).effective_mode(has_feed=self.memory.last_feed is not None)
 
     @property
-    def _has_canary(self) -> bool:
-        """With a canary health needs no say: what a failed probe makes likely, the canary finds out.
+    def _asks(self) -> bool:
+        """Can anybody be asked about a token? `verify = local` needs no secret; then opaque tokens are nobody's."""
+        return self._validator is not None or not self._auth.lacks_secret
 
-        `verify = local` asks about opaque tokens too, if it can ask at all.
-        """
-        asks = self._settings.verify is Verify.REMOTE or self._auth.service_secret is not None
-        return asks and self._settings.breaker.canary
+    @property
+    def _has_canary(self) -> bool:
+        """With a canary health needs no say: what a failed probe makes likely, the canary finds out."""
+        return self._asks and self._settings.breaker.canary
 
     async def open(self, stack: AsyncExitStack, *, tracing: Tracing | None, test_key: Key | None) -> None:
         """Load what survived, and make the way to the auth service. Does not wait for it.
@@ -271,7 +272,7 @@ class Issuer:
         degraded_rate = TokenBucket(settings.degrade.rate_per_second, settings.degrade.burst, self._clock.monotonic())
         self.verifier = Verifier(
             self.name,
-            auth_policy(self._plan),
+            auth_policy(self._plan, asks=self._asks),
             inquirer=self.inquirer,
             gate=self.gate,
             cache=VerdictCache(cache_policy(settings)),

@@ -119,7 +119,8 @@ def session_policy(settings: Settings) -> SessionPolicy:
     )
 
 
-def auth_policy(issuer: OneIssuer) -> AuthPolicy:
+def auth_policy(issuer: OneIssuer, *, asks: bool = True) -> AuthPolicy:
+    """Args: asks: somebody can be asked about a token; with `verify = local` that need not be so."""
     settings, auth = issuer.settings, issuer.settings.auth
     return AuthPolicy(
         claims=claims_policy(issuer),
@@ -127,6 +128,7 @@ def auth_policy(issuer: OneIssuer) -> AuthPolicy:
         typ=auth.typ,
         audiences=auth.audience,
         remote=settings.verify is Verify.REMOTE,
+        asks=asks,
         question_seconds=settings.deadline_seconds,
         patience_seconds=settings.patience_seconds,
         probes=not (settings.breaker.canary and settings.verify is Verify.REMOTE),

@@ -110,8 +110,7 @@ def _problems_of(issuer: OneIssuer) -> Iterator[str]:
     auth, key = issuer.settings.auth, f"{issuer.section}.service_secret"
     if auth.url is None:
         yield "auth.url is not set: set DOORWARD_AUTH__URL, or url under auth in doorward.toml"
-    secret = auth.service_secret.get_secret_value() if auth.service_secret is not None else ""
-    if not secret and auth.send_credential and issuer.settings.verify is Verify.REMOTE:
+    if auth.lacks_secret and issuer.settings.verify is Verify.REMOTE:
         yield f"{key} is not set: set {variable_for(key)} (doorward authd init makes a pair)"
     if auth.ca_file is not None:
         try:
@@ -185,7 +184,10 @@ def _verify_in_words(settings: Settings) -> str:
         return (
             f"remote: the auth service is asked about each token, and again after {settings.cache.positive_seconds:g} s"
         )
-    return "local: the auth service is never asked about a JWT; signature, claims and the revocation feed decide"
+    opaque = "; without auth.service_secret no other token counts" if settings.auth.lacks_secret else ""
+    return (
+        f"local: the auth service is never asked about a JWT; signature, claims and the revocation feed decide{opaque}"
+    )
 
 
 def _origins_in_words(settings: Settings) -> str:

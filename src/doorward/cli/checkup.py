@@ -112,7 +112,7 @@ class Checkup:
             }
         await asyncio.gather(*(self._take(step, ASK_SECONDS, look) for step, look in questions.items()))
         self._findings[Step.CLOCK] = diagnosis.clock(self._dated)
-        if self._settings.verify is Verify.REMOTE and auth.service_secret is None and auth.send_credential:
+        if self._settings.verify is Verify.REMOTE and auth.lacks_secret:
             self._findings[Step.SETTINGS] = diagnosis.no_secret(self._section)
 
     async def _take(self, step: Step, cap_seconds: float, look: Look) -> bool:
@@ -221,7 +221,7 @@ class Checkup:
         auth = self._settings.auth
         if not auth.send_credential:
             return skipped(Step.CREDENTIAL, f"{self._section}.send_credential is false: the service wants no secret")
-        if auth.service_secret is None:
+        if auth.lacks_secret:
             return skipped(Step.CREDENTIAL, self._no_secret)
         await self._random_token_judged(deadline)
         return Finding(Step.CREDENTIAL, Status.OK, f"It knows us as {auth.service_id}")
@@ -229,7 +229,7 @@ class Checkup:
     async def _ask(self, deadline: Deadline) -> Finding:
         """A random token: the answer proves the path and the contract, and is about nobody."""
         settings, auth = self._settings, self._settings.auth
-        if auth.service_secret is None and auth.send_credential:
+        if auth.lacks_secret:
             return skipped(Step.CONTRACT, self._no_secret)
         began = self._clock.monotonic()
         answer = await self._random_token_judged(deadline)

@@ -64,6 +64,7 @@ class TokenReader:
         algorithms, typ: what a JWT may be; see `core.keyset.parse_token`.
         binding: what else a digest is made of: verdicts for another issuer or audience are other verdicts.
         needs_keys: nobody else can be asked, so that a JWT waits for the first key set.
+        takes_opaque: somebody can be asked about a token that is no JWT.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class TokenReader:
         typ: str | None,
         binding: bytes,
         needs_keys: bool,
+        takes_opaque: bool,
     ) -> None:
         self._keys = keys
         self._claims = claims
@@ -83,6 +85,7 @@ class TokenReader:
         self._algorithms = algorithms
         self._typ = typ
         self._needs_keys = needs_keys
+        self._takes_opaque = takes_opaque
         self._digest = hashlib.blake2b(binding, key=secrets.token_bytes(32), digest_size=32)
         self._proofs: Lru[TokenKey, tuple[KeySet, Reading]] = Lru(PROOF_ENTRIES)
 
@@ -112,6 +115,8 @@ class TokenReader:
         if isinstance(parsed, Deny):
             return parsed
         if parsed is None:
+            if not self._takes_opaque:
+                return Deny(Code.TOKEN_INVALID, Source.LOCAL, "it is no JWT, and nobody can be asked about it")
             return Reading(key, Lane.UNPROVEN, is_jwt=False)
         keyset = self._keys.keyset
         if keyset is not None:

@@ -47,8 +47,8 @@ ANSWER_MARGIN_SECONDS = 0.05
 class AuthPolicy:
     """What the tokens of an issuer are judged by. Seconds.
 
-    `audiences`: those that are accepted, in order. `probes`: a handshake that holds a fallback may find out whether the service is
-    back; for where no canary flies.
+    `audiences`: those that are accepted, in order. `asks`: somebody can be asked about a token that is no JWT. `probes`: a
+    handshake that holds a fallback may find out whether the service is back; for where no canary flies.
     """
 
     claims: ClaimsPolicy
@@ -56,6 +56,7 @@ class AuthPolicy:
     typ: str | None
     audiences: tuple[str, ...]
     remote: bool = True
+    asks: bool = True
     question_seconds: float = 2.0
     patience_seconds: float = 0.5
     probes: bool = False
@@ -130,6 +131,7 @@ class Verifier:
             typ=policy.typ,
             binding=binding,
             needs_keys=not policy.remote,
+            takes_opaque=policy.asks,
         )
         self._known = Known(cache, memory, policy.claims, audiences=policy.audiences, clock=clock)
         self._degraded = Fallback(policy.degraded, self._known, keys, degraded_rate, clock=clock, telemetry=telemetry)

@@ -15,7 +15,7 @@ from tests.door_client import Page, opened
 from tests.door_server import RunningDoor, running_door, whoami
 
 from doorward.asgi.types import App, Message, Receive, Scope, Send
-from doorward.testing import FakeAuthService, Fault, eventually, opaque_token
+from doorward.testing import Endpoint, FakeAuthService, Fault, eventually, opaque_token
 
 QUICK: dict[str, Any] = {"deadline_seconds": 0.6, "patience_seconds": 0.1}
 DEGRADED: dict[str, Any] = {"mode": "local_jwt", "privileged_scopes": ("admin",)}
@@ -178,6 +178,27 @@ async def test_a_broken_health_endpoint_is_no_outage(tmp_path: Path) -> None:
         assert [view.last_probe_passed for view in running.door.insight.services()] == [False]
         await eventually(lambda: (issuer.memory.last_contact or 0) > failing_since, what="the canary has flown")
         assert not issuer.in_outage
+
+
+async def test_a_stranger_makes_no_outage_where_nobody_can_be_asked(tmp_path: Path) -> None:
+    """`verify = local` needs no secret. Asked without one, the service refuses us, and nothing would end that trouble."""
+    local: dict[str, Any] = {"verify": "local", "auth_settings": {"service_secret": None}}
+    async with running_door(tmp_path, session={"expiring_notice_seconds": 0}, **local) as running:
+        await eventually(lambda: running.issuer.keys.keyset, what="the key set is there")
+        async with opened(running.browser(lasting(running.auth, 0.8))) as page:
+            refused = await running.ask(opaque_token())
+            assert (refused.status, refused.code) == (401, "TOKEN_INVALID")
+            assert running.auth.calls[Endpoint.VALIDATE] == 0
+            assert not running.door.in_outage
+            assert (await page.frame(type="auth.error"))["code"] == "TOKEN_EXPIRED"
+            assert (await page.closed())[0] == 3000
+
+
+async def test_what_is_asked_without_a_secret_is_asked_under_verify_local_too(tmp_path: Path) -> None:
+    """A service that wants none; then the canary flies, so that an outage ends by itself."""
+    local: dict[str, Any] = {"verify": "local", "auth_settings": {"service_secret": None, "send_credential": False}}
+    async with running_door(tmp_path, **local) as running:
+        await eventually(lambda: running.auth.calls[Endpoint.VALIDATE] > 0, what="the canary has flown")
 
 
 # In-band refresh

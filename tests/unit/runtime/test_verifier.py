@@ -154,6 +154,17 @@ async def test_verify_local_without_any_key_set_could_not_ask() -> None:
     assert told(await runtime.verdict(runtime.token())) == (Code.SERVICE_UNAVAILABLE, Source.LOCAL, Cause.KEYSET)
 
 
+@virtual
+async def test_where_nobody_can_be_asked_only_a_jwt_counts() -> None:
+    """A stranger's question with no secret of ours would be refused, and look like an outage."""
+    runtime = Runtime(remote=False, asks=False)
+    await runtime.start()
+    assert told(await runtime.verdict(opaque_token())) == (Code.TOKEN_INVALID, Source.LOCAL, None)
+    assert allowed(await runtime.verdict(runtime.token())).assurance is Assurance.LOCAL
+    assert runtime.validator.asked == []
+    assert not runtime.gate.in_outage
+
+
 # REVOKED, CACHE
 
 
