@@ -133,10 +133,13 @@ class Issuer:
 
     @property
     def in_outage(self) -> bool:
-        """Can tokens not be refreshed now, as far as this process can see?"""
-        if self.gate.in_outage:
-            return True
-        return not self._has_canary and self.health.health.has_turned_bad
+        """Can tokens not be refreshed now, as far as this process can see?
+
+        Without a canary nobody may ask for hours; then a trouble of then is none of now, and health has its say.
+        """
+        if self._has_canary:
+            return self.gate.in_outage
+        return self.health.health.has_turned_bad or (self.gate.in_outage and not self.gate.is_unheard)
 
     @property
     def feed_age_seconds(self) -> float | None:
@@ -372,3 +375,4 @@ class Issuer:
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             await self.memory.tidy()
+            self._recovered()  # a trouble that nobody asks about any more ends without a word

@@ -14,6 +14,7 @@ from doorward.runtime.ports import Clock
 from doorward.runtime.telemetry import Telemetry
 
 OVERDUE_SECONDS = 10.0
+UNHEARD_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Gate:
         self._clock = clock
         self._telemetry = telemetry
         self._suspect: Unanswered | None = None
+        self._suspect_since = 0.0
         telemetry.breaker_is(issuer, breaker.state)
 
     @property
@@ -71,6 +73,11 @@ class Gate:
     def is_overdue(self) -> bool:
         """The open time has been over for a while, and no probe has come."""
         return self.in_outage and self._clock.monotonic() >= self.breaker.retry_at + OVERDUE_SECONDS
+
+    @property
+    def is_unheard(self) -> bool:
+        """Has nobody asked for so long, though it was allowed, that the last trouble says nothing about now?"""
+        return self._clock.monotonic() >= max(self._suspect_since, self.breaker.retry_at) + UNHEARD_SECONDS
 
     def enter(self, lane: Lane, *, probe: bool = False) -> Pass | Unanswered:
         """Args: probe: the caller holds a fallback, so its question may find out whether the service is back."""
@@ -107,16 +114,19 @@ class Gate:
 
     def failed(self, permit: Permit, seconds: float, unanswered: Unanswered) -> None:
         self._record(permit, succeeded=False, seconds=seconds)
-        self._suspect = unanswered
+        self._suspects(unanswered)
 
     def held_off(self, lane: Lane, unanswered: Unanswered) -> None:
         """429, or 503 with Retry-After: this lane stays quiet for a while. Not the breaker's business."""
         self._throttles[lane].hold(self._clock.monotonic(), unanswered.retry_after_seconds or 1.0)
-        self._suspect = unanswered
+        self._suspects(unanswered)
 
     def misconfigured(self, unanswered: Unanswered) -> None:
         """Our own credential was refused: neither success nor failure of the service."""
-        self._suspect = unanswered
+        self._suspects(unanswered)
+
+    def _suspects(self, unanswered: Unanswered) -> None:
+        self._suspect, self._suspect_since = unanswered, self._clock.monotonic()
 
     def _record(self, permit: Permit, *, succeeded: bool, seconds: float) -> None:
         before = self.breaker.state

@@ -21,10 +21,12 @@ from doorward.asgi.types import App, Message, Receive, Scope, Send
 from doorward.core.answer import Invalid, Valid
 from doorward.core.deadline import Deadline
 from doorward.core.health import Condition
-from doorward.core.verdict import Code, Source, Unavailable
+from doorward.core.verdict import Cause, Code, Source, Unavailable
+from doorward.runtime.clock import SystemClock
+from doorward.runtime.gate import UNHEARD_SECONDS, Unanswered
 from doorward.runtime.health_monitor import HealthMonitor
 from doorward.runtime.insight import DecisionRecord
-from doorward.runtime.ports import RevocationItem
+from doorward.runtime.ports import Clock, RevocationItem
 from doorward.runtime.wakes import Sleeper, Wakes
 from doorward.testing import eventually
 
@@ -108,10 +110,12 @@ async def open_door(
     app: App,
     *,
     emit: Callable[[DecisionRecord], None] = lambda _: None,
+    clock: Clock | None = None,
     **settings: Any,
 ) -> AsyncIterator[Doorward]:
     loaded = Settings(auth={"url": "http://127.0.0.1:9", "revocations": "off"}, data_dir=tmp_path / "data", **settings)
-    door = Door(loaded, validator=Says(good="ada", other="eve", brief="ada", ending="ada", endless="ada"), emit=emit)
+    validator = Says(good="ada", other="eve", brief="ada", ending="ada", endless="ada")
+    door = Door(loaded, validator=validator, emit=emit, clock=clock)
     middleware = Doorward(app, loaded, door=door)
     await door.open()
     try:
@@ -560,6 +564,17 @@ async def test_without_a_canary_health_says_when_it_is_over(tmp_path: Path) -> N
             await eventually(lambda: client.notices() == ["auth.assurance", "auth.grace"], what="the grace")
             probed(health, succeeded=True)
             await eventually(lambda: client.notices()[2:] == ["auth.expiring"], what="the warning")
+
+
+async def test_without_a_canary_a_trouble_that_nobody_asks_about_ends_by_itself(tmp_path: Path) -> None:
+    """Else one failed question would keep expired connections open for as long as nobody asks another."""
+    later = [0.0]
+    clock = SystemClock(monotonic=lambda: time.monotonic() + later[0])
+    async with open_door(tmp_path, echo, clock=clock, breaker={"canary": False}) as app:
+        app.door.issuers["auth"].gate.misconfigured(Unanswered(Code.SERVICE_UNAVAILABLE, Cause.CONFIG))
+        assert app.door.in_outage
+        later[0] += UNHEARD_SECONDS
+        assert not app.door.in_outage
 
 
 async def test_a_server_that_gives_no_connect_is_not_waited_for(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tests.runtime_kit import FakeMetrics
 from doorward.core.breaker import BreakerPolicy, CircuitBreaker, Permit, Refused, State
 from doorward.core.limits import Bulkhead, Lane
 from doorward.core.verdict import Cause, Code
-from doorward.runtime.gate import Gate, Pass, Unanswered
+from doorward.runtime.gate import UNHEARD_SECONDS, Gate, Pass, Unanswered
 from doorward.runtime.history import KEPT_CHANGES
 from doorward.runtime.telemetry import Telemetry
 from doorward.testing import ManualClock
@@ -155,6 +155,21 @@ def test_our_own_refused_secret_is_an_outage_and_not_the_breakers_business(gate:
     assert gate.breaker.state is State.CLOSED
     gate.answered(permit(gate), 0.1)
     assert recoveries == ["recovered"]
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_trouble_that_nobody_asks_about_any_more_says_nothing_in_the_end(
+    failures: int, gate: Gate, clock: ManualClock
+) -> None:
+    for _ in range(failures):
+        gate.failed(permit(gate), 0.1, DOWN)
+    allowed_from = max(gate.breaker.retry_at, clock.monotonic())
+    clock.advance(allowed_from - clock.monotonic() + UNHEARD_SECONDS - 1)
+    assert not gate.is_unheard
+    clock.advance(1.0)
+    assert gate.is_unheard
+    gate.misconfigured(DOWN)
+    assert not gate.is_unheard
 
 
 def test_slow_answers_open_it_and_are_no_recovery(clock: ManualClock, gate: Gate, recoveries: list[str]) -> None:
