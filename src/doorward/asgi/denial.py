@@ -99,9 +99,16 @@ class Denier:
         self._rate = reconnect_rate_per_second
         self._crowd = Crowd()
 
-    def refusal(self, verdict: Deny | Unavailable, decision_id: str, *, extra_waiting: int = 0) -> Refusal:
-        """Args: extra_waiting: clients that are about to be told to wait too, when draining."""
+    def refusal(
+        self, verdict: Deny | Unavailable, decision_id: str, *, extra_waiting: int = 0, stays: bool = False
+    ) -> Refusal:
+        """Args:
+        extra_waiting: clients that are about to be told to wait too, when draining.
+        stays: the client stays connected, and is none of those that come back.
+        """
         row = row_of(verdict)
+        if row.retry_seconds is not None and not stays and row.code is not Code.RATE_LIMITED:
+            self._crowd.told_to_wait(self._clock.monotonic())  # one address that asks too often is no crowd
         return Refusal(row, decision_id, self._retry_after_ms(verdict, row, extra_waiting), self.code_of(verdict))
 
     def code_of(self, verdict: Deny | Unavailable) -> int:
@@ -174,11 +181,9 @@ class Denier:
     def _retry_after_ms(self, verdict: Deny | Unavailable, row: Row, extra_waiting: int) -> int | None:
         if row.retry_seconds is None:
             return None
-        now = self._clock.monotonic()
-        self._crowd.told_to_wait(now)
         seconds = retry_after(
             row.retry_seconds,
-            waiting=self._crowd.waiting(now) + extra_waiting,
+            waiting=self._crowd.waiting(self._clock.monotonic()) + extra_waiting,
             rate_per_second=self._rate,
             uniform=self._uniform(),
             asked_seconds=verdict.retry_after_seconds if isinstance(verdict, Unavailable) else None,

@@ -472,7 +472,7 @@ class AdmittedConnection(msgspec.Struct, eq=False):
         if isinstance(answer, Allow):
             reply: dict[str, Any] = {"ok": True, "expires_at": self.session.ends_at, "assurance": answer.assurance}
         else:
-            refusal = self._refusal(answer)
+            refusal = self._shared.denier.refusal(answer, self.admission.decision_id, stays=True)
             error = {"code": answer.code, "message": refusal.row.situation}
             reply = {"error": {**error, "retry_after_ms": refusal.retry_after_ms}}
         await self._say({"reply_to": reply_to, **reply})

@@ -28,6 +28,7 @@ from doorward.runtime.health_monitor import HealthMonitor
 from doorward.runtime.insight import DecisionRecord
 from doorward.runtime.ports import Clock, RevocationItem
 from doorward.runtime.wakes import Sleeper, Wakes
+from doorward.runtime.verifier import Judgement
 from doorward.testing import eventually
 
 QUICK: dict[str, Any] = {"deadline_seconds": 0.5, "patience_seconds": 0.1}
@@ -470,6 +471,25 @@ async def test_a_refresh_that_meets_a_bug_is_answered(tmp_path: Path) -> None:
                 (reply,) = client.frames()
                 assert reply["reply_to"] == 7
                 assert reply["error"]["code"] == "INTERNAL"
+
+
+async def test_refused_refreshes_send_nobody_away(tmp_path: Path) -> None:
+    """Their sender stays connected: it is no crowd that comes back."""
+    async with open_door(tmp_path, echo) as app:
+
+        async def cannot_ask(*_: Any, **__: Any) -> Judgement:
+            return Judgement(Unavailable(Code.SERVICE_UNAVAILABLE, Source.REMOTE, Cause.UPSTREAM))
+
+        client = peer("good")
+        async with running(app, client):
+            await eventually(lambda: client.frames(), what="the greeting")
+            app.door.issuers["auth"].verifier.judge = cannot_ask  # type: ignore[method-assign]
+            command = {"type": "websocket.receive", "text": json.dumps({"type": "auth.refresh", "token": "good"})}
+            for _ in range(200):
+                client.inbox.put_nowait(command)
+            await eventually(lambda: len(client.sent) == 202, what="the replies")
+            assert all(frame["error"]["retry_after_ms"] >= 1_000 for frame in client.frames()[1:])
+        assert app.door.denier._crowd.waiting(app.door.clock.monotonic()) == 0
 
 
 # What happens before the app has accepted, and while the door is at it
