@@ -119,6 +119,7 @@ class Door:
             wakes=self._wakes,
             uniform=uniform,
             verifier_of=lambda token: self.authenticator.verifiers.of(token),
+            admits=lambda address: self.authenticator.admits(address),
             published=self._published,
         )
         self.issuers: Mapping[str, Issuer] = {

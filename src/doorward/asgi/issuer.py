@@ -74,7 +74,7 @@ log = structlog.get_logger("doorward")
 class House:
     """What a door has once, and its issuers use.
 
-    `verifier_of`: whose a token is; `published`: the key sets of all issuers.
+    `verifier_of`: whose a token is; `admits`: may this address ask for one more decision; `published`: the key sets of all issuers.
     """
 
     clock: Clock
@@ -86,6 +86,7 @@ class House:
     wakes: Wakes
     uniform: Callable[[], float]
     verifier_of: Callable[[str], Verifier | Deny]
+    admits: Callable[[str], bool]
     published: Callable[[], Sequence[KeySet]]
 
 
@@ -311,6 +312,7 @@ class Issuer:
         return Surroundings(
             verifier=self.verifier,
             verifier_of=house.verifier_of,
+            admits=house.admits,
             registry=self.registry,
             denier=house.denier,
             telemetry=house.telemetry,

@@ -48,6 +48,7 @@ class Surroundings:
 
     verifier: Verifier
     verifier_of: Callable[[str], Verifier | Deny]
+    admits: Callable[[str], bool]
     registry: Registry
     denier: Denier
     telemetry: Telemetry
@@ -446,13 +447,14 @@ class AdmittedConnection(msgspec.Struct, eq=False):
     # In-band refresh
 
     async def _take(self, command: dict[str, Any]) -> None:
-        """One refresh at a time; another one meanwhile is refused in place, so that a flood of them holds up its sender only."""
+        """One refresh at a time, and as many as its address may make handshakes; another one is refused in place, so that a
+        flood of them holds up its sender only."""
         command_id, token = command.get("id"), command.get("token")
         reply_to = command_id if isinstance(command_id, str | int) else None
         credential = checked(token if isinstance(token, str) else "", Transport.HEADER)
         if isinstance(credential, Deny):
             await self._reply(reply_to, credential)
-        elif self._refreshing:
+        elif self._refreshing or not self._shared.admits(self.address):
             await self._reply(reply_to, Unavailable(Code.RATE_LIMITED, Source.ADMIT))
         else:
             self._refreshing = True

@@ -127,6 +127,10 @@ class Authenticator:
             return Judgement(verifier)
         return verifier.judging(token, handshake.route, deadline, trace)
 
+    def admits(self, address: str) -> bool:
+        """Take one from what this address may ask for: a handshake, or an in-band refresh."""
+        return self._addresses.take(address, self._clock.monotonic())
+
     # Tickets: redeemed, and then the token in it goes all the way
 
     async def _judge_ticket(self, sealed: str, handshake: Handshake, deadline: Deadline, trace: Trace) -> Judgement:
@@ -150,7 +154,7 @@ class Authenticator:
             if origin is not None and is_behind_tls(origin, scheme=scheme, host=host):
                 mend = "the same but for TLS: name the proxy that ends it in trusted_proxies"
             return Deny(Code.ORIGIN_DENIED, Source.ORIGIN, f"origin {shown(origin)}; {mend}")
-        if not self._addresses.take(handshake.address, self._clock.monotonic()):
+        if not self.admits(handshake.address):
             return Unavailable(Code.RATE_LIMITED, Source.ADMIT)
         if self.pending >= self.policy.max_pending:
             return Unavailable(Code.OVERLOADED, Source.ADMIT, detail="too many pending handshakes")

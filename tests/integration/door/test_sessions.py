@@ -287,6 +287,20 @@ async def test_one_refresh_at_a_time(tmp_path: Path) -> None:
             assert (await page.frame(reply_to="first"))["ok"] is True
 
 
+async def test_refreshes_count_as_handshakes_of_their_address(tmp_path: Path) -> None:
+    """Each may be a question to the auth service, and one socket could ask them without an end."""
+    limits = {"address_rate_per_second": 0.001, "address_burst": 4}
+    async with running_door(tmp_path, limits=limits) as running:
+        await running.settled()
+        async with opened(running.browser(running.auth.issue("ada", session_id="s1"))) as page:
+            tokens = [running.auth.issue("ada", session_id="s1") for _ in range(5)]
+            replies = [await page.refresh(token, f"c{number}") for number, token in enumerate(tokens)]
+            assert [reply.get("ok", False) for reply in replies] == [True] * 3 + [False] * 2
+            assert {reply["error"]["code"] for reply in replies[3:]} == {"RATE_LIMITED"}
+            assert sum(running.auth.asked_about[token] for token in tokens) == 3
+            assert (await page.ask())["user_id"] == "ada"
+
+
 # Late answers
 
 
