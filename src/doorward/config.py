@@ -242,7 +242,9 @@ class LimitSettings(Section):
     unproven_lane: int = Field(16, gt=0, description="Of these, how many may be about tokens that nothing proves yet")
     abandoned: int = Field(64, gt=0, le=4096, description="Calls given up on whose clean-up is still running")
     pending_handshakes: int = Field(4096, gt=0, description="Opening handshakes that wait for their verdict")
-    address_rate_per_second: float = Field(200, gt=0, description="Handshakes and refreshes of one address (IPv6: /64), on average")
+    address_rate_per_second: float = Field(
+        200, gt=0, description="Handshakes and refreshes of one address (IPv6: /64), on average"
+    )
     address_burst: int = Field(2500, gt=0, description="Handshakes and refreshes of one address at once")
     lingering_refusals: int = Field(
         128, ge=0, description="Accepted-then-refused sockets; past it refusals go over HTTP"

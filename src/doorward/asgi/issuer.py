@@ -106,7 +106,7 @@ class Issuer:
         self._auth = settings.auth
         self._clock = house.clock
         self._validator = validator
-        self._revalidating = False
+        self._revalidation: asyncio.Task[None] | None = None
         limits = settings.limits
         house.metrics.begin(plan.name)
         self.gate = Gate(
@@ -188,8 +188,8 @@ class Issuer:
         self._follow(stack, background)
         self._judge(stack, self._asker(stack, calls, tracing), tracing, test_key)
         self.surroundings = self._surroundings()
-        self.gate.on_recovered = self._recovered
-        self.health.on_change = self._recovered
+        self.gate.on_recovered = self._prove
+        self.health.on_change = self._prove
         await self.keys.load()
 
     def start(self) -> None:
@@ -322,6 +322,7 @@ class Issuer:
             app_exit_seconds=settings.session.app_exit_seconds,
             session_policy=session_policy(settings),
             in_outage=lambda: self.in_outage,
+            let_in_unproven=self._prove,
             wakes=house.wakes,
         )
 
@@ -341,29 +342,27 @@ class Issuer:
         if items:
             log.info("revocations", issuer=self.name, items=len(items), closed=closed)
 
-    def _recovered(self) -> None:
-        if not self.in_outage and not self._revalidating:
-            self._spawn(self._after_recovery(), "re-validation")
+    def _prove(self) -> None:
+        """The outage is over, or somebody was let in without proof though there is none (the gate was full)."""
+        is_at_it = self._revalidation is not None and not self._revalidation.done()
+        if not self.in_outage and not is_at_it:
+            self._revalidation = self._house.supervisor.spawn(self._revalidate(), name=f"re-validation of {self.name}")
 
-    async def _after_recovery(self) -> None:
-        """The auth service is back: ask anew about everybody who came in without it, with jitter and a rate.
+    async def _revalidate(self) -> None:
+        """The auth service can be asked: ask anew about everybody who came in without it, with jitter and a rate.
 
         Who found the gate full is asked about again, until all are proven or their grants have ended.
         """
         told: set[AdmittedConnection] = set()
-        self._revalidating = True
-        try:
-            while not self.in_outage and (left := self._unproven() - told):
-                for connection in left:
-                    await asyncio.sleep(2 * self._house.uniform() / self._settings.session.revalidate_rate_per_second)
-                    if connection.session.phase is Phase.GRACE:
-                        told.add(connection)
-                        connection.recovered()
-                    elif connection.session.needs_proof:
-                        self._spawn(connection.recheck(), "re-validation")
-                await asyncio.sleep(self._settings.deadline_seconds)
-        finally:
-            self._revalidating = False
+        while not self.in_outage and (left := self._unproven() - told):
+            for connection in left:
+                await asyncio.sleep(2 * self._house.uniform() / self._settings.session.revalidate_rate_per_second)
+                if connection.session.phase is Phase.GRACE:
+                    told.add(connection)
+                    connection.recovered()
+                elif connection.session.needs_proof:
+                    self._spawn(connection.recheck(), "re-validation")
+            await asyncio.sleep(self._settings.deadline_seconds)
 
     def _unproven(self) -> set[AdmittedConnection]:
         return {
@@ -377,4 +376,4 @@ class Issuer:
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             await self.memory.tidy()
-            self._recovered()  # a trouble that nobody asks about any more ends without a word
+            self._prove()  # a trouble that nobody asks about any more ends without a word

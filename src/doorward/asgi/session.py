@@ -58,6 +58,7 @@ class Surroundings:
     app_exit_seconds: float
     session_policy: SessionPolicy
     in_outage: Callable[[], bool]
+    let_in_unproven: Callable[[], None]
     wakes: Wakes
 
 
@@ -188,6 +189,7 @@ class AdmittedConnection(msgspec.Struct, eq=False):
         except BaseException:
             self.gone()
             raise
+        self._tell_if_unproven()
         if question is not None:
             self._shared.spawn(self._follow(question), "late verdict")
 
@@ -278,10 +280,16 @@ class AdmittedConnection(msgspec.Struct, eq=False):
         if self._subject is not None:
             self._subject = _kept(self._subject, self.session.allow)
         self._moved(before)
+        self._tell_if_unproven()
         self._perform(effects)
 
     def recovered(self) -> None:
         self._perform(self.session.recovered(self._shared.clock.wall()))
+
+    def _tell_if_unproven(self) -> None:
+        """Where there is no outage no recovery comes, after which everybody is asked about."""
+        if self.session.allow.degraded:
+            self._shared.let_in_unproven()
 
     async def recheck(self) -> None:
         """Ask anew about a connection that was let in degraded. Could not ask: it stays as it is."""
@@ -502,6 +510,7 @@ class AdmittedConnection(msgspec.Struct, eq=False):
         self._reading = judgement.subject.reading
         self._subject = _kept(judgement.subject, judgement.verdict)
         self._moved(before)
+        self._tell_if_unproven()
         self._perform(effects)
         return judgement.verdict
 

@@ -15,6 +15,8 @@ from tests.door_client import Page, opened
 from tests.door_server import RunningDoor, running_door, whoami
 
 from doorward.asgi.types import App, Message, Receive, Scope, Send
+from doorward.core.limits import Lane
+from doorward.runtime.gate import Pass
 from doorward.testing import Endpoint, FakeAuthService, Fault, eventually, opaque_token
 
 QUICK: dict[str, Any] = {"deadline_seconds": 0.6, "patience_seconds": 0.1}
@@ -40,8 +42,8 @@ def sockets_only(app: App) -> App:
     return guarded
 
 
-def task_names() -> set[str]:
-    return {task.get_name() for task in asyncio.all_tasks()}
+def task_names() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks()]
 
 
 async def outage(running: RunningDoor, fault: Fault = Fault.REFUSE) -> None:
@@ -416,6 +418,28 @@ async def test_who_found_the_gate_full_is_asked_about_again(tmp_path: Path) -> N
         running.proxy.fault = Fault.NONE
         for page in pages:
             await page.frame(notice="auth.assurance", assurance="live", degraded=False, within_seconds=10)
+
+
+async def test_who_came_in_degraded_without_an_outage_is_asked_about_soon(tmp_path: Path) -> None:
+    """A full bulkhead is no outage, so no recovery follows it."""
+    async with running_door(tmp_path, degrade=DEGRADED, limits={"bulkhead": 1}, **QUICK) as running:
+        await running.settled()
+        gate = running.issuer.gate
+        good, bad = lasting(running.auth, 600), lasting(running.auth, 600)
+        running.auth.reject(bad)
+        await eventually(lambda: gate.bulkhead.total == 0, what="nothing is in flight")
+        filling = gate.enter(Lane.PROVEN)
+        assert isinstance(filling, Pass)
+        async with opened(running.browser(good)) as stays, opened(running.browser(bad)) as goes:
+            for page in (stays, goes):
+                assert (await page.frame(notice="auth.assurance"))["degraded"] is True
+            assert not running.door.in_outage
+            assert task_names().count("doorward:re-validation of auth") == 1
+            gate.leave(filling)
+            await stays.frame(notice="auth.assurance", assurance="live", degraded=False, within_seconds=8)
+            assert (await goes.frame(type="auth.error", within_seconds=8))["code"] == "TOKEN_REVOKED"
+            assert (await goes.closed())[0] == 3000
+        await eventually(lambda: "doorward:re-validation of auth" not in task_names(), what="it is over")
 
 
 async def test_a_degraded_grant_ends_by_itself(tmp_path: Path) -> None:
