@@ -56,11 +56,13 @@ log = structlog.get_logger("doorward")
 
 
 class Door:
-    """One process's door. `open` it before the first handshake, `aclose` it after the last.
+    """One process's door. `open` it before the first handshake, `aclose` it after the last. Then it may be opened again, in
+    another event loop too; it is closed by itself where its loop ends before.
 
     Args:
         validator: another way to ask; gets the same breaker, bulkhead, deadline and single-flight as ours. If it has a
-            coroutine `aclose`, that is awaited when the door closes. Where there are several issuers: by their names.
+            coroutine `aclose`, that is awaited when the door closes; it is asked again if the door is opened again. Where there
+            are several issuers: by their names.
         emit: receives each decision record, for the log.
         tracing: receives each decision and each question as spans; default: OpenTelemetry, where it is set up.
     """
@@ -83,32 +85,41 @@ class Door:
         self.clock: Clock = clock or SystemClock()
         self.metrics = metrics or PrometheusMetrics()
         self.telemetry = Telemetry(self.metrics, clock=self.clock, emit=emit or log_decision)
-        self.reaper = Reaper()
-        self.supervisor = Supervisor()
         self.routes = route_rules(settings)
         self.reader = HandshakeReader(self.routes, settings.trusted_proxies, untrusted=self._forwarded_by)
         self._untrusted_proxies = UntrustedProxies()
         self._takes_test_tokens = e2e_policy(settings) is not None
-        self.draining = False
         self.handshakes = 0
         """That are being decided or refused just now."""
-        self.unready = False
         self.tracing = tracing
-        self.opened_at: float | None = None
-        self._stack = AsyncExitStack()
-        self._opening: asyncio.Task[None] | None = None
-        self._wakes = Wakes(self.clock)
-        uniform = random.SystemRandom().random
         limits = settings.limits
+        self.waiting = Waiting(limits.first_message_waiting, per_address=limits.first_message_waiting_per_address)
+        self._plans, self._validators = plans, validators
+        self._takes_opaque = next((plan.name for plan in plans if plan.takes_opaque), None)
+        self._opening: asyncio.Task[None] | None = None
+        self._retry_at = 0.0
+        self._begin()
+        self.insight = DoorInsight(self)
+
+    def _begin(self) -> None:
+        """A life of the door: what belongs to one event loop, or ends for good when it is closed. Nothing of it is open yet."""
+        limits, uniform = self.settings.limits, random.SystemRandom().random
+        self._is_spent = False
+        self.draining = self.unready = False
+        self.opened_at: float | None = None
+        self.reaper = Reaper()
+        self.supervisor = Supervisor()
+        self._stack = AsyncExitStack()
+        self._wakes = Wakes(self.clock)
+        self._until_loop_ends: asyncio.Task[None] | None = None
         self.denier = Denier(
             clock=self.clock,
             uniform=uniform,
-            style=settings.close_codes,
-            mode=settings.denial,
+            style=self.settings.close_codes,
+            mode=self.settings.denial,
             max_lingering=limits.lingering_refusals,
             reconnect_rate_per_second=limits.reconnect_rate_per_second,
         )
-        self.waiting = Waiting(limits.first_message_waiting, per_address=limits.first_message_waiting_per_address)
         house = House(
             clock=self.clock,
             metrics=self.metrics,
@@ -123,22 +134,25 @@ class Door:
             published=self._published,
         )
         self.issuers: Mapping[str, Issuer] = {
-            plan.name: Issuer(plan, house, validator=validators.get(plan.name)) for plan in plans
+            plan.name: Issuer(plan, house, validator=self._validators.get(plan.name)) for plan in self._plans
         }
-        self._takes_opaque = next((plan.name for plan in plans if plan.takes_opaque), None)
-        self.insight = DoorInsight(self)
 
     async def open(self) -> None:
-        """Load what survived, start what runs in the background. Does not wait for the auth service.
+        """Load what survived, start what runs in the background. Does not wait for the auth service. After a drain and `aclose`
+        it takes handshakes again. What failed may be mended, so a later call tries again; calls until then share the failure.
 
         Raises:
             ConfigError, StoreError: the data directory cannot be used.
 
         Cancellation: `aclose` cleans up what was opened.
         """
-        if self._opening is None:
-            self._opening = asyncio.ensure_future(self._open_or_undo())
-        await asyncio.shield(self._opening)
+        opening = self._opening
+        has_failed = opening is not None and opening.done() and self._is_spent
+        if opening is None or (has_failed and self.clock.monotonic() >= self._retry_at):
+            if self._is_spent:
+                self._begin()
+            opening = self._opening = asyncio.ensure_future(self._open_or_undo())
+        await asyncio.shield(opening)
 
     @property
     def ready(self) -> bool:
@@ -203,12 +217,27 @@ class Door:
 
     async def aclose(self) -> None:
         """Stop everything, with a bound on each."""
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait({self._opening}, timeout=CLOSE_SECONDS)
-        await self.supervisor.aclose(seconds=CLOSE_SECONDS)
-        await self._stack.aclose()
-        await self.reaper.aclose(seconds=CLOSE_SECONDS)
+        self._is_spent, self.opened_at = True, None
+        supervisor, stack, reaper = self.supervisor, self._stack, self.reaper
+        begun, caller = (self._opening, self._until_loop_ends), asyncio.current_task()
+        self._opening = self._until_loop_ends = None
+        ending = {task for task in begun if task is not None and task is not caller}
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending, timeout=CLOSE_SECONDS)
+        await supervisor.aclose(seconds=CLOSE_SECONDS)
+        await stack.aclose()
+        await reaper.aclose(seconds=CLOSE_SECONDS)
+
+    async def _close_when_loop_ends(self) -> None:
+        """Without a lifespan nobody else does; and the next loop would find a door whose parts belong to this one."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if self._until_loop_ends is asyncio.current_task():
+                await self.aclose()
+            raise
 
     def _forwarded_by(self, address: str) -> None:
         """A private address says that it forwards for somebody, and is not trusted: all behind it share one limit."""
@@ -221,18 +250,16 @@ class Door:
             )
 
     async def _open_or_undo(self) -> None:
-        """What failed may be mended meanwhile, so a later call tries again; calls until then share this failure."""
+        stack = self._stack
         try:
             await self._open()
-        except BaseException:
-            await self._stack.aclose()
-            for issuer in self.issuers.values():
-                issuer.forget()
-            asyncio.get_running_loop().call_later(REOPEN_SECONDS, self._forget_failure)
+        except BaseException as error:
+            if self._opening is asyncio.current_task():
+                self._is_spent = True
+                pause = REOPEN_SECONDS if isinstance(error, Exception) else 0.0
+                self._retry_at = self.clock.monotonic() + pause
+            await stack.aclose()
             raise
-
-    def _forget_failure(self) -> None:
-        self._opening = None
 
     async def _open(self) -> None:
         self.tracing = self.tracing or self._configured_tracing()
@@ -260,6 +287,7 @@ class Door:
         for issuer in self.issuers.values():
             issuer.start()
         self._watch()
+        self._until_loop_ends = asyncio.create_task(self._close_when_loop_ends(), name="doorward:end of the loop")
         self.opened_at = self.clock.monotonic()
 
     def _configured_tracing(self) -> Tracing | None:

@@ -91,7 +91,9 @@ class House:
 
 
 class Issuer:
-    """Args:
+    """Opened once: another life of the door has another one.
+
+    Args:
     plan: the settings of this one.
     validator: another way to ask.
     """
@@ -116,11 +118,7 @@ class Issuer:
             clock=house.clock,
             telemetry=house.telemetry,
         )
-        self.forget()
-
-    def forget(self) -> None:
-        """Nothing is loaded yet: before an opening, and after one that failed."""
-        settings, auth = self._settings, self._auth
+        auth = settings.auth
         store = SqliteNodeStore(settings.data_dir, issuer=auth.expected_issuer, keyset_url=auth.keyset_url)
         self.memory = NodeMemory(store, self._clock, follows_feed=auth.revocations != "off", tenant=self.tenant)
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
+from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 from tests.door_client import opened
 from tests.door_server import RunningDoor, auth_settings, running_door, whoami
 from uvicorn import Config, Server
 
 from doorward import Doorward, Settings
+from doorward.asgi.opening import OpeningCounters, OpeningPolicy
 from doorward.asgi.types import App, Receive, Scope, Send
+from doorward.cli.server import Server as OwnServer
 from doorward.cli.server import bind
+from doorward.core.answer import Valid
+from doorward.core.deadline import Deadline
 from doorward.errors import ConfigError
 from doorward.testing import FakeAuthService, FaultProxy, eventually
 
@@ -165,6 +171,115 @@ async def test_a_door_opens_once(tmp_path: Path) -> None:
         opened_at = running.door.opened_at
         await asyncio.gather(*(running.door.open() for _ in range(3)))
         assert running.door.opened_at == opened_at
+
+
+# Another life
+
+
+@asynccontextmanager
+async def a_life(app: Doorward, auth: FakeAuthService) -> AsyncIterator[RunningDoor]:
+    """Another server for the same app, from its start to its end."""
+    server = OwnServer(app, opening=OpeningPolicy(), counters=OpeningCounters())
+    listener = bind("127.0.0.1", 0, "serve")
+    try:
+        await server.start(listener)
+        running = client_of(app, listener.getsockname()[1], auth)
+        await running.settled()
+        yield running
+    finally:
+        await server.stop(Deadline.after(asyncio.get_running_loop().time(), 5.0))
+        listener.close()
+
+
+def door_of(auth: FakeAuthService, tmp_path: Path) -> Doorward:
+    """That asks this service without a proxy between."""
+    chosen = {"url": auth.url, "audience": (auth.audience,), "service_secret": auth.service_secret}
+    session = {"expiring_notice_seconds": 0}
+    return Doorward(whoami, Settings(auth=chosen, data_dir=tmp_path / "data", session=session))
+
+
+async def lives(app: Doorward, auth: FakeAuthService) -> None:
+    """A life in which everything works that has an end: questions, background tasks, timers, a drain."""
+    async with a_life(app, auth) as running:
+        door = app.door
+        assert door.ready
+        assert len(door.supervisor) > 0
+        token = auth.issue("ada", exp=time.time() + 1.2)
+        async with opened(running.browser(token)) as page, opened(running.browser(auth.issue("bob"))) as other:
+            assert (await page.ask())["assurance"] == "live"
+            assert (await page.frame(type="auth.error"))["code"] == "TOKEN_EXPIRED"
+            await door.drain(spread_seconds=0.0)
+            assert (await other.closed())[0] == 1012
+        assert not door.ready
+    assert door.opened_at is None
+    assert doorward_tasks() == 0
+
+
+async def test_a_door_lives_again_after_its_end(tmp_path: Path) -> None:
+    async with FakeAuthService() as auth:
+        app = door_of(auth, tmp_path)
+        for _ in range(2):
+            await lives(app, auth)
+
+
+def test_a_door_lives_again_in_another_event_loop(tmp_path: Path) -> None:
+    """As with a test client, which makes a loop for each test."""
+    auth = FakeAuthService()
+    made: list[Doorward] = []
+
+    async def life() -> None:
+        async with auth:
+            app = made[0] if made else door_of(auth, tmp_path)
+            made.append(app)
+            await lives(app, auth)
+
+    for _ in range(2):
+        asyncio.run(life())
+
+
+@pytest.mark.parametrize("has_lifespan", [True, False])
+def test_a_test_client_may_use_the_app_again(has_lifespan: bool, tmp_path: Path) -> None:
+    """Without a lifespan nobody closes the door, and the loop it was opened in ends with each socket."""
+
+    class Knows:
+        async def validate(self, token: str, *, deadline: Deadline) -> Valid:
+            return Valid(token)
+
+    threads = threading.active_count()
+    settings = Settings(auth={"url": "http://127.0.0.1:9"}, data_dir=tmp_path / "data")
+    app = Doorward(starlette([]), settings, validator=Knows())
+    for name in ("ada", "bob"):
+        with ExitStack() as stack:
+            client = TestClient(app)
+            if has_lifespan:
+                stack.enter_context(client)
+            with client.websocket_connect("/ws", headers={"Authorization": f"Bearer {name}"}) as socket:
+                socket.send_text("who am I?")
+                assert socket.receive_json() == {"text": "who am I?", "user_id": name}
+                assert len(app.door.supervisor) > 0
+        assert app.door.opened_at is None
+        assert len(app.door.supervisor) == 0
+    ended = time.monotonic() + 5
+    while threading.active_count() > threads:
+        assert time.monotonic() < ended, "no thread is left"
+        time.sleep(0.01)
+
+
+async def test_an_opening_that_is_given_up_does_not_end_the_next(tmp_path: Path) -> None:
+    app = Doorward(
+        whoami, Settings(auth={"url": "http://127.0.0.1:9", "service_secret": "s"}, data_dir=tmp_path / "data")
+    )
+    opening = asyncio.create_task(app.door.open())
+    await asyncio.sleep(0)
+    await asyncio.gather(app.door.aclose(), app.door.open(), opening, return_exceptions=True)
+    await app.door.open()
+    opened_at = app.door.opened_at
+    assert opened_at is not None
+    await app.door.open()
+    assert app.door.opened_at == opened_at
+    await app.door.aclose()
+    await app.door.aclose()
+    assert doorward_tasks() == 0
 
 
 async def test_an_app_that_fails_at_its_end_still_closes_the_door(tmp_path: Path) -> None:
