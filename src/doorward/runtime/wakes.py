@@ -14,6 +14,9 @@ from doorward.runtime.ports import Clock
 SPAN_SECONDS = 8
 """Sleepers are kept by spans of so long; a timer of its own is set for each only when its span has begun."""
 
+LOOK_SECONDS = 15.0
+"""The wall clock is looked at so often: it may go forward by itself, as after the host was suspended."""
+
 
 class Sleeper(Protocol):
     """Somebody who waits for a time. Compared and hashed by identity."""
@@ -79,11 +82,11 @@ class Wakes:
                 return
             self._timer.cancel()
         self._timer_span = span
-        delay = max(span * SPAN_SECONDS - self._clock.wall(), 0.0)
+        delay = min(max(span * SPAN_SECONDS - self._clock.wall(), 0.0), LOOK_SECONDS)
         self._timer = asyncio.get_running_loop().call_later(delay, self._begin)
 
     def _begin(self) -> None:
-        """Spans have begun; the wall clock may have been set meanwhile, either way."""
+        """Spans may have begun; the wall clock may have been set meanwhile, either way."""
         self._timer = None
         now = self._clock.wall()
         for span in [each for each in self._spans if each * SPAN_SECONDS <= now]:
@@ -94,4 +97,5 @@ class Wakes:
             self._arm(min(self._spans))
 
     def _call(self, sleeper: Sleeper, at: float) -> None:
+        """Within its span, which is shorter than the time between two looks at the clock."""
         asyncio.get_running_loop().call_later(max(at - self._clock.wall(), 0.0), sleeper.wake)

@@ -8,7 +8,7 @@ import math
 import pytest
 from tests.runtime_kit import virtual
 
-from doorward.runtime.wakes import SPAN_SECONDS, Wakes
+from doorward.runtime.wakes import LOOK_SECONDS, SPAN_SECONDS, Wakes
 from doorward.testing import VirtualClock
 
 CLOCK = VirtualClock()
@@ -88,6 +88,28 @@ async def test_who_has_left_is_not_woken_and_leaves_nothing_behind() -> None:
     assert alone.wake_at is not None
     wakes.discard(alone, alone.wake_at)
     assert wakes._spans == {}
+
+
+class Jumping(VirtualClock):
+    """Its wall clock can be set apart from the time that passes."""
+
+    ahead_seconds = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.ahead_seconds
+
+
+@virtual
+async def test_a_wall_clock_that_goes_forward_is_noticed_soon() -> None:
+    """A host that was suspended, or a late step of NTP: a token must not live on for what the clock went forward."""
+    clock = Jumping()
+    wakes = Wakes(clock)
+    dozers = [Dozer(wakes, seconds) for seconds in (3_600, 7_200)]
+    await asyncio.sleep(LOOK_SECONDS / 2)
+    clock.ahead_seconds = 5_000
+    await asyncio.sleep(LOOK_SECONDS)
+    assert [len(dozer.woken) for dozer in dozers] == [1, 0]
+    assert timers() == 1
 
 
 @virtual
