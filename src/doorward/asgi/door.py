@@ -17,6 +17,7 @@ import structlog
 from doorward.adapters.e2e_key import load_public_key
 from doorward.adapters.logs import log_often
 from doorward.adapters.prometheus import PrometheusMetrics
+from doorward.asgi import first_message
 from doorward.asgi.denial import Denier
 from doorward.asgi.handshake import HandshakeReader
 from doorward.asgi.insight import DoorInsight
@@ -94,6 +95,8 @@ class Door:
         self.tracing = tracing
         limits = settings.limits
         self.waiting = Waiting(limits.first_message_waiting, per_address=limits.first_message_waiting_per_address)
+        self.listening: set[asyncio.Timeout] = set()
+        """Until when those are waited for who are still to send their token."""
         self._plans, self._validators = plans, validators
         self._takes_opaque = next((plan.name for plan in plans if plan.takes_opaque), None)
         self._opening: asyncio.Task[None] | None = None
@@ -191,6 +194,7 @@ class Door:
         Cancellation: what is not closed yet stays open; new handshakes stay refused.
         """
         self.draining = True
+        first_message.stop(self.listening)
         connections = list(self.connections)
         end = self.clock.monotonic() + spread_seconds
         if deadline is not None:
@@ -212,7 +216,7 @@ class Door:
     async def _quiet(self, telling: set[asyncio.Task[None]]) -> None:
         if telling:
             await asyncio.wait(telling)
-        while self.handshakes:  # noqa: ASYNC110 - a count tells nobody, and nothing else of a handshake is held
+        while self.handshakes or len(self.waiting):  # noqa: ASYNC110 - a count tells nobody, and nothing else of a handshake is held
             await asyncio.sleep(POLL_SECONDS)
 
     async def aclose(self) -> None:

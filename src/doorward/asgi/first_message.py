@@ -17,20 +17,37 @@ def is_awaited(refusal: Deny, handshake: Handshake, scope: Scope) -> bool:
     return lacks and scope["type"] == "websocket" and Transport.FIRST_MESSAGE in handshake.route.transports
 
 
-async def received(scope: Scope, receive: Receive, send: Send, *, seconds: float) -> Credential | Deny | None:
+async def received(
+    scope: Scope, receive: Receive, send: Send, *, seconds: float, listening: set[asyncio.Timeout]
+) -> Credential | Deny | None:
     """Accept, and wait for the token. `None`: the client has left.
+
+    Args:
+        listening: the time-outs of all who wait so; `stop` ends them.
 
     Cancellation: the socket stays accepted, and is closed by the server.
     """
     try:
-        async with asyncio.timeout(seconds):
-            await send({"type": "websocket.accept", "subprotocol": _protocol(scope)})
-            event = await receive()
+        async with asyncio.timeout(seconds) as waiting:
+            listening.add(waiting)
+            try:
+                await send({"type": "websocket.accept", "subprotocol": _protocol(scope)})
+                event = await receive()
+            finally:
+                listening.discard(waiting)
     except TimeoutError:
         return Deny(Code.AUTH_TIMEOUT, Source.CREDENTIAL, f"no token within {seconds:g} s")
     except OSError:
         return None
     return None if event["type"] == "websocket.disconnect" else from_message(event.get("text"))
+
+
+def stop(listening: set[asyncio.Timeout]) -> None:
+    """Wait for none of them any more."""
+    now = asyncio.get_running_loop().time()
+    for waiting in listening:
+        if not waiting.expired():
+            waiting.reschedule(now)
 
 
 def _protocol(scope: Scope) -> str | None:

@@ -216,12 +216,18 @@ class Doorward:
         if full is None:
             try:
                 found = await first_message.received(
-                    scope, receive, send, seconds=self.settings.limits.first_message_seconds
+                    scope,
+                    receive,
+                    send,
+                    seconds=self.settings.limits.first_message_seconds,
+                    listening=self.door.listening,
                 )
             finally:
                 waiting.leave(handshake.address)
         if found is None:
             return None, scope
+        if self.door.draining:
+            found = Unavailable(Code.RESTARTING, Source.DRAIN)
         deadline = Deadline.after(clock.monotonic(), self.settings.deadline_seconds)
         trace = Trace(clock, span)
         if isinstance(found, Credential):

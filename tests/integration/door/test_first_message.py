@@ -86,6 +86,17 @@ async def test_one_that_says_nothing_is_waited_for_so_long(tmp_path: Path) -> No
         assert len(running.door.waiting) == 0
 
 
+async def test_one_that_is_waited_for_is_answered_by_a_drain(tmp_path: Path) -> None:
+    async with running_door(tmp_path, limits={"first_message_seconds": 30}, **ROUTES) as running:
+        await running.settled()
+        client = asyncio.create_task(closed(running.connect(None)))
+        await eventually(lambda: len(running.door.waiting) == 1, what="it is waited for")
+        await running.door.drain(spread_seconds=0.0)
+        assert (len(running.door.waiting), running.door.handshakes) == (0, 0)
+        assert await client == (1012, "RESTARTING")
+        assert [(record.reason, record.source) for record in running.records] == [("restarting", "drain")]
+
+
 async def test_one_that_leaves_is_no_decision(tmp_path: Path) -> None:
     async with running_door(tmp_path, **ROUTES) as running:
         async with running.connect(None):
