@@ -17,7 +17,7 @@ seconds = st.floats(0, 2_000)
 
 def allows(wall: float) -> st.SearchStrategy[Allow]:
     """Every kind of admission that the pipeline can make at this time, of this user."""
-    principals = st.builds(replace, st.just(WHO), expires_at=st.none() | st.floats(1, 3_600).map(lambda s: wall + s))
+    principals = st.builds(replace, st.just(WHO), expires_at=st.none() | st.floats(-4.9, 3_600).map(lambda s: wall + s))
     grants = st.floats(1, 900).map(lambda s: wall + s)
     return st.one_of(
         st.builds(Allow, principals, st.just(Assurance.LIVE), st.just(Source.REMOTE)),
@@ -49,7 +49,7 @@ class AnyLife(RuleBasedStateMachine):
         self.outage = False
         self.grace_since = 0.0
         self.closed: Close | None = None
-        self.session = Session(data.draw(allows(self.wall)), policy)
+        self.session = Session(data.draw(allows(self.wall)), policy, self.wall)
         self.proven_until = self.session.ends_at
 
     @rule(after=seconds)
@@ -110,11 +110,11 @@ class AnyLife(RuleBasedStateMachine):
         if data.draw(st.booleans()):
             self.took(self.session.settled(allow))
         else:
-            assert isinstance(self.session.refreshed(allow), Deny)
+            assert isinstance(self.session.refreshed(allow, self.wall), Deny)
 
     @rule(data=st.data())
     def refreshed(self, data: st.DataObject) -> None:
-        effects = self.session.refreshed(data.draw(allows(self.wall)))
+        effects = self.session.refreshed(data.draw(allows(self.wall)), self.wall)
         assert not isinstance(effects, Deny)
         if self.took(effects):
             self.proven_until = self.session.ends_at

@@ -147,7 +147,8 @@ class AdmittedConnection(msgspec.Struct, eq=False):
         ours: bool,
     ) -> Self:
         """In the task that the app will run in."""
-        session = Session(allow, shared.session_policy)
+        now = shared.clock.wall()
+        session = Session(allow, shared.session_policy, now)
         loop = asyncio.get_running_loop()
         return cls(
             scope,
@@ -155,7 +156,7 @@ class AdmittedConnection(msgspec.Struct, eq=False):
             Admission(session, decision_id),
             handshake.address,
             ours,
-            shared.clock.wall(),
+            now,
             shared,
             receive,
             send,
@@ -504,7 +505,7 @@ class AdmittedConnection(msgspec.Struct, eq=False):
         if shared.verifier.is_revoked(judgement.verdict.principal, validated_at):
             return Deny(Code.TOKEN_REVOKED, Source.REVOKED)
         before = self.session.principal
-        effects = self.session.refreshed(judgement.verdict)
+        effects = self.session.refreshed(judgement.verdict, shared.clock.wall())
         if isinstance(effects, Deny):
             return effects
         self._reading = judgement.subject.reading

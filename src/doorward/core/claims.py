@@ -11,6 +11,9 @@ from doorward.core.answer import Valid, one_of_equals
 from doorward.core.paths import value_at, words_at
 from doorward.core.verdict import Code, Deny, Principal, Source, user_id_of
 
+EXPIRY_LEEWAY_SECONDS = 5.0
+"""How far the issuer's clock may be behind ours: so long after its `exp` a token is still let in, and lives."""
+
 _NUMBERS = frozenset({int, float})
 
 
@@ -33,7 +36,7 @@ class ClaimsPolicy:
     required: tuple[tuple[str, str], ...] = ()
     """Claims that must have just this value, such as Keycloak's `typ=Bearer`, which no ID token has."""
     leeway_seconds: float = 30.0
-    expiry_leeway_seconds: float = 5.0
+    expiry_leeway_seconds: float = EXPIRY_LEEWAY_SECONDS
 
 
 def check(claims: Mapping[str, Any], policy: ClaimsPolicy, wall_now: float) -> Principal | Deny:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from doorward.core.claims import EXPIRY_LEEWAY_SECONDS
 from doorward.core.verdict import Allow, Cause, Code, Deny, Principal, Source, Unavailable, Verdict
 
 RECOVERY_NOTICE_SECONDS = 60.0
@@ -20,11 +21,14 @@ RECOVERY_NOTICE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class SessionPolicy:
-    """Seconds. `expiring_notice_seconds` before the end the client is told to refresh."""
+    """Seconds. `expiring_notice_seconds` before the end the client is told to refresh. Who came within `expiry_leeway_seconds`
+    after the `exp` of its token may stay until they are over: nobody is let in and put out in the same moment.
+    """
 
     expiring_notice_seconds: float = 60.0
     expiry_grace_seconds: float = 900.0
     privileged_scopes: frozenset[str] = frozenset()
+    expiry_leeway_seconds: float = EXPIRY_LEEWAY_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Session(msgspec.Struct, eq=False):
 
     allow: Allow
     policy: SessionPolicy
+    admitted_at: float
+    """When the token came."""
     phase: Phase = _ADMITTED
     graces: int = 0
     _warned: bool = False
@@ -81,10 +87,17 @@ class Session(msgspec.Struct, eq=False):
         """When this admission ends unless something is done; `None`: never by itself."""
         if self.phase is _GRACE:
             return self._grace_ends
-        granted, expires_at = self.allow.grant_until, self.allow.principal.expires_at
+        granted, expires_at = self.allow.grant_until, self._expires_at
         if granted is None or expires_at is None:
             return expires_at if granted is None else granted
         return min(granted, expires_at)
+
+    @property
+    def _expires_at(self) -> float | None:
+        expires_at = self.allow.principal.expires_at
+        if expires_at is None or self.admitted_at < expires_at:
+            return expires_at
+        return expires_at + self.policy.expiry_leeway_seconds
 
     @property
     def wake_at(self) -> float | None:
@@ -131,13 +144,14 @@ class Session(msgspec.Struct, eq=False):
         """Live revocation."""
         return self._close(Deny(Code.TOKEN_REVOKED, Source.REVOKED))
 
-    def refreshed(self, allow: Allow) -> Sequence[Effect] | Deny:
+    def refreshed(self, allow: Allow, wall_now: float) -> Sequence[Effect] | Deny:
         """A new token came in-band. It must keep the subject and the session."""
         old, new = self.principal, allow.principal
         if (old.issuer, old.user_id, old.session_id) != (new.issuer, new.user_id, new.session_id):
             return Deny(Code.FORBIDDEN, Source.POLICY, "the new token is about another user or session")
         if self.phase is _CLOSED:
             return ()
+        self.admitted_at = wall_now
         self._admit(allow)
         return (self._assurance_notice(),)
 
@@ -175,7 +189,7 @@ class Session(msgspec.Struct, eq=False):
     def _ended(self, wall_now: float, *, outage: bool) -> Sequence[Effect]:
         """Time is up, for the token or only for a degraded grant. Nobody is told that a token is bad which is not, or which
         could not be refreshed in an outage."""
-        expires_at = self.principal.expires_at
+        expires_at = self._expires_at
         expired = expires_at is not None and wall_now >= expires_at
         if expired and not outage:
             return self._close(Deny(Code.TOKEN_EXPIRED, Source.LOCAL))

@@ -37,7 +37,7 @@ class Tickets:
         now = self._clock.wall()
         end = now + self._seconds if until is None else min(now + self._seconds, until)
         ticket = Ticket(token, path, origin, now, end)
-        return sealed(ticket, self._memory.key, secrets.token_bytes(ID_BYTES)), end - now
+        return sealed(ticket, self._memory.key, secrets.token_bytes(ID_BYTES)), max(end - now, 0.0)
 
     async def redeem(self, text: str, use: TicketUse, waiting: Deadline) -> str | Deny | Unavailable:
         """The token in it, once. Waits for the node's store only, and not past `waiting`.

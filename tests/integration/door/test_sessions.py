@@ -110,6 +110,18 @@ async def test_who_comes_with_the_last_seconds_of_a_token_is_warned_too(tmp_path
             assert 0 < (await page.frame(notice="auth.expiring"))["expires_in_ms"] <= 30_000
 
 
+async def test_who_comes_within_the_leeway_has_time_to_refresh(tmp_path: Path) -> None:
+    """Let in, and not put out in the same moment."""
+    async with running_door(tmp_path, verify="local") as running:
+        await running.settled()
+        async with opened(running.browser(lasting(running.auth, -0.5, session_id="s1"))) as page:
+            greeting = await page.frame(notice="auth.assurance")
+            assert greeting["expires_at"] > time.time()
+            assert 0 < (await page.frame(notice="auth.expiring"))["expires_in_ms"] <= 4_500
+            assert (await page.refresh(lasting(running.auth, 600, session_id="s1")))["ok"] is True
+            assert (await page.ask())["user_id"] == "ada"
+
+
 # Grace
 
 

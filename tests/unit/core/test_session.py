@@ -19,7 +19,7 @@ OUTAGE = Unavailable(Code.SERVICE_UNAVAILABLE, Source.FALLBACK, Cause.DEADLINE)
 
 
 def session(allow: Allow = LIVE, policy: SessionPolicy = POLICY) -> Session:
-    return Session(allow, policy)
+    return Session(allow, policy, NOW)
 
 
 def closing(effects: Sequence[Effect] | Deny) -> Deny | Unavailable:
@@ -70,6 +70,26 @@ def test_a_token_without_expiry_never_ends_by_itself() -> None:
     assert admitted.ends_at is None
     assert admitted.wake_at is None
     assert admitted.tick(NOW * 2, outage=False) == ()
+
+
+@pytest.mark.parametrize("late_seconds", [0, 2, 4.9])
+def test_who_comes_within_the_leeway_stays_until_it_is_over(late_seconds: float) -> None:
+    """The door lets a token in so long after its `exp`, for an issuer whose clock is behind."""
+    admitted = Session(LIVE, POLICY, END + late_seconds)
+
+    assert admitted.ends_at == END + 5
+    assert notice(admitted.tick(END + late_seconds, outage=False)).notice == "auth.expiring"
+    assert admitted.tick(END + 4.99, outage=False) == ()
+    assert closing(admitted.tick(END + 5, outage=False)) == Deny(Code.TOKEN_EXPIRED, Source.LOCAL)
+
+
+def test_a_new_token_within_the_leeway_is_the_same() -> None:
+    admitted = session()
+    admitted.refreshed(replace(LIVE, principal=replace(WHO, expires_at=END - 1)), END)
+
+    assert admitted.ends_at == END + 4
+    admitted.refreshed(replace(LIVE, principal=replace(WHO, expires_at=END + 600)), END + 1)
+    assert admitted.ends_at == END + 600
 
 
 # Outage
@@ -206,7 +226,7 @@ def test_a_new_token_of_the_same_session_takes_over() -> None:
     admitted = in_grace()
     renewed = replace(LIVE, principal=replace(WHO, jti="j2", expires_at=END + 600))
 
-    assert notice(admitted.refreshed(renewed)).fields["expires_at"] == END + 600
+    assert notice(admitted.refreshed(renewed, END)).fields["expires_at"] == END + 600
     assert admitted.phase is Phase.ADMITTED
     assert admitted.permissions == {"chat", "admin"}
     assert admitted.wake_at == END + 540
@@ -223,7 +243,7 @@ def test_a_new_token_of_the_same_session_takes_over() -> None:
 )
 def test_a_new_token_of_another_user_or_session_is_refused_and_changes_nothing(other: Principal) -> None:
     admitted = session()
-    refused = admitted.refreshed(replace(LIVE, principal=other))
+    refused = admitted.refreshed(replace(LIVE, principal=other), NOW)
 
     assert isinstance(refused, Deny)
     assert refused.code is Code.FORBIDDEN
@@ -248,7 +268,7 @@ def test_nothing_happens_on_a_closed_connection() -> None:
     assert admitted.tick(END, outage=True) == ()
     assert admitted.settled(Deny(Code.TOKEN_REJECTED, Source.REMOTE)) == ()
     assert admitted.settled(LIVE) == ()
-    assert admitted.refreshed(LIVE) == ()
+    assert admitted.refreshed(LIVE, NOW) == ()
     assert admitted.revoked() == ()
     assert admitted.recovered(NOW) == ()
     assert admitted.draining(1) == ()
