@@ -27,8 +27,8 @@ from doorward.runtime.gate import UNHEARD_SECONDS, Unanswered
 from doorward.runtime.health_monitor import HealthMonitor
 from doorward.runtime.insight import DecisionRecord
 from doorward.runtime.ports import Clock, RevocationItem
-from doorward.runtime.wakes import Sleeper, Wakes
 from doorward.runtime.verifier import Judgement
+from doorward.runtime.wakes import Sleeper, Wakes
 from doorward.testing import eventually
 
 QUICK: dict[str, Any] = {"deadline_seconds": 0.5, "patience_seconds": 0.1}
