@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
-import structlog
 
 from doorward.adapters.jwks_http import MAX_KEYSET_BYTES
 from doorward.adapters.private_files import read_private, replace_private
 from doorward.adapters.worker import Worker
 from doorward.errors import StoreError
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import StoredKeySet
 
 FILE_SECONDS: Final = 1.0
 MAX_FILE_BYTES: Final = 2 * MAX_KEYSET_BYTES
 
-_log = structlog.get_logger("doorward.state")
+_log = get_logger("doorward.state")
 
 
 class _Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-import structlog
 
 from doorward.asgi.types import Scope, Send
 from doorward.core.credential import offers_ours, real_protocols
 from doorward.core.reconnect import Crowd, retry_after
 from doorward.core.verdict import Action, Code, Deny, Row, Unavailable, close_code, close_reason, row_of
 from doorward.runtime.bounded import promptly
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import Clock
 
 SEND_SECONDS = 1.0
@@ -27,7 +27,7 @@ PRIVATE_CLOSE = 4000
 PROBLEM_TYPE = "https://doorward.dev/problems/"
 _SHED_CODES = frozenset({Code.RATE_LIMITED, Code.OVERLOADED})
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,8 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
-import structlog
-
 from doorward.adapters.e2e_key import load_public_key
-from doorward.adapters.logs import log_often
+from doorward.adapters.logs import log_often, own_written, shape_own
 from doorward.adapters.prometheus import PrometheusMetrics
 from doorward.asgi import first_message
 from doorward.asgi.denial import Denier
@@ -35,6 +33,7 @@ from doorward.runtime.authenticator import Authenticator
 from doorward.runtime.bounded import Reaper
 from doorward.runtime.clock import SystemClock
 from doorward.runtime.insight import DecisionRecord
+from doorward.runtime.log import get_logger
 from doorward.runtime.loop_lag import LoopLag
 from doorward.runtime.ports import Clock, Validator
 from doorward.runtime.supervisor import Supervisor
@@ -50,10 +49,13 @@ REOPEN_SECONDS = 1.0
 TELL_SECONDS = 2.0
 """What saying goodbye to a peer may take besides."""
 
+LOG_SECONDS = 1.0
+"""What the last lines may take to be written. Most servers end by the signal that stopped them, so nothing runs after us."""
+
 POLL_SECONDS = 0.02
 IDS_AT_ONCE = 64
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class Door:
@@ -79,6 +81,7 @@ class Door:
         tracing: Tracing | None = None,
     ) -> None:
         plans = settings.each_issuer()
+        shape_own(level=settings.log_level, style=settings.log_format)
         validators = _validators(plans, validator)
         for plan in plans:
             _check(plan, validators.get(plan.name))
@@ -233,6 +236,7 @@ class Door:
         await supervisor.aclose(seconds=CLOSE_SECONDS)
         await stack.aclose()
         await reaper.aclose(seconds=CLOSE_SECONDS)
+        await own_written(seconds=LOG_SECONDS)
 
     async def _close_when_loop_ends(self) -> None:
         """Without a lifespan nobody else does; and the next loop would find a door whose parts belong to this one."""

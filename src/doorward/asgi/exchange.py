@@ -10,20 +10,19 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Self
 
-import structlog
-
 from doorward.asgi.denial import SEND_SECONDS, Refusal
 from doorward.asgi.session import AdmittedConnection, ClientDisconnected, Surroundings
 from doorward.asgi.types import Message, Receive, Scope, Send
 from doorward.core.session import Close, Effect
 from doorward.core.verdict import Code, Deny, Source, Unavailable
+from doorward.runtime.log import get_logger
 
 PREFLIGHT_SECONDS = 600
 _ENDS_OF_EVENT = (b"\n\n", b"\r\r", b"\n\r", b"\n\r\n", b"\r\r\n")
 """An end of line and an empty line; each line ends as it likes (HTML, section 9.2.5)."""
 _LONGEST_END = 3
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class AdmittedExchange(AdmittedConnection, eq=False):

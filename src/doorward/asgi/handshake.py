@@ -7,18 +7,17 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
-import structlog
-
 from doorward.asgi.types import Scope
 from doorward.core.credential import Headers, Presented, carriers_of, scrubbed
 from doorward.core.limits import UNIX_PEER
 from doorward.core.proxies import is_private
 from doorward.core.routes import Route, path_in_app, route_for
 from doorward.runtime.authenticator import Handshake
+from doorward.runtime.log import get_logger
 
 Network = IPv4Network | IPv6Network
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
-
 from doorward.adapters.dns import AresDnsClient
 from doorward.adapters.health_http import HttpHealthProbe
 from doorward.adapters.jwks_http import HttpKeySetSource
@@ -51,6 +49,7 @@ from doorward.runtime.gate import Gate
 from doorward.runtime.health_monitor import HealthMonitor
 from doorward.runtime.inquiry import Inquirer
 from doorward.runtime.keyset_refresher import KeysetRefresher
+from doorward.runtime.log import get_logger
 from doorward.runtime.memory import NodeMemory, of_tenant
 from doorward.runtime.ports import Clock, RevocationItem, Validator
 from doorward.runtime.registry import Registry
@@ -67,7 +66,7 @@ TIDY_SECONDS = 60.0
 CANARY_CONNECTIONS = 4
 BACKGROUND_CONNECTIONS = 8
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from enum import Enum
 
-import structlog
-
 from doorward.asgi.door import Door
 from doorward.asgi.types import App, Message, Receive, Scope, Send
 from doorward.errors import DoorwardError
+from doorward.runtime.log import get_logger
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class _Phase(Enum):

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-import structlog
-
 from doorward.asgi import first_message, tickets
 from doorward.asgi.denial import SEND_SECONDS
 from doorward.asgi.door import Door, new_decision_id
@@ -33,12 +31,13 @@ from doorward.errors import DoorwardError
 from doorward.runtime.authenticator import Handshake
 from doorward.runtime.bounded import promptly
 from doorward.runtime.insight import DecisionRecord, Timeline, to_ms
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import Validator
 from doorward.runtime.telemetry import Trace
 from doorward.runtime.tracing import DecisionSpan
 from doorward.runtime.verifier import Judgement
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 Admitted = tuple[AdmittedConnection | None, Scope]
 """With the scope that the app behind gets to see."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import msgspec
-import structlog
 
 from doorward.asgi.denial import SEND_SECONDS, Denier, Refusal, encoded
 from doorward.asgi.types import Message, Receive, Scope, Send
@@ -24,6 +23,7 @@ from doorward.core.session import Close, Effect, Notify, Session, SessionPolicy
 from doorward.core.verdict import Allow, Assurance, Code, Deny, Principal, Source, Unavailable, Verdict
 from doorward.runtime.authenticator import Handshake
 from doorward.runtime.bounded import promptly
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import Clock
 from doorward.runtime.registry import Registry
 from doorward.runtime.telemetry import Telemetry, Trace
@@ -35,7 +35,7 @@ CONCLUDE_SECONDS = 2 * SEND_SECONDS
 MAX_REFRESH_BYTES = 16_384
 _REFRESH = "auth.refresh"
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class ClientDisconnected(OSError):

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -27,8 +26,9 @@ from doorward.authd.service import AuthService, Refused, TooManyAttempts
 from doorward.authd.wire import BadRequest, BodyTooLarge, BodyTooSlow, problem, refusal, to_json
 from doorward.config import Settings
 from doorward.errors import StoreError, UsageError
+from doorward.runtime.log import get_logger
 
-log = structlog.get_logger("doorward.authd")
+log = get_logger("doorward.authd")
 
 RETRY_SECONDS = 1.0
 PREFLIGHT_SECONDS = 600

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from doorward.adapters.worker import Worker
@@ -28,11 +27,12 @@ from doorward.config import Settings
 from doorward.core.verdict import Principal
 from doorward.errors import ConfigError, LimitError, StoreError, UsageError
 from doorward.runtime.clock import SystemClock
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import Clock, RevocationItem
 
 T = TypeVar("T")
 
-log = structlog.get_logger("doorward.authd")
+log = get_logger("doorward.authd")
 
 KEY_LOOK_SECONDS = 2.0
 FORGET_SECONDS = 600.0

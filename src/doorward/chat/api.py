@@ -15,7 +15,6 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import msgspec
-import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -42,12 +41,13 @@ from doorward.chat.views import (
     ThreadView,
 )
 from doorward.errors import StoreError
+from doorward.runtime.log import get_logger
 
 if TYPE_CHECKING:
     from doorward.chat.agents.port import LiveView
     from doorward.chat.service import Chat
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MAX_BODY_BYTES: Final = 16_384
 MAX_RENDER_BODY_BYTES: Final = 524_288

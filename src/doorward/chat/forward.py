@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
-import structlog
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,6 +25,7 @@ from doorward.chat.problem import problem
 from doorward.core.deadline import Deadline
 from doorward.core.incomplete import Incomplete
 from doorward.core.limits import network_of
+from doorward.runtime.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from doorward.chat.telemetry import ChatTelemetry
     from doorward.config import AuthSettings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 ENDPOINTS = {
     "/auth/login": "POST",

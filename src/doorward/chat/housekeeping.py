@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import structlog
-
 from doorward.errors import StoreError
+from doorward.runtime.log import get_logger
 
 if TYPE_CHECKING:
     from doorward.chat.limits import ChatLimits
     from doorward.chat.recovery import Recovery
     from doorward.chat.tidying import Tidying
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Housekeeping:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import structlog
 from ag_ui.core import Event, RunErrorEvent, RunFinishedCancelledOutcome, RunFinishedEvent, RunStartedEvent
 from pydantic import TypeAdapter
 
@@ -19,6 +18,7 @@ from doorward.chat.sequence import RunSequence, SequenceError
 from doorward.chat.store import EndedRun
 from doorward.chat.transcript import Transcript
 from doorward.errors import StoreError
+from doorward.runtime.log import get_logger
 
 if TYPE_CHECKING:
     from ag_ui.core import BaseEvent
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from doorward.chat.store import ChatStore, StoredRun
     from doorward.chat.threads import Thread, Threads
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 PAGE: Final = 256
 _EVENT: Final[TypeAdapter[BaseEvent]] = TypeAdapter(Event)

@@ -12,7 +12,6 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-import structlog
 from ag_ui.core import RunAgentInput, RunStartedEvent, UserMessage
 from pydantic_core import from_json
 
@@ -27,6 +26,7 @@ from doorward.chat.store import EndedRun, Refused, StoredRun
 from doorward.chat.threads import NOT_FOUND
 from doorward.chat.transcript import Transcript
 from doorward.errors import StoreError
+from doorward.runtime.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from doorward.chat.tidying import Tidying
     from doorward.core.deadline import Deadline
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SHOWN_CHARACTERS = 300
 RUN_ACTIVE = Fault(ErrorCode.RUN_ACTIVE, "this thread has an active run; wait for it or cancel it")

@@ -6,8 +6,6 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any, Literal
 
-import structlog
-
 from doorward.chat import commands
 from doorward.chat.commands import Done, ErrorCode, Fault, Malformed
 from doorward.chat.limits import MAX_MESSAGE_BYTES
@@ -17,6 +15,7 @@ from doorward.chat.subscription import Subscription
 from doorward.core.verdict import Cause, Code, Deny, Source, Unavailable, close_code, close_reason, row_of
 from doorward.errors import StoreError
 from doorward.runtime.bounded import promptly
+from doorward.runtime.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from doorward.chat.service import Chat
     from doorward.chat.threads import Thread
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SUBPROTOCOL = "doorward.v1"
 

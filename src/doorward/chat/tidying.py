@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 from doorward.errors import StoreError
+from doorward.runtime.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from doorward.chat.store import ChatStore
     from doorward.chat.threads import Thread
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Tidying:

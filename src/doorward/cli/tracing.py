@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import structlog
-
 from doorward.config import Settings, otlp_protocol
+from doorward.runtime.log import get_logger
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 LAST_EXPORT_SECONDS = 2.0
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -32,6 +31,7 @@ from doorward.config import Environment, Settings, child_environment
 from doorward.errors import ConfigError
 from doorward.ops.faults import FaultPanel
 from doorward.runtime.clock import SystemClock
+from doorward.runtime.log import get_logger
 from doorward.testing import FaultProxy
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ RESTART_SECONDS = 3.0
 DOCTOR_FILE = "doctor.toml"
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class AuthProcess:

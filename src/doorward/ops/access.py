@@ -15,7 +15,6 @@ from enum import StrEnum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-import structlog
 from msgspec import structs
 from starlette.responses import Response
 
@@ -30,6 +29,7 @@ from doorward.core.verdict import Allow, Cause, Code, Deny, Principal, Source, U
 from doorward.errors import CredentialError
 from doorward.ops import token
 from doorward.ops.metrics import FORWARDING_HEADERS
+from doorward.runtime.log import get_logger
 from doorward.runtime.telemetry import Trace
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ KEPT_GRANTS = 256
 
 OPS_ROUTE = Route(path="/ops/*", transports=frozenset({Transport.HEADER}), required_scopes=frozenset({ADMIN}))
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class How(StrEnum):

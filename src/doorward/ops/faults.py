@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any, Protocol
 
-import structlog
-
 from doorward.errors import UsageError
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import Clock
 from doorward.testing import Fault
 
 KEPT_SWITCHES = 100
 HEALED = "none"
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 @dataclass(frozen=True, slots=True)

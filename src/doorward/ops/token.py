@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from doorward.adapters.private_files import make_private_dir, read_private
 from doorward.errors import CredentialError
+from doorward.runtime.log import get_logger
 
 PREFIX = "dwops1."
 KEY_FILE = "ops.key"
@@ -29,7 +29,7 @@ LEEWAY_SECONDS = 30.0
 MAX_TOKEN_BYTES = 512
 _DOMAIN = b"doorward ops token\0"
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class Claims(msgspec.Struct, frozen=True):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from doorward.core.breaker import State
 from doorward.core.deadline import Deadline
 from doorward.core.degrade import DegradePolicy, Grant
@@ -17,6 +15,7 @@ from doorward.core.verdict import Allow, Cause, Code, Deny, Source, Unavailable,
 from doorward.errors import BackendError
 from doorward.runtime.bounded import Reaper
 from doorward.runtime.gate import Gate
+from doorward.runtime.log import get_logger
 from doorward.runtime.memory import NodeMemory
 from doorward.runtime.once import Once
 from doorward.runtime.ports import Clock
@@ -26,7 +25,7 @@ KIND = "e2e"
 KEEP_USED_SECONDS = 86_400.0
 """A used `jti` is remembered so much longer than the token lives, for a host whose clock is set back."""
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class E2eTokens:

@@ -6,14 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-import structlog
-
 from doorward.core.backoff import jittered
 from doorward.core.deadline import Deadline
 from doorward.core.health import Health
 from doorward.errors import BackendError
 from doorward.runtime.bounded import Reaper, bounded
 from doorward.runtime.history import KEPT_CHANGES, Change
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import Clock, HealthProbe
 from doorward.runtime.telemetry import Metrics
 
@@ -21,7 +20,7 @@ PROBE_SECONDS = 0.5
 EVERY_SECONDS = 5.0
 EVERY_SECONDS_IN_OUTAGE = 1.0
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class HealthMonitor:

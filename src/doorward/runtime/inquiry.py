@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
-
 from doorward.core.answer import Invalid, Valid, shown, taken
 from doorward.core.breaker import Refused
 from doorward.core.deadline import Deadline
@@ -30,6 +28,7 @@ from doorward.errors import (
 )
 from doorward.runtime.bounded import Reaper, bounded
 from doorward.runtime.gate import Gate, Pass, Unanswered
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import Clock, Validator
 from doorward.runtime.telemetry import Telemetry
 from doorward.runtime.tracing import DecisionSpan, Tracing
@@ -41,7 +40,7 @@ _RETRIED_STATUS = frozenset({502, 503, 504})
 
 Complaint = Callable[[Valid | Invalid], str | None]
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class Inquirer:

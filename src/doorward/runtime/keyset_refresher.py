@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
-
 from doorward.core.backoff import jittered, next_delay
 from doorward.core.deadline import Deadline
 from doorward.core.keyset import BadKeySet, KeySet, Refetch, parse_keyset
 from doorward.errors import BackendError, StoreError
 from doorward.runtime.bounded import Reaper, bounded
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import Clock, KeySetSource, StateFiles, StoredKeySet
 from doorward.runtime.singleflight import SingleFlight, landed
 
@@ -23,7 +22,7 @@ FETCH_SECONDS = 5.0
 RETRY_BASE_SECONDS = 1.0
 RETRY_CAP_SECONDS = 30.0
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class KeysetRefresher:

@@ -13,12 +13,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import structlog
-
 from doorward.core.limits import Lane
 from doorward.core.revocation import Bars, RevocationSet
 from doorward.core.verdict import user_id_of
 from doorward.errors import StoreError
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import Clock, NodeStore, RevocationItem, RevocationPage, StoredBar
 
 RENEW_SECONDS = 12 * 3600.0
@@ -39,7 +38,7 @@ TIDY_ROUNDS = 60
 OVERFLOW = {Lane.PROVEN: b"overflow", Lane.UNPROVEN: b"overflow of strangers"}
 """Stand in the store for the bars that there was no room for. No digest is as short."""
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class NodeMemory:

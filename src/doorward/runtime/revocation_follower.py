@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from doorward.core.backoff import next_delay
 from doorward.core.deadline import Deadline
 from doorward.errors import BackendError
 from doorward.runtime.bounded import Reaper, bounded
+from doorward.runtime.log import get_logger
 from doorward.runtime.memory import NodeMemory
 from doorward.runtime.ports import Clock, CursorExpired, FeedMissing, RevocationItem, RevocationPage, RevocationSource
 
@@ -22,7 +21,7 @@ RETRY_CAP_SECONDS = 5.0
 MIN_POLL_SECONDS = 0.25
 """A service that answers a long poll at once, with nothing new, is not asked again sooner than this."""
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class RevocationFollower:

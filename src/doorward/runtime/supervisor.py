@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import structlog
+from doorward.runtime.log import get_logger
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 RESTART_SECONDS = 1.0
 

@@ -9,17 +9,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-import structlog
-
 from doorward.core.breaker import State
 from doorward.runtime.history import LatencyHistory
 from doorward.runtime.insight import DecisionRecord, Statistics, Timeline
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import Clock
 from doorward.runtime.tracing import DecisionSpan
 
 KEPT_DECISIONS = 2_000
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 
 class Metrics(Protocol):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -90,6 +94,89 @@ def test_more_lines_than_there_is_room_for_are_counted(said: io.StringIO, monkey
     writer.aclose()
     assert said.getvalue() == "0\n1\n"
     assert writer.dropped == 3
+
+
+def test_a_full_disk_costs_its_own_lines_and_no_others() -> None:
+    class Disk(io.StringIO):
+        full = True
+
+        def write(self, text: str) -> int:
+            tried.set()
+            if self.full:
+                raise OSError(errno.ENOSPC, "no space left on device")
+            return super().write(text)
+
+    disk, tried = Disk(), threading.Event()
+    writer = LogWriter(disk)
+    writer.write("lost\n")
+    assert tried.wait(10)
+    disk.full = False
+    writer.write("kept\n")
+    writer.aclose(seconds=10)
+    assert disk.getvalue() == "kept\n"
+    assert writer.dropped == 1
+
+
+async def test_who_waits_for_the_last_line_does_not_wait_for_ever(said: io.StringIO) -> None:
+    class Unread(io.StringIO):
+        def write(self, text: str) -> int:
+            read.wait(10)
+            return said.write(text)
+
+    read = threading.Event()
+    writer = LogWriter(Unread())
+    writer.write("one\n")
+    await writer.written(seconds=0.05)
+    assert said.getvalue() == ""
+    read.set()
+    await writer.written(seconds=10)
+    assert said.getvalue() == "one\n"
+    writer.aclose()
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [
+        ("", ["warning first", "error second"]),
+        ("shape_own(level='error', style='json')", ["error second"]),
+        ("shape_own(level='info', style='console')", ["[warning  ] first", "[error    ] second"]),
+    ],
+)
+def test_a_process_that_configures_nothing_has_them_on_stderr(program: str, shown: list[str]) -> None:
+    """As they are at its end: nobody waited for the thread. Its structlog and its stdout stay its own."""
+    log = """
+        log_often(logging.INFO if 'info' in sys.argv else logging.WARNING, 'first', dict, {})
+        get_logger('doorward').error('second')
+        assert not structlog.is_configured()
+    """
+    out, errors = spoken(program + "\n" + textwrap.dedent(log))
+    assert out == ""
+    found = errors.splitlines()
+    if errors.startswith("{"):
+        found = [f"{line['level']} {line['event']}" for line in map(json.loads, found)]
+    assert len(found) == len(shown)
+    assert all(line.rstrip().endswith(words) for line, words in zip(found, shown, strict=True))
+
+
+def test_a_forked_child_writes_its_own_lines_and_no_others() -> None:
+    """Servers fork their workers from a process that has made the door, and has spoken already."""
+    _, errors = spoken("""
+        get_logger('doorward').error('parent')
+        child = os.fork()
+        if child == 0:
+            get_logger('doorward').error('child')
+            sys.exit()
+        os.waitpid(child, 0)
+    """)
+    assert sorted(json.loads(line)["event"] for line in errors.splitlines()) == ["child", "parent"]
+
+
+def spoken(program: str) -> tuple[str, str]:
+    """What a process of its own says on stdout and on stderr."""
+    names = "import logging, os, sys, structlog; from doorward.adapters.logs import get_logger, log_often, shape_own\n"
+    command = [sys.executable, "-W", "ignore", "-c", names + textwrap.dedent(program)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return ended.stdout, ended.stderr
 
 
 def test_many_lines_are_written_in_order_and_a_few_at_a_time(said: io.StringIO) -> None:

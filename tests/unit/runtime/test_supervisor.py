@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import io
 from itertools import pairwise
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
+from tests.log_support import structlog_as
 from tests.runtime_kit import virtual
 
 from doorward.runtime.supervisor import RESTART_SECONDS, Supervisor
+
+
+class FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
 
 
 @virtual
@@ -32,6 +41,23 @@ async def test_a_task_that_dies_of_a_bug_starts_again_after_a_second() -> None:
     assert len(supervisor) == 1
     await supervisor.aclose(seconds=1.0)
     assert len(supervisor) == 0
+
+
+@virtual
+async def test_a_full_disk_does_not_end_a_task() -> None:
+    """structlog's own logger prints where it is called, and what the file says to that is raised there."""
+    starts: list[float] = []
+
+    async def buggy() -> None:
+        starts.append(asyncio.get_running_loop().time())
+        raise ValueError("a bug")
+
+    supervisor = Supervisor()
+    with structlog_as(logger_factory=structlog.PrintLoggerFactory(FullDisk())):
+        supervisor.keep("buggy", buggy)
+        await asyncio.sleep(3 * RESTART_SECONDS)
+    assert len(starts) == 3
+    await supervisor.aclose(seconds=1.0)
 
 
 @virtual

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
-import structlog
 from msgspec import structs
 
 from doorward.chat.agents.intents import Target
 from doorward.errors import DoorwardError, LimitError
 from doorward.runtime.insight import in_words
+from doorward.runtime.log import get_logger
 
 if TYPE_CHECKING:
     from doorward.chat.agents.port import LiveView
@@ -34,7 +34,7 @@ Arguments = Mapping[str, Any]
 Result = dict[str, Any]
 
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Drill(Protocol):
