@@ -93,7 +93,10 @@ class Telemetry:
         if record.overrun_ms > 0:
             self.metrics.deadline_overrun(record.overrun_ms / 1000)
             self.largest_overrun_seconds = max(self.largest_overrun_seconds, record.overrun_ms / 1000)
-        self._emit(record)
+        try:
+            self._emit(record)
+        except Exception:
+            log.exception("a decision could not be logged: this is a bug", id=record.id)
 
     def breaker_is(self, issuer: str, state: State) -> None:
         self.metrics.breaker(issuer, state)

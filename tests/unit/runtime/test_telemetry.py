@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 from tests.runtime_kit import FakeMetrics
 
 from doorward.core.breaker import State
@@ -48,6 +49,17 @@ class Told:
 @pytest.fixture
 def told() -> Told:
     return Told()
+
+
+def test_a_log_that_raises_holds_up_nobody(told: Told) -> None:
+    def full(_: DecisionRecord) -> None:
+        raise OSError("disk full")
+
+    telemetry = Telemetry(told.metrics, clock=told.clock, emit=full)
+    with capture_logs() as lines:
+        telemetry.decided(RECORD)
+    assert telemetry.decision("d") is RECORD
+    assert [(line["log_level"], line["id"]) for line in lines] == [("error", "d")]
 
 
 def test_a_decision_is_counted_emitted_and_found(told: Told) -> None:
