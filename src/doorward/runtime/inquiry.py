@@ -28,7 +28,7 @@ from doorward.errors import (
 )
 from doorward.runtime.bounded import Reaper, bounded
 from doorward.runtime.gate import Gate, Pass, Unanswered
-from doorward.runtime.log import get_logger
+from doorward.runtime.log import get_logger, raised_at
 from doorward.runtime.ports import Clock, Validator
 from doorward.runtime.telemetry import Telemetry
 from doorward.runtime.tracing import DecisionSpan, Tracing
@@ -117,8 +117,9 @@ class Inquirer:
         except BackendError as error:
             return self._failed(error, passed, self._clock.monotonic() - began)
         except Exception as error:  # noqa: BLE001 - a validator of the user's own may raise anything; it is not an answer
-            log.error("the validator raised", issuer=self.gate.issuer, error=type(error).__name__)
-            return self._failed(BadAnswer(f"the validator raised {type(error).__name__}"), passed, 0.0)
+            kind, where = type(error).__name__, raised_at(error)
+            log.error("the validator raised", issuer=self.gate.issuer, error=kind, where=where)
+            return self._failed(BadAnswer(f"the validator raised {kind}"), passed, 0.0)
         seconds = self._clock.monotonic() - began
         problem = complaint(answer)
         if problem is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +37,11 @@ from doorward.runtime.gate import Pass, Unanswered
 from doorward.runtime.inquiry import MAX_THROTTLE_SECONDS, classified
 
 ADA = Valid(user_id="ada")
+
+
+class Buggy:
+    async def validate(self, token: str, *, deadline: Deadline) -> Valid | Invalid:
+        return Valid(json.loads("a-secret" + token))
 
 
 def runtime(outcome: Any, *, seconds: float = 0.0, failures: int = 50, min_calls: int = 1_000) -> Runtime:
@@ -250,6 +257,19 @@ async def test_a_validator_that_raises_anything_could_not_ask() -> None:
     with capture_logs() as logs:
         assert cause_of(await ask(runtime(KeyError("secret-token")))) is Cause.PROTOCOL
     assert "secret-token" not in str(logs)
+
+
+@virtual
+async def test_a_bug_of_a_validator_is_told_with_its_place_and_nothing_more() -> None:
+    made = runtime(None)
+    made.inquirer.validator = Buggy()
+    with capture_logs() as logs:
+        await ask(made)
+    place = f"{Path(__file__).name}:{Buggy.validate.__code__.co_firstlineno + 1} in validate"
+    assert (logs[0]["event"], logs[0]["error"]) == ("the validator raised", "JSONDecodeError")
+    assert logs[0]["where"] == f"{place} > decoder.py:{logs[0]['where'].rpartition(':')[2]}"
+    assert logs[0]["where"].endswith(" in raw_decode")
+    assert "a-secret" not in str(logs)
 
 
 @virtual
