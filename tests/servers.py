@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from doorward.testing import FakeAuthService
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
 BIN = Path(sys.executable).parent
+SOURCES = Path(__file__).parents[1] / "src"
 
 Command = Callable[[str, str], tuple[str, ...]]
 """Made of the app (`module:name`) and of where to listen: a port, or the path of a Unix socket."""
@@ -114,14 +116,14 @@ async def listening(
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=cwd,
-            env=child_environment(settings) | {"PYTHONPATH": str(cwd)},
+            env=child_environment(settings) | {"PYTHONPATH": os.pathsep.join([str(SOURCES), str(cwd)])},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
         )
     try:
         if not await started(process, at):
-            said = await asyncio.to_thread(log.read_text, encoding="utf-8", errors="replace")
+            said = await asyncio.to_thread(_said, log)
             pytest.fail(f"{command[0]} did not start: {said[-2000:]}")
         yield Running(at, process)
     finally:
@@ -132,6 +134,11 @@ async def listening(
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def _said(log: Path) -> str:
+    """A pipe that nobody reads, or a full disk, tells nothing."""
+    return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
 
 
 async def started(process: asyncio.subprocess.Process, at: str) -> bool:
