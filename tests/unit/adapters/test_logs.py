@@ -171,9 +171,24 @@ def test_a_forked_child_writes_its_own_lines_and_no_others() -> None:
     assert sorted(json.loads(line)["event"] for line in errors.splitlines()) == ["child", "parent"]
 
 
+def test_a_stderr_that_is_full_for_a_moment_loses_nothing() -> None:
+    """Somebody who shares it made it so that it does not wait; what is written at once is more than a pipe holds."""
+    _, errors = spoken("""
+        os.set_blocking(2, False)
+        for number in range(300):
+            get_logger('doorward').error('x' * 1000, number=number)
+        asyncio.run(own_written(seconds=30))
+    """)
+    assert [json.loads(line)["number"] for line in errors.splitlines()] == list(range(300))
+
+
+def test_without_a_stderr_there_are_no_lines_and_no_errors() -> None:
+    assert spoken("sys.stderr = None\nget_logger('doorward').error('nobody hears it')") == ("", "")
+
+
 def spoken(program: str) -> tuple[str, str]:
     """What a process of its own says on stdout and on stderr."""
-    names = "import logging, os, sys, structlog; from doorward.adapters.logs import get_logger, log_often, shape_own\n"
+    names = "import asyncio, logging, os, sys, structlog\nfrom doorward.adapters.logs import *\n"
     command = [sys.executable, "-W", "ignore", "-c", names + textwrap.dedent(program)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return ended.stdout, ended.stderr
