@@ -28,6 +28,7 @@ from doorward.runtime.clock import SystemClock
 from doorward.runtime.gate import UNHEARD_SECONDS, Unanswered
 from doorward.runtime.health_monitor import HealthMonitor
 from doorward.runtime.insight import DecisionRecord
+from doorward.runtime.log import get_logger
 from doorward.runtime.ports import Clock, RevocationItem
 from doorward.runtime.verifier import Judgement
 from doorward.runtime.wakes import Sleeper, Wakes
@@ -349,6 +350,16 @@ async def test_a_log_that_fails_keeps_nobody_out(tmp_path: Path) -> None:
         async with running(app, client):
             await eventually(lambda: client.of_type("websocket.accept"), what="it is let in")
         assert len(app.door.issuers["auth"].registry) == 0
+
+
+async def test_the_last_lines_are_written_when_the_door_has_closed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Most servers end by the signal that stopped them: nothing runs after that."""
+    with structlog_as():
+        async with open_door(tmp_path, echo):
+            get_logger("doorward").error("the last line")
+        assert "the last line" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("configuration", [{}, {"context_class": dict}], ids=["not configured", "configured"])
