@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.door_client import opened
 from tests.door_server import BEARER, RunningDoor, running_door, whoami
 from websockets.exceptions import InvalidStatus
@@ -80,11 +81,11 @@ async def test_only_a_public_path_is_not_guarded(tmp_path: Path) -> None:
         assert all(record.verdict == "deny" for record in running.records)
 
 
-async def test_public_paths_are_said_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    async with running_door(tmp_path, public=("/status",)):
-        said = capsys.readouterr().out
-        assert "public" in said
-        assert "/status" in said
+async def test_public_paths_are_said_at_the_start(tmp_path: Path) -> None:
+    with capture_logs() as lines:
+        async with running_door(tmp_path, public=("/status",)):
+            said = [line for line in lines if "is public" in line["event"]]
+    assert [line["path"] for line in said] == ["/status"]
 
 
 # Transports
@@ -130,12 +131,12 @@ async def test_a_transport_that_is_not_listed_is_not_looked_at(tmp_path: Path) -
             await page.frame(notice="auth.assurance")
 
 
-async def test_a_raw_token_in_the_query_is_off_unless_listed_and_then_said_loudly(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_raw_token_in_the_query_is_off_unless_listed_and_then_said_loudly(tmp_path: Path) -> None:
     routes = ({"path": "/legacy", "transports": ("query",)},)
+    with capture_logs() as lines:
+        async with running_door(tmp_path, routes=routes):
+            assert "this path takes raw tokens in its query string" in str(lines)
     async with running_door(tmp_path, app=says_what_it_got, routes=routes) as running:
-        assert "this path takes raw tokens in its query string" in capsys.readouterr().out
         token = running.auth.issue("ada")
         assert (await running.ask(None, path=f"/ws?access_token={token}")).code == "AUTH_REQUIRED"
         async with opened(running.connect(None, path=f"/legacy?a=1&access_token={token}")) as page:
