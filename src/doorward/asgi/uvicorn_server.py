@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import structlog
-
 from doorward.asgi.middleware import Doorward
 from doorward.asgi.opening import OpeningCounters, OpeningPolicy, OpeningWatch
 from doorward.asgi.uvicorn_protocol import DoorwardHttpProtocol
 from doorward.core.credential import Transport
+from doorward.runtime.log import get_logger
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
-log = structlog.get_logger("doorward")
+log = get_logger("doorward")
 
 _UNTOLD_BYTES = 16 * 1024 * 1024
 """uvicorn's `ws_max_size` where nobody chose one."""
