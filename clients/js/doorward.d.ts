@@ -105,6 +105,8 @@ export interface SessionOptions {
 export type Credentials = { email: string; password: string } | { one_time_code: string };
 
 export interface Session {
+  /** As it was given, so that `createApi(session)` asks the same server. */
+  readonly baseUrl: string;
   getToken(): Token | null;
   /**
    * A token other than `stale`. Who ask at the same time share one answer; `signal` gives up waiting for it, for this caller alone.
@@ -267,7 +269,7 @@ export interface Connection {
   /** For good: no timer, listener or request is left, and each command has its end. May be called from any of the `on...` functions. */
   close(): void;
 }
-/** Throws where `url` is none, or where there is no `WebSocket` (NO_WEBSOCKET). */
+/** Throws a DoorwardError where `url` is none (BAD_URL), or where there is no `WebSocket` (NO_WEBSOCKET). */
 export declare function connect(options: ConnectOptions): Connection;
 
 /** Where a thread stands: the last event seen, and what to make of the next. */

@@ -128,6 +128,9 @@ function passedSince(moment, clock) {
   return Math.max(now.wall - moment.wall, now.monotonic - moment.monotonic);
 }
 
+/** An address that is none is the caller's mistake, and no outage. */
+const ownFetch = (url, request) => globalThis.fetch(absoluteUrl(url, "baseUrl"), request);
+
 /** Wait for `promise`, but only so long, and not once `signal` aborts; what it does later is ignored, and `abort` is told so. */
 function bounded(promise, ms, clock, { abort, signal } = {}) {
   return new Promise((resolve, reject) => {
@@ -280,7 +283,7 @@ function pageStorage() {
 export function createSession({
   baseUrl = "",
   store = memoryStore(),
-  fetch = globalThis.fetch?.bind(globalThis),
+  fetch = ownFetch,
   locks = globalThis.navigator?.locks,
   clock = systemClock,
   timeoutMs = 8_000,
@@ -397,6 +400,7 @@ export function createSession({
   }
 
   return {
+    baseUrl,
     /** The access token `{token, expiresAt}` if it is good for a while yet, else null. Never asks anybody. */
     getToken() {
       const tokens = store.load();
@@ -568,7 +572,7 @@ class Connection {
   constructor(options) {
     this.#options = { ...DEFAULTS, WebSocket: globalThis.WebSocket, ...options, url: socketUrl(options.url) };
     if (!this.#options.WebSocket) {
-      throw new DoorwardError("NO_WEBSOCKET", "there is no WebSocket here: use Node 22, or pass one as the option `WebSocket`");
+      throw new DoorwardError("NO_WEBSOCKET", "there is no WebSocket here: use Node 22, start Node 20 with --experimental-websocket, or pass one as the option `WebSocket`");
     }
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
@@ -1214,7 +1218,7 @@ export function createApi({
   baseUrl = "",
   getToken,
   refresh,
-  fetch = globalThis.fetch?.bind(globalThis),
+  fetch = ownFetch,
   clock = systemClock,
   timeoutMs = 8_000,
   refreshTimeoutMs = DEFAULTS.refreshTimeoutMs,
@@ -1276,8 +1280,17 @@ function base64url(text) {
   return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
+/** A page has an address that others may be relative to; nothing else has. `setting`: how to give a whole one. */
+function absoluteUrl(url, setting) {
+  try {
+    return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+  } catch (error) {
+    throw new DoorwardError("BAD_URL", `${url} is no address here: give \`${setting}\` as https://host or the like`, { cause: error });
+  }
+}
+
 function socketUrl(url) {
-  const absolute = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+  const absolute = absoluteUrl(url, "url");
   absolute.protocol = absolute.protocol.replace("http", "ws");
   return absolute.href;
 }

@@ -148,6 +148,11 @@ test("closing during a refresh tells it so, and does not wait for it", async () 
   assertNothingIsLeft(it);
 });
 
+test("an address that is none outside a page is the caller's mistake", () => {
+  const here = { url: "/ws", getToken: () => null, WebSocket: class {} };
+  assert.throws(() => connect(here), { name: "DoorwardError", code: "BAD_URL", message: /\/ws is no address here: give `url`/ });
+});
+
 test("without a WebSocket it says what to do", () => {
   const here = { url: "ws://door.example/ws", getToken: () => null, WebSocket: null };
   assert.throws(() => connect(here), { code: "NO_WEBSOCKET", message: /option `WebSocket`/ });

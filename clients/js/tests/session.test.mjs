@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createSession, localStore, memoryStore, RefusedError, SignedOutError, UnavailableError } from "../doorward.js";
+import { createApi, createSession, localStore, memoryStore, RefusedError, SignedOutError, UnavailableError } from "../doorward.js";
 import { manualClock, NOW } from "./clock.mjs";
 
 /** Locks as the browser has them: one at a time, and a waiting request can be given up. */
@@ -74,6 +74,19 @@ test("a refusal is told from an outage", async () => {
   await assert.rejects(attempt, (error) => error instanceof RefusedError && error.retryAfterMs === 7000);
   await assert.rejects(attempt, (error) => error instanceof UnavailableError && error.retryAfterMs === 1500);
   await assert.rejects(attempt, (error) => error instanceof UnavailableError && error.code === "UNREACHABLE");
+});
+
+test("whoever is made from a session asks the same server", async () => {
+  const asked = [];
+  const elsewhere = createSession({ baseUrl: "https://chat.example", store: memoryStore() });
+  const api = createApi({ ...elsewhere, getToken: () => ({ token: "t" }), fetch: (url) => { asked.push(url); return answer(200, { threads: [] }); } });
+  await api.listThreads();
+  assert.deepEqual(asked, ["https://chat.example/api/threads"]);
+});
+
+test("an address that is none outside a page is the caller's mistake, and no outage", async () => {
+  const { signIn } = createSession({ store: memoryStore() });
+  await assert.rejects(signIn({ email: "a", password: "b" }), { name: "DoorwardError", code: "BAD_URL", message: /give `baseUrl`/ });
 });
 
 for (const [status, content, code] of [
