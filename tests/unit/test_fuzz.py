@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from tests.fuzz import MAX_KEPT_BLOCKS, MAX_KEPT_BYTES, MIN_TURNS, TURN, WARM_UP_TURNS, Kept, _readers, leaks, run
 
 ROUNDS = WARM_UP_TURNS + MIN_TURNS
+
+
+@pytest.fixture(autouse=True)
+def _quick_collections() -> Iterator[None]:
+    """Memory is looked at after each turn; what other tests have left here need not be looked through each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def honest(source: random.Random) -> None:

@@ -180,7 +180,7 @@ async def test_a_start_that_cannot_work_ends_with_the_reason(tmp_path: Path) -> 
     child = await asyncio.create_subprocess_exec(*arguments, stderr=asyncio.subprocess.PIPE)
     _, shown = await asyncio.wait_for(child.communicate(), 20)
     assert child.returncode != 0
-    assert b"ConfigError: authd.database_url" in shown
+    assert b"ConfigError: data_dir" in shown
     assert SECRET.encode() not in shown
 
 

@@ -13,7 +13,7 @@ from tests.door_server import RunningDoor, running_door
 
 from doorward.asgi.types import Receive, Scope, Send
 from doorward.runtime.ports import RevocationItem
-from doorward.testing import FakeAuthService, eventually
+from doorward.testing import Endpoint, FakeAuthService, eventually
 
 CLOSED_WITHIN_SECONDS = 2.0
 
@@ -22,6 +22,7 @@ async def following(running: RunningDoor) -> None:
     """The feed is on its long poll."""
     await running.settled()
     await eventually(lambda: running.issuer.follower.state == "live", what="the feed is followed")
+    await eventually(lambda: running.auth.calls[Endpoint.REVOCATIONS] > 1, what="the long poll is out")
 
 
 async def seconds_to_the_end(page: Page, began: float) -> float:
