@@ -245,6 +245,7 @@ class Door:
         except asyncio.CancelledError:
             if self._until_loop_ends is asyncio.current_task():
                 await self.aclose()
+                self.draining = self.unready = False  # the first handshake of another loop opens it again
             raise
 
     def _forwarded_by(self, address: str) -> None:

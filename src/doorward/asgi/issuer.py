@@ -33,7 +33,7 @@ from doorward.asgi.policies import (
     session_policy,
 )
 from doorward.asgi.session import AdmittedConnection, Surroundings
-from doorward.config import OneIssuer
+from doorward.config import OneIssuer, Verify
 from doorward.core.breaker import CircuitBreaker
 from doorward.core.deadline import Deadline
 from doorward.core.decisions import VerdictCache
@@ -155,8 +155,10 @@ class Issuer:
 
     @property
     def _has_canary(self) -> bool:
-        """With a canary health needs no say: what a failed probe makes likely, the canary finds out."""
-        return self._asks and self._settings.breaker.canary
+        """With a canary health needs no say: what a failed probe makes likely, the canary finds out. Where only opaque tokens are
+        asked about, none flies without a secret: there may be nothing that answers."""
+        is_asked_for_sure = self._settings.verify is Verify.REMOTE or self._auth.service_secret is not None
+        return is_asked_for_sure and self._settings.breaker.canary
 
     async def open(self, stack: AsyncExitStack, *, tracing: Tracing | None, test_key: Key | None) -> None:
         """Load what survived, and make the way to the auth service. Does not wait for it.

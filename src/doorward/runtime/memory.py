@@ -66,6 +66,8 @@ class NodeMemory:
         self._snapshot_began: float | None = None
         self._renew_at = math.inf
         self._forget_before = 0.0
+        self._forget_stored_before = 0.0
+        """The same on disk: no earlier than what renewed the others is there too."""
         self._unstored: dict[RevocationItem, None] | None = {}
         self._unstored_bars: dict[bytes, StoredBar | None] = {}
 
@@ -111,6 +113,9 @@ class NodeMemory:
 
     async def _store_bar(self, digest: bytes, bar: StoredBar | None) -> bool:
         """Write it, or remove it. What fails waits for the next word on this token, and for `tidy`; the latest word counts."""
+        held = self._unstored_bars.get(digest)
+        if bar is not None and held is not None and held.until > bar.until:
+            bar = held  # all overflows of a lane share one digest
         if bar is not None or len(self._unstored_bars) < MAX_UNSTORED_LIFTS:
             self._unstored_bars[digest] = bar
         else:
@@ -192,6 +197,8 @@ class NodeMemory:
                 self._unstored, self._renew_at = None, self._clock.wall() + RELOAD_SECONDS
         else:
             self._unstored.clear()
+            if self._snapshot_began is None:
+                self._forget_stored_before = self._forget_before
 
     async def redeem(self, kind: str, identifier: str, until: float) -> bool:
         """Use up something that may be used once on this node: true exactly once, over restarts too.
@@ -209,7 +216,7 @@ class NodeMemory:
         await self._retry_bars(wall)
         try:
             for _ in range(TIDY_ROUNDS):
-                if not await self._store.forget_expired(wall, revocations_before=self._forget_before):
+                if not await self._store.forget_expired(wall, revocations_before=self._forget_stored_before):
                     break
         except StoreError as error:
             log.warning("store not tidied", error=str(error))

@@ -237,6 +237,24 @@ def test_a_door_lives_again_in_another_event_loop(tmp_path: Path) -> None:
         asyncio.run(life())
 
 
+def test_a_door_without_a_lifespan_that_was_drained_lives_again_too(tmp_path: Path) -> None:
+    """Its loop ends, and nobody else says that its drain is over."""
+    app = Doorward(
+        whoami, Settings(auth={"url": "http://127.0.0.1:9", "service_secret": "s"}, data_dir=tmp_path / "data")
+    )
+
+    async def life() -> None:
+        await app.door.open()
+        assert not app.door.draining
+        await app.drain(spread_seconds=0.0)
+        assert app.door.draining
+
+    for _ in range(2):
+        asyncio.run(life())
+        assert app.door.opened_at is None
+        assert not app.door.draining
+
+
 @pytest.mark.parametrize("has_lifespan", [True, False])
 def test_a_test_client_may_use_the_app_again(has_lifespan: bool, tmp_path: Path) -> None:
     """Without a lifespan nobody closes the door, and the loop it was opened in ends with each socket."""

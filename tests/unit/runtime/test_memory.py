@@ -348,6 +348,36 @@ async def test_without_a_snapshot_that_shows_it_nothing_is_forgotten_until_the_l
 
 
 @virtual
+async def test_a_snapshot_that_could_not_be_written_forgets_nothing_on_disk() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    await memory.apply(page("1", J1), snapshot=True, complete_at=clock.wall())
+    clock.advance(UNRENEWED_SECONDS + 1)
+    store.error = StoreError("disk full")
+    await memory.apply(page("2", J1), snapshot=True, complete_at=clock.wall())
+    store.error = None
+    await memory.tidy()
+    assert revoked(await opened(store, clock), J1) == [True], "the disk has not seen that it was renewed"
+    await memory.apply(page("3"), snapshot=False, complete_at=clock.wall())
+    await memory.tidy()
+    assert revoked(await opened(store, clock), J1) == [True]
+
+
+@virtual
+async def test_of_two_overflows_that_could_not_be_written_the_longer_counts() -> None:
+    store, clock = FakeStore(), ManualClock()
+    memory = await opened(store, clock)
+    memory.bars.capacity = 0
+    store.error = StoreError("disk full")
+    for life in (900.0, 300.0):
+        await memory.bar(b"1" * 32, clock.wall() + life, Lane.PROVEN)
+    store.error = None
+    await memory.tidy()
+    (bar,) = store.bars.values()
+    assert bar.until == clock.wall() + 900.0
+
+
+@virtual
 async def test_what_a_snapshot_lacks_is_kept_for_a_while_all_the_same() -> None:
     """A feed that keeps less than it should, or was restored from a backup, lets nobody in sooner than it did."""
     store, clock = FakeStore(), ManualClock()
