@@ -552,9 +552,12 @@ async def test_closing_leaves_no_task_and_no_file(fault: Fault, upstream: Upstre
 @pytest.mark.parametrize("fault", [Fault.SILENCE, Fault.HEADER_STALL, Fault.drip(60), Fault.latency(60)], ids=str)
 async def test_a_client_that_leaves_is_let_go_while_the_fault_lasts(fault: Fault, proxy: FaultProxy) -> None:
     proxy.fault = fault
-    async with client(0.1) as http:
-        await asyncio.gather(*(fetch(http, proxy) for _ in range(20)), return_exceptions=True)
-    assert proxy.counts.requests == 20
+    async with client(BOUND_SECONDS) as http:
+        asking = [asyncio.create_task(fetch(http, proxy)) for _ in range(20)]
+        await eventually(lambda: proxy.counts.requests == 20, what="the proxy has read every request")
+        for each in asking:
+            each.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
     await eventually(lambda: proxy.open_connections == 0, what="the proxy has let every client go")
 
 
