@@ -6,7 +6,7 @@ import asyncio
 import base64
 import email.utils
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -20,9 +20,7 @@ from doorward.adapters.validate_http import HttpValidator, Manner
 from doorward.core.answer import Invalid, Valid
 from doorward.core.deadline import Deadline
 from doorward.errors import BackendError, BadAnswer, BadStatus, ReadTimeout, ServiceCredentialRefused, Throttled
-from doorward.runtime.clock import SystemClock
 from doorward.runtime.ports import (
-    Address,
     CursorExpired,
     FeedMissing,
     HealthProbe,
@@ -31,31 +29,10 @@ from doorward.runtime.ports import (
     RevocationSource,
     Validator,
 )
-from doorward.runtime.resolver import Resolver
 from doorward.testing import Endpoint, FakeAuthService
 
 CAPS = Caps(connect_seconds=1.0, read_seconds=1.0, write_seconds=1.0, pool_seconds=1.0)
 WALL = 1_700_000_000.0
-
-
-class NoDns:
-    async def query(self, host: str, *, deadline: Deadline) -> tuple[Sequence[Address], float]:
-        raise AssertionError(f"{host} is a literal address")
-
-    async def aclose(self) -> None: ...
-
-
-@pytest.fixture
-async def auth() -> AsyncIterator[FakeAuthService]:
-    async with FakeAuthService() as service:
-        yield service
-
-
-@pytest.fixture
-async def transport() -> AsyncIterator[HttpTransport]:
-    transport = HttpTransport(Resolver(NoDns(), SystemClock(), tls=False), limit=8)
-    yield transport
-    await transport.aclose()
 
 
 def credential(auth: FakeAuthService, **headers: str) -> ServiceCredential:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,33 +17,11 @@ from doorward.adapters.transport import Caps, HttpTransport
 from doorward.core.answer import Invalid, Valid
 from doorward.core.deadline import Deadline
 from doorward.errors import BackendError, BadAnswer, BadStatus, ServiceCredentialRefused, Throttled
-from doorward.runtime.clock import SystemClock
-from doorward.runtime.ports import Address, Validator
-from doorward.runtime.resolver import Resolver
+from doorward.runtime.ports import Validator
 from doorward.testing import Endpoint, FakeAuthService
 
 CAPS = Caps(connect_seconds=5.0, read_seconds=5.0, write_seconds=5.0, pool_seconds=5.0)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-class NoDns:
-    async def query(self, host: str, *, deadline: Deadline) -> tuple[Sequence[Address], float]:
-        raise AssertionError(f"{host} is a literal address")
-
-    async def aclose(self) -> None: ...
-
-
-@pytest.fixture
-async def auth() -> AsyncIterator[FakeAuthService]:
-    async with FakeAuthService() as service:
-        yield service
-
-
-@pytest.fixture
-async def transport() -> AsyncIterator[HttpTransport]:
-    transport = HttpTransport(Resolver(NoDns(), SystemClock(), tls=False), limit=8)
-    yield transport
-    await transport.aclose()
 
 
 def asking_as(
