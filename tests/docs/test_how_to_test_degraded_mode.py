@@ -16,7 +16,7 @@ from tests.door_client import frames
 from tests.servers import settings_for
 
 from doorward.drill.peers import free_port
-from doorward.testing import FakeAuthService, opaque_token
+from doorward.testing import FakeAuthService, eventually, opaque_token
 
 PAGE = "test-degraded-mode"
 TEXT = read(f"docs/how-to/{PAGE}.md")
@@ -66,4 +66,4 @@ async def test_a_test_user_gets_in_while_the_auth_service_is_away_and_no_longer(
                 async with asyncio.timeout(BOUND_SECONDS):
                     last = [frame async for frame in frames(client)][-1]
             assert last["code"] == said(r"the connection is closed with `(\w+)`")
-            assert "e2e admit" in server.said
+            await eventually(lambda: "e2e admit" in server.said, what="the line, which a thread writes")
